@@ -1,0 +1,252 @@
+"""Video and audio files in and out: one pass decodes both streams, on one clock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+# A container may restart its audio clock by a few samples between packets; only a jump longer
+# than this is a real gap, filled with silence (or an overlap, cut) to keep sound and picture together.
+CLOCK_TOLERANCE_SECONDS = 0.04
+
+
+class MediaError(Exception):
+    """A file that cannot be decoded; the message says which, and why."""
+
+
+@dataclass
+class Sound:
+    """Mono sound on the clock of its video: sample 0 is heard `start` seconds after the first frame."""
+
+    samples: np.ndarray  # float32 [S]
+    sample_rate: int
+    start: float
+
+    @property
+    def end(self) -> float:
+        """Seconds after the first frame at which the sound ends."""
+        return self.start + len(self.samples) / self.sample_rate
+
+    def cut(self, start: float, seconds: float) -> tuple[np.ndarray, float]:
+        """Return the samples from `start` for `seconds`, zero where there is none, and the share there was."""
+        length = round(seconds * self.sample_rate)
+        first = round((start - self.start) * self.sample_rate)
+        piece = np.zeros(length, np.float32)
+        low, high = max(first, 0), min(first + length, len(self.samples))
+        if high <= low:
+            return piece, 0.0
+        piece[low - first : high - first] = self.samples[low:high]
+        return piece, (high - low) / length
+
+
+@dataclass
+class Media:
+    """What `read_media` decoded from a file."""
+
+    frames: dict[int, np.ndarray]  # wanted frames by number, uint8 RGB [H, W, 3]
+    times: np.ndarray  # of every decoded frame, float64 [N], in seconds after the first
+    sound: Sound | None  # up to where decoding stopped; None without an audio track
+    width: int  # of the picture as it is shown, before any scaling, in pixels
+    height: int
+
+
+@contextmanager
+def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
+    """Open a file for decoding; everything that goes wrong with it inside becomes one `MediaError`."""
+    if not Path(path).is_file():
+        raise MediaError(f"{path}: no such file")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise MediaError(f"{path}: has no video stream")
+            yield container
+    except (av.error.FFmpegError, OSError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise MediaError(f"{path}: cannot be decoded ({reason})") from error
+
+
+def read_media(
+    path: str | Path,
+    *,
+    keep: Callable[[int], bool],
+    sample_rate: int,
+    short_side: int | None = None,
+    last_frame: int | None = None,
+    sound_until: float | None = None,
+) -> Media:
+    """Decode a file once from its start: its wanted frames, all frame times, and its sound.
+
+    Args:
+        keep: is the frame of this number wanted? Only wanted frames are converted to RGB.
+        sample_rate: of the returned mono sound, in Hz.
+        short_side: wanted frames are scaled down to this many pixels on their short side.
+        last_frame, sound_until: stop early, once this frame and this second of sound are there.
+
+    Raises:
+        MediaError: the file is missing, broken, or has no picture.
+    """
+    with open_media(path) as container:
+        reader = _Reader(keep, sample_rate, short_side)
+        for frame in _decode_streams(container):
+            reader.take(frame)
+            if last_frame is not None and reader.has(last_frame, sound_until, container):
+                break
+        if not reader.times:
+            raise MediaError(f"{path}: not one frame could be decoded")
+        return reader.finish()
+
+
+def _decode_streams(container: av.container.InputContainer) -> Iterator[av.VideoFrame | av.AudioFrame]:
+    """Yield the frames of the first video and the first audio stream in file order.
+
+    A packet that does not decode is passed over, as players do: one damaged packet costs itself, not the file.
+    """
+    streams = [container.streams.video[0], *container.streams.audio[:1]]
+    for stream in streams:
+        stream.codec_context.thread_count = 1  # parallel over files; threads inside slow small clips down
+    for packet in container.demux(streams):
+        try:
+            yield from packet.decode()
+        except av.error.InvalidDataError:
+            continue
+
+
+class _Reader:
+    """Collects what `read_media` returns while frames come in."""
+
+    def __init__(self, keep: Callable[[int], bool], sample_rate: int, short_side: int | None):
+        self.keep, self.sample_rate, self.short_side = keep, sample_rate, short_side
+        self.frames: dict[int, np.ndarray] = {}
+        self.times: list[float] = []
+        self.width = self.height = 0
+        self.chunks: list[np.ndarray] = []
+        self.sound_start: float | None = None
+        self.samples = 0
+        self.reformatter = VideoReformatter()
+        self.resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate)
+
+    def take(self, frame: av.VideoFrame | av.AudioFrame) -> None:
+        if isinstance(frame, av.AudioFrame):
+            self._take_sound(frame)
+            return
+        if not self.times:
+            sideways = round(frame.rotation / 90) % 2
+            self.width, self.height = (frame.height, frame.width) if sideways else (frame.width, frame.height)
+        if self.keep(len(self.times)):
+            self.frames[len(self.times)] = self._convert_frame(frame)
+        # Raw streams carry no timestamps: count on from the frame before.
+        self.times.append(frame.time if frame.time is not None else self._guess_next_time())
+
+    def has(self, last_frame: int, sound_until: float | None, container: av.container.InputContainer) -> bool:
+        """Is everything asked for there, so that decoding may stop?"""
+        if len(self.times) <= last_frame:
+            return False
+        if sound_until is None or not container.streams.audio:
+            return True
+        if self.sound_start is None:
+            return False
+        return self.sound_start - self.times[0] + self.samples / self.sample_rate >= sound_until
+
+    def finish(self) -> Media:
+        origin, sound = self.times[0], None
+        if self.sound_start is not None:
+            self.chunks += [chunk.to_ndarray()[0] for chunk in self.resampler.resample(None)]
+            sound = Sound(np.concatenate(self.chunks), self.sample_rate, self.sound_start - origin)
+        return Media(self.frames, np.array(self.times) - origin, sound, self.width, self.height)
+
+    def _take_sound(self, frame: av.AudioFrame) -> None:
+        time = frame.time if frame.time is not None else 0.0
+        if self.sound_start is None:
+            self.sound_start = time
+        frame.pts = None  # the resampler is given one unbroken stream; gaps are filled here
+        chunks = [chunk.to_ndarray()[0] for chunk in self.resampler.resample(frame)]
+        chunk = np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
+        gap = time - self.sound_start - self.samples / self.sample_rate
+        if gap > CLOCK_TOLERANCE_SECONDS:
+            chunk = np.concatenate([np.zeros(round(gap * self.sample_rate), np.float32), chunk])
+        elif gap < -CLOCK_TOLERANCE_SECONDS:
+            chunk = chunk[round(-gap * self.sample_rate) :]
+        self.chunks.append(chunk)
+        self.samples += len(chunk)
+
+    def _convert_frame(self, frame: av.VideoFrame) -> np.ndarray:
+        scale = 1.0 if self.short_side is None else min(1.0, self.short_side / min(frame.width, frame.height))
+        image = self.reformatter.reformat(
+            frame, round(frame.width * scale), round(frame.height * scale), "rgb24", interpolation="AREA"
+        ).to_ndarray()
+        turns = round(frame.rotation / 90) % 4
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+    def _guess_next_time(self) -> float:
+        if len(self.times) < 2:
+            return 0.04 * len(self.times)
+        return 2 * self.times[-1] - self.times[-2]
+
+
+def write_video(
+    target: str | Path,
+    frames: np.ndarray,
+    *,
+    fps: float = 25,
+    sound: np.ndarray | None = None,
+    sample_rate: int = 16000,
+    crf: int = 18,
+) -> Path:
+    """Write an H.264 mp4 with AAC sound; the file appears whole or not at all.
+
+    Args:
+        frames: uint8 RGB `[N, H, W, 3]`, H and W even.
+        sound: float mono `[S]` in [-1, 1], starting with the first frame; None writes no audio track.
+        crf: x264's constant rate factor, 0 (lossless) to 51.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.stem}.partial{os.getpid()}.mp4")
+    try:
+        with av.open(str(partial), "w", format="mp4") as container:
+            video, audio = _add_streams(container, frames, fps, crf, sample_rate if sound is not None else None)
+            _encode_frames(container, video, frames)
+            if audio is not None:
+                _encode_sound(container, audio, np.asarray(sound, np.float32))
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _add_streams(
+    container: av.container.OutputContainer, frames: np.ndarray, fps: float, crf: int, sample_rate: int | None
+) -> tuple[av.VideoStream, av.AudioStream | None]:
+    options = {"crf": str(crf), "preset": "veryfast"}
+    video = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
+    video.height, video.width = frames.shape[1:3]
+    video.pix_fmt = "yuv420p"
+    video.codec_context.thread_count = 1
+    if sample_rate is None:
+        return video, None
+    audio = container.add_stream("aac", rate=sample_rate, layout="mono")
+    audio.bit_rate = 64_000
+    return video, audio
+
+
+def _encode_frames(container: av.container.OutputContainer, stream: av.VideoStream, frames: np.ndarray) -> None:
+    for image in frames:
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+    container.mux(stream.encode(None))
+
+
+def _encode_sound(container: av.container.OutputContainer, stream: av.AudioStream, sound: np.ndarray) -> None:
+    frame = av.AudioFrame.from_ndarray(np.clip(sound, -1, 1)[None], format="fltp", layout="mono")
+    frame.sample_rate = stream.rate
+    frame.pts = 0
+    container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))

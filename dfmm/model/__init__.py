@@ -1,0 +1,110 @@
+"""Batch → logits: `MultimodalModel`, and its file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dfmm.model.frames import FrameEncoder, TemporalEncoder, average_steps
+from dfmm.model.fusion import ConcatFusion, CrossModalFusion
+from dfmm.model.sound import SoundEncoder
+from dfmm.settings import Settings, validate_settings
+
+FORMAT = "dfmm-model-1"
+
+
+class ModelFileError(ValueError):
+    """A file that holds no model of ours; the message says what it is instead."""
+
+
+class MultimodalModel(nn.Module):
+    """Is this window forged, in which stream, and do mouth and sound belong together?
+
+    Logits: `logits` `[B, 2]` (real, fake) from both streams; `video_fake`, `audio_fake`, `in_sync` `[B]`, the first
+    two from their own stream alone. A stream whose mask is all False is replaced by a learnt "absent" feature, so
+    that its content cannot matter.
+    """
+
+    def __init__(self, settings: Settings, *, pretrained: bool | str | None = None):
+        super().__init__()
+        chosen = settings.model
+        dim, self.streams = chosen.dim, chosen.streams
+        self.frame_encoder = FrameEncoder(
+            chosen.backbone,
+            pretrained=chosen.pretrained if pretrained is None else pretrained,
+            dim=dim,
+            size=settings.video.size,
+        )
+        self.sound_encoder = SoundEncoder(dim)
+        self.video_temporal = TemporalEncoder(chosen.temporal, dim)
+        self.audio_temporal = TemporalEncoder(chosen.temporal, dim)
+        self.video_absent = nn.Parameter(torch.zeros(dim))
+        self.audio_absent = nn.Parameter(torch.zeros(dim))
+        self.fusion = {"concat": ConcatFusion, "cross_modal": CrossModalFusion}[chosen.fusion](dim)
+        self.dropout = nn.Dropout(chosen.dropout)
+        self.joint_head = nn.Linear(3 * dim, 2)
+        self.video_head = nn.Linear(dim, 1)
+        self.audio_head = nn.Linear(dim, 1)
+        self.sync_head = nn.Linear(dim, 1)
+
+    def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Score a batch as `MultimodalDataset` and `collate_windows` make it."""
+        frames, log_mel = batch["frames"], batch["log_mel"]
+        video_mask = batch["frame_mask"] & (self.streams != "audio")
+        audio_mask = batch["sound_mask"] & (self.streams != "video")
+        video = self.video_temporal(self.frame_encoder(frames), video_mask)
+        audio = self.audio_temporal(self.sound_encoder(log_mel, frames.shape[1]), audio_mask)
+        seen = _average_or(self.video_absent, video, video_mask)
+        heard = _average_or(self.audio_absent, audio, audio_mask)
+        met = self.fusion(video, audio, video_mask, audio_mask)
+        return {
+            "logits": self.joint_head(self.dropout(torch.cat([seen, heard, met], dim=1))),
+            "video_fake": self.video_head(self.dropout(seen))[:, 0],
+            "audio_fake": self.audio_head(self.dropout(heard))[:, 0],
+            "in_sync": self.sync_head(self.dropout(met))[:, 0],
+        }
+
+
+def _average_or(absent: Tensor, steps: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask.any(dim=1, keepdim=True), average_steps(steps, mask), absent)
+
+
+def save_model(model: MultimodalModel, settings: Settings, path: str | Path, **facts: Any) -> Path:
+    """Write weights as safetensors, with settings and facts (the prior, the epoch, …) as JSON in the header."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial{os.getpid()}")
+    header = {"format": FORMAT, "settings": settings.model_dump_json(), "facts": json.dumps(facts)}
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, partial, metadata=header)
+    partial.replace(path)
+    return path
+
+
+def load_model(path: str | Path) -> tuple[MultimodalModel, Settings, dict[str, Any]]:
+    """Return a saved model in evaluation mode, the settings it was trained with, and the facts saved beside.
+
+    Raises:
+        ModelFileError: no such file, no safetensors, or another program's.
+    """
+    if not Path(path).is_file():
+        raise ModelFileError(f"{path}: no such model file; a run keeps its model in checkpoints/best.safetensors")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path}: not a safetensors file ({error})") from error
+    if header.get("format") != FORMAT:
+        raise ModelFileError(f"{path}: expected a {FORMAT} file, its header says {header.get('format')!r}")
+    settings = validate_settings(json.loads(header["settings"]), origin=f"{path} (header)")
+    model = MultimodalModel(settings, pretrained=False)
+    model.load_state_dict(weights)
+    return model.eval(), settings, json.loads(header["facts"])

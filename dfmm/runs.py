@@ -1,0 +1,209 @@
+"""A run's folder: its settings, what happened in it, and whether that is still true."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from dfmm.settings import Settings, diff_settings, load_settings, resolve_path, save_settings
+
+QUICK_RUN = "outputs/quick"  # the notebooks' default: what it lacks is made on the way
+PACKAGES = ("dfmm", "torch", "torchaudio", "timm", "accelerate", "av", "opencv-python", "numpy", "pandas")
+
+log = logging.getLogger("dfmm")
+
+
+class RunError(RuntimeError):
+    """A run's folder that does not allow what was asked; the message says what to do."""
+
+
+class Run:
+    """One experiment's folder under outputs/.
+
+    `run.json` holds a status for every stage (`train`, `04_evaluate`, …). A process that is killed cannot correct
+    what it wrote, so a stage also holds a file lock while it works, which the system lifts with the process:
+    `running` without a lock is read as `crashed`.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = resolve_path(path)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def is_quick(self) -> bool:
+        """Is this the notebooks' default run?"""
+        return self.path == resolve_path(QUICK_RUN)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The model that was best on validation."""
+        return self.path / "checkpoints" / "best.safetensors"
+
+    def read(self) -> dict[str, Any]:
+        """Return `run.json` with every stage's true status; an empty one where there is none."""
+        file = self.path / "run.json"
+        record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"stages": {}}
+        for name, stage in record["stages"].items():
+            if stage["status"] == "running" and not self._is_held(name):
+                stage["status"] = "crashed"
+        return record
+
+    def status(self, stage: str) -> str:
+        """Return `none`, `running`, `done`, `failed`, `interrupted` or `crashed`."""
+        return self.read()["stages"].get(stage, {}).get("status", "none")
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Record a stage as running, and then as done, failed or interrupted.
+
+        Raises:
+            RunError: another process is at this stage now.
+        """
+        lock = self._lock(name)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(f"{self.path}: {name} is running in another process; wait for it or stop it") from None
+        started = _now()
+        try:
+            self.update(name, status="running", started=started.isoformat(), pid=os.getpid(), error=None)
+            yield
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
+            self.update(name, status=status, error=f"{type(error).__name__}: {error}", **_ended(started))
+            raise
+        else:
+            self.update(name, status="done", **_ended(started))
+        finally:
+            lock.release()
+
+    def update(self, stage: str, **values: Any) -> None:
+        """Set values of a stage in `run.json`, safe against other processes doing the same."""
+        with FileLock(self._folder("locks") / "run.json.lock"):
+            record = self.read()
+            record["stages"].setdefault(stage, {}).update(values)
+            write_json(record, self.path / "run.json")
+
+    def describe(self, **values: Any) -> None:
+        """Set values of the run itself in `run.json`, such as the data's fingerprint."""
+        with FileLock(self._folder("locks") / "run.json.lock"):
+            write_json({**self.read(), **values}, self.path / "run.json")
+
+    def _lock(self, name: str) -> FileLock:
+        return FileLock(self._folder("locks") / f"{name}.lock")
+
+    def _folder(self, name: str) -> Path:
+        folder = self.path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _is_held(self, name: str) -> bool:
+        lock = self._lock(name)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+
+def open_run(path: str | Path, settings: Settings) -> Run:
+    """Make a run's folder, or open it again with the settings it was made with.
+
+    Raises:
+        RunError: the folder belongs to a run with other settings; the message shows the difference.
+    """
+    run = Run(path)
+    file = run / "settings.yaml"
+    if file.is_file():
+        changed = diff_settings(load_settings(file), settings)
+        if changed:
+            raise RunError(
+                f"{run.path} was made with other settings (then → now):\n  " + "\n  ".join(changed) + "\n"
+                "Name another run, or remove the folder (`dfmm run … --restart` does) to begin again."
+            )
+    else:
+        run.path.mkdir(parents=True, exist_ok=True)
+        partial = run / f".settings.partial{os.getpid()}.yaml"
+        save_settings(settings, partial)
+        partial.replace(file)
+        run.describe(created=_now().isoformat(), seed=settings.seed, **describe_environment())
+    return run
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return what a result may depend on besides settings and data: code, versions, machine, threads."""
+    import torch
+
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "git": _describe_git(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _describe_git() -> dict[str, Any] | None:
+    """Return the commit of the code, and whether files differ from it; None outside a repository."""
+
+    def ask(*words: str) -> str:
+        here = Path(__file__).parent
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def write_json(values: Any, path: str | Path) -> Path:
+    """Write strict JSON; the file appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial{os.getpid()}")
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def read_lines(path: str | Path) -> list[dict[str, Any]]:
+    """Read JSON lines; a last line cut off by a kill is left out."""
+    path = Path(path)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise RunError(f"{path}, line {number}: not JSON; remove that line") from None
+    return records
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+def _ended(started: datetime) -> dict[str, Any]:
+    return {"ended": _now().isoformat(), "seconds": (_now() - started).total_seconds()}

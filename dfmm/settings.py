@@ -1,0 +1,325 @@
+"""Every setting: typed, ranged and documented; `load_settings` reads a params file and its overrides."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+
+class SettingsError(ValueError):
+    """A params file or an override that is wrong; the message names every fault, and what would be right."""
+
+
+class Section(BaseModel):
+    """A group of settings: unknown names are refused, values cannot change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Data(Section):
+    root: str = Field("data/sample", description="folder the manifest's paths are relative to")
+    manifest: str = Field("manifest.csv", description="CSV or Parquet manifest, relative to `data.root`")
+    cache: str = Field("data/cache", description="where face tracks, found once a video, are kept")
+    sample_videos: int = Field(
+        0, ge=0, description="draw this many synthetic videos into `data.root` if it holds none (0: never)"
+    )
+    limit: int | None = Field(
+        None, ge=2, description="debug mode: keep this many videos of each split, both labels among them"
+    )
+    workers: int = Field(2, ge=0, description="processes that decode videos beside the training (0: none of their own)")
+
+
+class Video(Section):
+    frames: int = Field(16, ge=1, le=512, description="T, frames in a window")
+    fps: Annotated[float, Field(gt=0, le=120)] | Literal["spread"] = Field(
+        25.0,
+        description="frames per second inside a window; `spread` lays one window's frames over the whole video",
+    )
+    size: int = Field(112, ge=32, le=1024, description="height and width of a face crop, in pixels")
+    detector: Literal["retinaface", "mtcnn", "none"] = Field(
+        "retinaface", description="first face detector to try; then the other one, then a centre crop"
+    )
+    detect_side: int = Field(360, ge=64, description="frames are detected at this short side, in pixels")
+    detect_every: int = Field(5, ge=1, description="a face is looked for in every n-th frame")
+    margin: float = Field(0.3, ge=0, le=2, description="context around the face box, as a share of its side")
+
+
+class Audio(Section):
+    sample_rate: int = Field(16_000, ge=8_000, le=48_000, description="Hz, mono")
+    n_mels: int = Field(64, ge=16, le=256, description="mel bands")
+    window_ms: float = Field(25.0, gt=0, description="analysis window of the spectrogram, in ms")
+    hop_ms: float = Field(10.0, gt=0, description="step between spectrogram frames, in ms")
+    spread_seconds: float = Field(
+        2.0, gt=0, description="length of the middle stretch of sound when `video.fps` is `spread`"
+    )
+
+    @model_validator(mode="after")
+    def check_hop(self) -> Audio:
+        if self.hop_ms > self.window_ms:
+            raise ValueError(f"hop_ms ({self.hop_ms}) is longer than window_ms ({self.window_ms}): sound is lost")
+        return self
+
+
+class Augment(Section):
+    flip: Share = Field(0.5, description="chance that a window is mirrored")
+    crop: float = Field(0.1, ge=0, le=0.5, description="largest share of the side cut off by a random crop")
+    colour: float = Field(0.15, ge=0, le=1, description="strength of brightness, contrast and saturation jitter")
+    noise: float = Field(0.0, ge=0, le=1, description="largest standard deviation of pixel noise, 1 = full range")
+    sound_gain: float = Field(3.0, ge=0, le=40, description="largest change of loudness, in dB")
+    sound_noise: Share = Field(0.0, description="chance of white noise at 15 to 40 dB below the sound")
+    drop_stream: Share = Field(0.1, description="chance that one stream, if both are there, is withheld")
+
+
+class Model(Section):
+    backbone: str = Field("mobilenetv3_small_050", description="any timm image model, by name")
+    pretrained: bool | str = Field(
+        False,
+        description="backbone weights: true takes timm's from its hub, a path a .safetensors or .pth file",
+    )
+    streams: Literal["both", "video", "audio"] = Field("both", description="what the model may look at")
+    dim: int = Field(128, ge=8, description="D, width of a time step's features")
+    temporal: Literal["avg_pool", "tconv", "transformer"] = Field(
+        "tconv", description="how a stream's time steps are read together"
+    )
+    fusion: Literal["concat", "cross_modal"] = Field(
+        "cross_modal", description="how the two streams meet: pooled side by side, or step by step in time"
+    )
+    dropout: Share = Field(0.2, description="dropout before the logits")
+
+
+class Train(Section):
+    epochs: int = Field(20, ge=1, description="passes over the training split")
+    batch_size: int = Field(16, ge=1, description="windows in a step")
+    windows: int = Field(1, ge=1, description="windows drawn from each video in an epoch")
+    lr: float = Field(2e-3, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's, on weights; never on norms and biases")
+    warmup: Share = Field(0.1, description="share of the steps in which the rate climbs to its peak")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    stream_loss: float = Field(0.5, ge=0, description="weight of each stream's own loss beside the joint one")
+    patience: int = Field(10, ge=1, description="epochs without a better validation before training ends")
+    monitor: Literal["loss", "auc"] = Field("auc", description="what better means on validation windows")
+    mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="accelerate's mixed precision")
+
+
+class Evaluate(Section):
+    windows: int = Field(3, ge=1, description="windows a video, evenly spaced; its score is their mean")
+    batch_size: int = Field(16, ge=1, description="windows in a forward pass")
+    threshold: str = Field(
+        "balanced_accuracy", description="chosen on validation: `balanced_accuracy`, `eer` or `fpr=0.01`"
+    )
+    replicates: int = Field(1000, ge=100, description="bootstrap replicates behind the intervals")
+
+    @field_validator("threshold")
+    @classmethod
+    def check_threshold(cls, rule: str) -> str:
+        if rule in ("balanced_accuracy", "eer"):
+            return rule
+        name, _, rate = rule.partition("=")
+        try:
+            if name == "fpr" and 0 < float(rate) < 1:
+                return rule
+        except ValueError:
+            pass
+        raise ValueError(f"expected balanced_accuracy, eer or fpr=RATE with RATE between 0 and 1, got {rule!r}")
+
+
+class Logging(Section):
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is worth a line")
+    format: Literal["text", "json"] = Field("text", description="of the lines on the terminal")
+
+
+class Settings(Section):
+    """All settings of a run; `settings.video.frames` is written `video.frames` in a params file's override."""
+
+    seed: int = Field(0, ge=0, description="of everything random in training")
+    data: Data = Field(default_factory=Data)
+    video: Video = Field(default_factory=Video)
+    audio: Audio = Field(default_factory=Audio)
+    augment: Augment = Field(default_factory=Augment)
+    model: Model = Field(default_factory=Model)
+    train: Train = Field(default_factory=Train)
+    evaluate: Evaluate = Field(default_factory=Evaluate)
+    logging: Logging = Field(default_factory=Logging)
+
+    @property
+    def window_seconds(self) -> float:
+        """How much sound belongs to a window."""
+        if self.video.fps == "spread":
+            return self.audio.spread_seconds
+        return self.video.frames / self.video.fps
+
+    @model_validator(mode="after")
+    def check_alignment(self) -> Settings:
+        """Every time step of the picture needs sound of its own."""
+        steps = self.window_seconds / (self.audio.hop_ms / 1000)
+        if steps < self.video.frames:
+            raise ValueError(
+                f"a window has {self.video.frames} frames but only {steps:.0f} spectrogram frames; "
+                "lower audio.hop_ms or video.fps"
+            )
+        return self
+
+
+def find_project() -> Path:
+    """Return the folder relative paths start from: the nearest one, from here upwards, that holds `params/`."""
+    here = Path.cwd()
+    return next((folder for folder in [here, *here.parents] if (folder / "params").is_dir()), here)
+
+
+def resolve_path(path: str | Path) -> Path:
+    """Return an absolute path; a relative one starts from the project, so notebooks/ and the root agree."""
+    return find_project() / Path(path).expanduser()
+
+
+def load_settings(params: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """Read a params file, lay overrides such as `train.lr=1e-4` over it, and validate the whole.
+
+    Raises:
+        SettingsError: the file is missing or no YAML mapping, a name is unknown, or a value is out of range.
+    """
+    values = read_params(params)
+    for override in overrides:
+        name, value = parse_override(override)
+        section = values
+        *sections, last = name.split(".")
+        for part in sections:
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise SettingsError(f"{override!r}: {part!r} is a value, not a section")
+        section[last] = value
+    return validate_settings(values, origin=str(params))
+
+
+def read_params(params: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping; an empty file is an empty mapping."""
+    path = resolve_path(params)
+    if not path.is_file():
+        nearby = ", ".join(sorted(file.name for file in path.parent.glob("*.yaml"))) or "no params file"
+        raise SettingsError(f"{params}: no such params file (in that folder: {nearby})")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{params}: not YAML: {error}") from error
+    if not isinstance(values or {}, dict):
+        raise SettingsError(f"{params}: expected sections such as `train:`, got a {type(values).__name__}")
+    # An empty section (`train:` with all its lines commented out) means its defaults.
+    return {name: {} if value is None and name in _sections() else value for name, value in (values or {}).items()}
+
+
+def parse_override(override: str) -> tuple[str, Any]:
+    """Split `train.lr=1e-4` into its dotted name and its value, read as YAML."""
+    name, equals, text = override.partition("=")
+    if not equals or not name.strip():
+        raise SettingsError(f"override {override!r}: expected name=value, such as train.lr=1e-4")
+    try:
+        return name.strip(), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"override {override!r}: the value is not YAML: {error}") from error
+
+
+def validate_settings(values: dict[str, Any], *, origin: str = "settings") -> Settings:
+    """Make `Settings` of nested values, or raise one `SettingsError` that lists every fault."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        faults = dict.fromkeys(_explain_fault(fault) for fault in error.errors())
+        raise SettingsError("\n  ".join([f"{origin}:", *faults])) from None
+
+
+def _explain_fault(fault: dict[str, Any]) -> str:
+    names = [part for part in fault["loc"] if isinstance(part, str)]
+    name = next((dotted for n in (2, 1) if (dotted := ".".join(names[:n])) in _fields()), ".".join(names))
+    if fault["type"] == "extra_forbidden":
+        near = _suggest_setting(name)
+        return f"{name}: no such setting" + (f"; did you mean {near}?" if near else "; `dfmm settings` lists them")
+    said = fault["msg"].removeprefix("Value error, ")
+    return f"{name}: {said}" + ("" if isinstance(fault["input"], (dict, Section)) else f", got {fault['input']!r}")
+
+
+def _suggest_setting(name: str) -> str | None:
+    """Return the setting or section a misspelt name most likely means."""
+    known = {dotted: dotted for dotted in [*_fields(), *_sections()]}
+    last = {dotted.split(".")[-1]: dotted for dotted in _fields()}
+    for wanted, names in ((name, known), (name.split(".")[-1], last)):
+        if near := difflib.get_close_matches(wanted, names, n=1):
+            return names[near[0]]
+    return None
+
+
+def iterate_settings() -> Iterator[tuple[str, FieldInfo]]:
+    """Yield every setting's dotted name and field, in the order of the params files."""
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            yield from ((f"{name}.{key}", inner) for key, inner in section.model_fields.items())
+        else:
+            yield name, field
+
+
+def _fields() -> list[str]:
+    return [name for name, _ in iterate_settings()]
+
+
+def _sections() -> set[str]:
+    return {name.split(".")[0] for name in _fields() if "." in name}
+
+
+def describe_settings() -> str:
+    """Return every setting with its default and meaning, as a Markdown table."""
+    rows = ["| setting | default | choices or type | meaning |", "| --- | --- | --- | --- |"]
+    for name, field in iterate_settings():
+        default = json.dumps(field.default)
+        rows.append(f"| `{name}` | `{default}` | {_describe_type(field)} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _describe_type(field: FieldInfo) -> str:
+    options = get_args(field.annotation)
+    choices = [choice for choice in options if isinstance(choice, str)]
+    if choices and len(choices) == len(options):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    limits = [
+        f"{sign} {getattr(rule, key)}"
+        for rule in field.metadata
+        for key, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+        if getattr(rule, key, None) is not None
+    ]
+    kinds = [_name_type(option) for option in options] or [_name_type(field.annotation)]
+    return " or ".join(kinds) + "".join(f", {limit}" for limit in limits)
+
+
+def _name_type(annotation: Any) -> str:
+    """Return `float`, `none`, or the one allowed word of a Literal; an Annotated type goes by what it annotates."""
+    if get_origin(annotation) is Literal:
+        return f"`{get_args(annotation)[0]}`"
+    annotation = getattr(annotation, "__origin__", annotation)
+    return "none" if annotation is type(None) else annotation.__name__
+
+
+def flatten_settings(settings: Settings) -> dict[str, Any]:
+    """Return every setting by its dotted name."""
+    values = settings.model_dump()
+    return {
+        name: values[name] if "." not in name else values[name.split(".")[0]][name.split(".")[1]] for name in _fields()
+    }
+
+
+def diff_settings(old: Settings, new: Settings) -> list[str]:
+    """Return a line for each setting in which the two differ, such as `train.lr: 0.002 → 0.001`."""
+    before, after = flatten_settings(old), flatten_settings(new)
+    return [f"{name}: {before[name]} → {after[name]}" for name in before if before[name] != after[name]]
+
+
+def save_settings(settings: Settings, path: str | Path) -> None:
+    """Write all settings as a params file that `load_settings` reads back to the same."""
+    Path(path).write_text(yaml.safe_dump(settings.model_dump(), sort_keys=False), encoding="utf-8")
