@@ -7,7 +7,8 @@ import logging
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib import metadata
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
 
 from dfmm.settings import Settings, diff_settings, load_settings, resolve_path, save_settings
 
 QUICK_RUN = "outputs/quick"  # the notebooks' default: what it lacks is made on the way
 PACKAGES = ("dfmm", "torch", "torchaudio", "timm", "accelerate", "av", "opencv-python", "numpy", "pandas")
+
 
 log = logging.getLogger("dfmm")
 
@@ -174,6 +177,38 @@ def _describe_git() -> dict[str, Any] | None:
         return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def start_logging(run: Run, settings: Settings) -> None:
+    """Send the package's log to the terminal, or notebook, and as JSON lines to the run's `log.jsonl`."""
+    log.setLevel(settings.logging.level.upper())
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
+    screen = logging.StreamHandler(sys.stdout)
+    screen.setFormatter(_JsonFormatter() if settings.logging.format == "json" else logging.Formatter("%(message)s"))
+    run.path.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(run / "log.jsonl", encoding="utf-8")
+    file.setFormatter(_JsonFormatter())
+    for handler in (screen, file):
+        log.addHandler(handler)
+    log.propagate = False
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        when = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
+        line = {"time": when, "level": record.levelname.lower(), "message": record.getMessage()}
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def show_progress(items: Iterable[Any], what: str, *, unit: str, show: bool = True, total: int | None = None) -> Any:
+    """Iterate with a bar on a terminal or in a notebook; without one in files, pipes and headless notebooks."""
+    headless = "DFMM_HEADLESS" in os.environ
+    # In a notebook tqdm draws a widget whatever `disable=None` finds out about the terminal.
+    return tqdm(items, desc=what, unit=unit, total=total, leave=False, disable=True if headless or not show else None)
 
 
 def write_json(values: Any, path: str | Path) -> Path:

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from pebble import ProcessExpired, ProcessPool
-from tqdm.auto import tqdm
 
 from dfmm.data.faces import BOX, LANDMARKS, find_faces, follow_face
 from dfmm.data.media import MediaError, read_media
+from dfmm.runs import show_progress
 from dfmm.settings import Settings, Video, resolve_path
 
 FORMAT = 1  # of the cache: a higher number makes older entries void
@@ -148,8 +148,8 @@ def extract_tracks(
     tracks = {name: track for name, place in places.items() if (track := load_track(place)) is not None}
     missing = [name for name in places if name not in tracks]
     found = _find_in_parallel([paths[name] for name in missing], [places[name] for name in missing], settings)
-    bar = tqdm(found, total=len(missing), desc="faces", unit="video", disable=None if progress and missing else True)
-    for name, result in zip(missing, bar, strict=True):
+    found = show_progress(found, "faces", unit="video", total=len(missing), show=progress and bool(missing))
+    for name, result in zip(missing, found, strict=True):
         if isinstance(result, Track):
             tracks[name] = result
         else:
