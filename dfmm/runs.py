@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ from tqdm.auto import tqdm
 from dfmm.settings import Settings, diff_settings, load_settings, resolve_path, save_settings
 
 QUICK_RUN = "outputs/quick"  # the notebooks' default: what it lacks is made on the way
+MADE = ("settings.yaml", "run.json", "log.jsonl", "metrics.jsonl", "checkpoints", "evaluations", "debug")
 PACKAGES = ("dfmm", "torch", "torchaudio", "timm", "accelerate", "av", "opencv-python", "numpy", "pandas")
 
 
@@ -105,6 +107,23 @@ class Run:
         with FileLock(self._folder("locks") / "run.json.lock"):
             write_json({**self.read(), **values}, self.path / "run.json")
 
+    def clear(self) -> None:
+        """Remove everything the run made, so that it can begin again; foreign files stay."""
+        self._remove([*MADE, *(file.name for file in self.path.glob("[0-9][0-9]_*.ipynb"))])
+
+    def forget(self, notebook: str) -> None:
+        """Remove what one notebook made, so that it is run again."""
+        made = {"03_train": ("checkpoints", "metrics.jsonl"), "04_evaluate": ("evaluations",)}
+        self._remove([f"{notebook}.ipynb", *made.get(notebook, ())])
+        stages = {name: stage for name, stage in self.read()["stages"].items() if name != notebook}
+        if notebook == "03_train":
+            stages.pop("train", None)
+        self.describe(stages=stages)
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for path in (self.path / name for name in names):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
     def _lock(self, name: str) -> FileLock:
         return FileLock(self._folder("locks") / f"{name}.lock")
 
@@ -126,24 +145,29 @@ class Run:
 def open_run(path: str | Path, settings: Settings) -> Run:
     """Make a run's folder, or open it again with the settings it was made with.
 
+    The notebooks' quick run is there to be thrown away: with other settings it begins again.
+
     Raises:
         RunError: the folder belongs to a run with other settings; the message shows the difference.
     """
     run = Run(path)
     file = run / "settings.yaml"
-    if file.is_file():
-        changed = diff_settings(load_settings(file), settings)
-        if changed:
-            raise RunError(
-                f"{run.path} was made with other settings (then → now):\n  " + "\n  ".join(changed) + "\n"
-                "Name another run, or remove the folder (`dfmm run … --restart` does) to begin again."
-            )
-    else:
+    changed = diff_settings(load_settings(file), settings) if file.is_file() else []
+    if changed and not run.is_quick:
+        raise RunError(
+            f"{run.path} was made with other settings (then → now):\n  " + "\n  ".join(changed) + "\n"
+            "Name another run, or begin this one again with `dfmm run … --restart`."
+        )
+    if changed:
+        log.warning("the settings of the quick run have changed, so it begins again")
+        run.clear()
+    if not file.is_file():
         run.path.mkdir(parents=True, exist_ok=True)
         partial = run / f".settings.partial{os.getpid()}.yaml"
         save_settings(settings, partial)
         partial.replace(file)
         run.describe(created=_now().isoformat(), seed=settings.seed, **describe_environment())
+    start_logging(run, settings)
     return run
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from filelock import FileLock
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,7 +25,7 @@ from torch.utils.data import DataLoader
 from dfmm.data.dataset import UNKNOWN, make_evaluation_loader, make_training_loader
 from dfmm.manifest import STREAM_LABELS, fingerprint_manifest
 from dfmm.model import MultimodalModel, save_model
-from dfmm.runs import Run, read_lines, show_progress
+from dfmm.runs import Run, RunError, read_lines, show_progress
 from dfmm.settings import Settings
 
 log = logging.getLogger("dfmm")
@@ -188,6 +189,21 @@ class Trainer:
         self.scheduler.load_state_dict(state["scheduler"])
         self.best, self.best_epoch = tuple(state["best"]), state["best_epoch"]
         return epoch
+
+
+def require_checkpoint(run: Run, settings: Settings, manifest: pd.DataFrame, *, progress: bool = True) -> Path:
+    """Return the run's best model; the quick run trains one first if it has none.
+
+    Raises:
+        RunError: any other run has none; the message names the notebook to run.
+    """
+    if not run.checkpoint.is_file():
+        if not run.is_quick:
+            raise RunError(f"{run.path} has no trained model yet; run 03_train for it first (dfmm run 03_train …)")
+        log.info("the quick run has no model yet: training one")
+        with FileLock(run.path / "locks" / "train-once.lock"):  # notebooks side by side train it once
+            Trainer(settings, manifest, run, progress=progress).fit()
+    return run.checkpoint
 
 
 def compute_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor], *, stream_loss: float) -> Tensor:

@@ -1,1 +1,27 @@
 """Files on disk → batches."""
+
+from __future__ import annotations
+
+import logging
+
+import pandas as pd
+from filelock import FileLock
+
+from dfmm.manifest import read_manifest
+from dfmm.settings import Settings, resolve_path
+
+log = logging.getLogger("dfmm")
+
+
+def load_manifest(settings: Settings, *, progress: bool = True) -> pd.DataFrame:
+    """Read the manifest that the settings name; where they ask for sample data that is not there, draw it first."""
+    root = resolve_path(settings.data.root)
+    if settings.data.sample_videos:
+        from dfmm.data.sample import make_sample
+
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.parent / f".{root.name}.lock"):  # two notebooks side by side draw it once
+            if not (root / "manifest.csv").is_file():
+                log.info("drawing %d synthetic videos into %s", settings.data.sample_videos, settings.data.root)
+            make_sample(root, videos=settings.data.sample_videos, progress=progress)
+    return read_manifest(root / settings.data.manifest, root)

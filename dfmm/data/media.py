@@ -200,6 +200,7 @@ def write_video(
     sound: np.ndarray | None = None,
     sample_rate: int = 16000,
     crf: int = 18,
+    sound_bit_rate: int = 64_000,
 ) -> Path:
     """Write an H.264 mp4 with AAC sound; the file appears whole or not at all.
 
@@ -207,13 +208,15 @@ def write_video(
         frames: uint8 RGB `[N, H, W, 3]`, H and W even.
         sound: float mono `[S]` in [-1, 1], starting with the first frame; None writes no audio track.
         crf: x264's constant rate factor, 0 (lossless) to 51.
+        sound_bit_rate: bits a second. At 16 kHz, 48,000 and less is kept to whatever the sound; more is not.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.stem}.partial{os.getpid()}.mp4")
     try:
         with av.open(str(partial), "w", format="mp4") as container:
-            video, audio = _add_streams(container, frames, fps, crf, sample_rate if sound is not None else None)
+            sound_rates = None if sound is None else (sample_rate, sound_bit_rate)
+            video, audio = _add_streams(container, frames, fps, crf, sound_rates)
             _encode_frames(container, video, frames)
             if audio is not None:
                 _encode_sound(container, audio, np.asarray(sound, np.float32))
@@ -224,17 +227,21 @@ def write_video(
 
 
 def _add_streams(
-    container: av.container.OutputContainer, frames: np.ndarray, fps: float, crf: int, sample_rate: int | None
+    container: av.container.OutputContainer,
+    frames: np.ndarray,
+    fps: float,
+    crf: int,
+    sound_rates: tuple[int, int] | None,
 ) -> tuple[av.VideoStream, av.AudioStream | None]:
     options = {"crf": str(crf), "preset": "veryfast"}
     video = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
     video.height, video.width = frames.shape[1:3]
     video.pix_fmt = "yuv420p"
     video.codec_context.thread_count = 1
-    if sample_rate is None:
+    if sound_rates is None:
         return video, None
-    audio = container.add_stream("aac", rate=sample_rate, layout="mono")
-    audio.bit_rate = 64_000
+    audio = container.add_stream("aac", rate=sound_rates[0], layout="mono")
+    audio.bit_rate = sound_rates[1]
     return video, audio
 
 

@@ -1,0 +1,193 @@
+"""The `dfmm` command: sample data, notebooks, evaluation and scores from a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """\
+examples:
+  dfmm sample data/sample                                  draw synthetic talking heads with sound
+  dfmm run all params/sample.yaml                          the five notebooks, headless, into outputs/sample
+  dfmm run 03_train params/sample.yaml train.lr=1e-3 --run outputs/lr
+  dfmm evaluate outputs/sample --split test                report.json, scores.csv and figures once more
+  dfmm score clip.mp4 more/ --run outputs/sample --json    a line of JSON for each file
+
+The same `dfmm run` again goes on where it was cut off. `dfmm settings` lists every setting.
+Exit status: 0 all done, 1 something failed (it is named), 2 the command was wrong.
+"""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    options = make_parser().parse_args(words)
+    logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stderr)
+    try:
+        return options.command(options) or 0
+    except KeyboardInterrupt as error:
+        print(f"dfmm: interrupted {error}".rstrip(), file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `dfmm score … | head`
+        sys.stderr.close()
+        return 1
+    except (ValueError, RuntimeError, OSError) as error:  # all of ours are; their messages say what to do
+        if type(error).__module__.split(".")[0] != "dfmm" and not isinstance(error, OSError):
+            raise
+        print(f"dfmm: {error}", file=sys.stderr)
+        return 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; each sets `command` to its function."""
+    parser = argparse.ArgumentParser(
+        prog="dfmm",
+        description="Which of these talking-head videos are forged, in which stream, and how sure are we?",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_add_sample, _add_run, _add_evaluate, _add_score, _add_runs, _add_settings):
+        add(commands)
+    return parser
+
+
+def _add_sample(commands: Any) -> None:
+    parser = commands.add_parser("sample", help="draw synthetic talking heads: mp4 files and a manifest")
+    parser.add_argument("root", type=Path, metavar="ROOT", help="folder to write")
+    parser.add_argument("--videos", type=int, default=320, help="how many (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other people (default %(default)s)")
+    parser.set_defaults(command=_draw_sample)
+
+
+def _draw_sample(options: argparse.Namespace) -> None:
+    from dfmm.data.sample import make_sample
+
+    print(make_sample(options.root, videos=options.videos, seed=options.seed))
+
+
+def _add_run(commands: Any) -> None:
+    parser = commands.add_parser("run", help="execute a notebook, or all, headless through papermill")
+    parser.add_argument("notebook", help="a notebook's name, such as 03_train, or all")
+    parser.add_argument("params", help="params file, such as params/sample.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help="settings laid over the params file")
+    parser.add_argument("--run", metavar="FOLDER", help="the run's folder (default: outputs/<name of the params file>)")
+    parser.add_argument("--restart", action="store_true", help="begin again instead of going on")
+    parser.set_defaults(command=_run_notebooks)
+
+
+def _run_notebooks(options: argparse.Namespace) -> None:
+    from dfmm.headless import run_notebooks
+
+    run = run_notebooks(options.notebook, options.params, options.overrides, run=options.run, restart=options.restart)
+    for report in sorted(run.path.glob("evaluations/*/report.html")):
+        print(f"report: {report}")
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = commands.add_parser("evaluate", help="a run's model on a split: report.json, scores.csv, figures")
+    parser.add_argument("run", metavar="RUN", help="the run's folder, such as outputs/sample")
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="(default %(default)s)")
+    parser.add_argument("--manifest", metavar="FILE", help="another dataset's manifest (default: the run's own)")
+    parser.add_argument("--root", metavar="FOLDER", help="what its paths start from (default: the manifest's folder)")
+    parser.set_defaults(command=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from dfmm.evaluation import evaluate_run, name_evaluation
+    from dfmm.report import write_report
+    from dfmm.runs import Run
+
+    run = Run(options.run)
+    report, videos, windows = evaluate_run(run, options.split, manifest=options.manifest, root=options.root)
+    page = write_report(report, videos, windows, run / "evaluations" / name_evaluation(report))
+    for name in ("auc", "ap", "eer", "balanced_accuracy", "fpr_at_95_tpr"):
+        print(f"{name:18} {format_interval(report['video'][name])}")
+    coverage = report["coverage"]
+    print(f"scored {coverage['scored']} of {report['videos']} videos, {coverage['failed']} failed; report: {page}")
+
+
+def format_interval(metric: dict[str, float | None]) -> str:
+    """Return `0.912 [0.851, 0.954]`, or a dash where the metric is undefined."""
+    if metric["value"] is None:
+        return "–"
+    return f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
+
+
+def _add_score(commands: Any) -> None:
+    parser = commands.add_parser("score", help="score video files; a bad file costs only itself")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="videos, or folders that are searched for videos")
+    parser.add_argument("--run", default="outputs/sample", help="whose model to use (default %(default)s)")
+    parser.add_argument("--model", metavar="FILE", help="a model file instead of a run")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="a line of JSON for each file: path, status (ok, unscored, failed), reason, score, video_fake, "
+        "audio_fake, in_sync (probabilities, null where that stream is absent), windows, seconds of video",
+    )
+    parser.set_defaults(command=_score)
+
+
+def _score(options: argparse.Namespace) -> int:
+    from dfmm.evaluation import score_files
+    from dfmm.model import load_model
+    from dfmm.runs import Run
+
+    logging.getLogger("dfmm").setLevel("ERROR")  # reasons go into the lines
+    model, settings, facts = load_model(options.model or Run(options.run).checkpoint)
+    if not options.json:
+        print(f"probability of fake, for a prior of {facts['prior']:.2f} fakes   (video / sound / in sync)")
+    failed = 0
+    for line in score_files(list_files(options.files), model, settings):
+        failed += line["status"] == "failed"
+        print(json.dumps(line, ensure_ascii=False) if options.json else format_line(line), flush=True)
+    return int(failed > 0)
+
+
+def list_files(paths: Sequence[str]) -> list[str]:
+    """Return the files among paths, and the videos in the folders among them."""
+    from dfmm.manifest import VIDEO_ENDINGS
+
+    files: list[str] = []
+    for path in map(Path, paths):
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_ENDINGS)
+        files += map(str, found if path.is_dir() else [path])
+    return files
+
+
+def format_line(line: dict[str, Any]) -> str:
+    """Return a file's scores as a line for people."""
+    if line["status"] != "ok":
+        return f"{line['status']:>8}  {line['path']}: {line['reason']}"
+    streams = ("–" if line[name] is None else f"{line[name]:.2f}" for name in ("video_fake", "audio_fake", "in_sync"))
+    return f"{line['score']:8.3f}  {' / '.join(f'{stream:>4}' for stream in streams)}  {line['path']}  {line['reason']}"
+
+
+def _add_runs(commands: Any) -> None:
+    parser = commands.add_parser("runs", help="what happened in the runs under outputs/")
+    parser.add_argument("folder", nargs="?", default="outputs", help="(default %(default)s)")
+    parser.set_defaults(command=_list_runs)
+
+
+def _list_runs(options: argparse.Namespace) -> None:
+    from dfmm.runs import Run
+    from dfmm.settings import resolve_path
+
+    for file in sorted(resolve_path(options.folder).glob("*/run.json")):
+        stages = Run(file.parent).read()["stages"]
+        print(f"{file.parent.name}: " + ", ".join(f"{name} {stage['status']}" for name, stage in stages.items()))
+
+
+def _add_settings(commands: Any) -> None:
+    parser = commands.add_parser("settings", help="every setting: its default, its range, what it means")
+    parser.set_defaults(command=_print_settings)
+
+
+def _print_settings(options: argparse.Namespace) -> None:
+    from dfmm.settings import describe_settings
+
+    print(describe_settings(), end="")

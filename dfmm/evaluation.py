@@ -1,0 +1,299 @@
+"""Scores for windows and videos, and the report on a split: metrics with intervals, by method and by source."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from dfmm.data import load_manifest
+from dfmm.data.dataset import make_evaluation_loader, make_window_loader
+from dfmm.manifest import STREAM_LABELS, read_manifest
+from dfmm.metrics import choose_threshold, compute_auc, compute_metrics
+from dfmm.model import MultimodalModel, load_model
+from dfmm.runs import Run, RunError, show_progress, write_json
+from dfmm.settings import Settings, resolve_path
+from dfmm.trainer import predict
+
+SCORES = ("score", "video_fake_score", "audio_fake_score", "in_sync_score")
+CHUNK = 16  # files scored together: results come out this often
+
+log = logging.getLogger("dfmm")
+
+
+def score_windows(model: nn.Module, loader: torch.utils.data.DataLoader, *, progress: bool = True) -> pd.DataFrame:
+    """Score every window of a loader.
+
+    Returns:
+        A row a window: `video_id`, `window`, `start` in seconds, `label` of the window, `score` (probability that it
+        is fake), each stream's `…_score`, `has_face`, `has_sound`. A score is NaN where its stream is absent.
+    """
+    batches = show_progress(predict(model, loader), "scores", unit="batch", total=len(loader), show=progress)
+    tables = [_tabulate_batch(outputs, batch) for outputs, batch in batches]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _tabulate_batch(outputs: dict[str, torch.Tensor], batch: dict[str, Any]) -> pd.DataFrame:
+    face, sound = batch["frame_mask"].any(dim=1), batch["sound_mask"].any(dim=1)
+    there = {"score": face | sound, "video_fake_score": face, "audio_fake_score": sound, "in_sync_score": face & sound}
+    found = {f"{name}_score": outputs[name].sigmoid() for name in STREAM_LABELS}
+    found["score"] = outputs["logits"].softmax(dim=1)[:, 1]
+    columns = {name: found[name].float().where(there[name], torch.nan).cpu().numpy() for name in SCORES}
+    facts = {name: batch[name].cpu().numpy() for name in ("window", "start", "label")}
+    presence = {"has_face": face.cpu().numpy(), "has_sound": sound.cpu().numpy()}
+    return pd.DataFrame({"video_id": batch["video_id"], **facts, **columns, **presence})
+
+
+def aggregate_windows(windows: pd.DataFrame) -> pd.DataFrame:
+    """Return each video's mean scores over the windows that have them, and how many windows were scored."""
+    videos = windows.groupby("video_id", sort=False)
+    return videos[list(SCORES)].mean().assign(windows=videos["score"].count()).reset_index()
+
+
+def score_split(
+    model: nn.Module, manifest: pd.DataFrame, split: str, settings: Settings, *, progress: bool = True
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score a split's videos.
+
+    Returns:
+        The split's rows with `status` (`ok`, `unscored`, `failed`), `reason`, `windows` and the mean scores; and the
+        windows, a row each.
+    """
+    loader = make_evaluation_loader(manifest, split, settings, progress=progress)
+    wanted = manifest[manifest["split"] == split]
+    if settings.data.limit:  # debug mode scores only what its loader holds
+        wanted = wanted[wanted["video_id"].isin({*loader.dataset.tracks, *loader.dataset.failures})]
+    windows = score_windows(model, loader, progress=progress)
+    return _join_scores(wanted, windows, loader.dataset.failures), windows
+
+
+def _join_scores(manifest: pd.DataFrame, windows: pd.DataFrame, failures: dict[str, str]) -> pd.DataFrame:
+    videos = manifest.merge(aggregate_windows(windows), on="video_id", how="left")
+    videos["windows"] = videos["windows"].fillna(0).astype(int)
+    failed = videos["video_id"].isin(failures)
+    videos["status"] = np.select([failed, videos["windows"] == 0], ["failed", "unscored"], "ok")
+    presence = windows.groupby("video_id")[["has_face", "has_sound"]].any()
+    reasons = {name: explain_presence(*row) for name, row in zip(presence.index, presence.to_numpy(), strict=True)}
+    videos["reason"] = videos["video_id"].map({**reasons, **failures}).fillna("")
+    return videos
+
+
+def explain_presence(has_face: bool, has_sound: bool) -> str:
+    """Say which stream a score had to do without; empty where both were there."""
+    return {
+        (True, True): "",
+        (True, False): "no sound: scored from the picture alone",
+        (False, True): "no face: scored from the sound alone",
+        (False, False): "neither a face nor any sound",
+    }[bool(has_face), bool(has_sound)]
+
+
+def choose_run_threshold(model: nn.Module, manifest: pd.DataFrame, settings: Settings, *, progress: bool) -> float:
+    """Return the threshold that the settings' rule picks on the validation split."""
+    videos, _ = score_split(model, manifest, "val", settings, progress=progress)
+    scored = videos[videos["status"] == "ok"]
+    return choose_threshold(scored["label"], scored["score"], rule=settings.evaluate.threshold)
+
+
+def evaluate_run(
+    run: Run,
+    split: str = "test",
+    *,
+    manifest: str | Path | None = None,
+    root: str | Path | None = None,
+    progress: bool = True,
+) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+    """Evaluate a run's best checkpoint on a split, with the threshold chosen on its own validation split.
+
+    Args:
+        manifest, root: another dataset than the run's own, to test on.
+
+    Returns:
+        The report, the videos' table and the windows' table, as written to `evaluations/<dataset>-<split>/`.
+
+    Raises:
+        RunError: the run has no checkpoint.
+        ManifestError: no such split, or a manifest that is wrong.
+    """
+    if not run.checkpoint.is_file():
+        raise RunError(f"{run.path} has no checkpoint to evaluate; run 03_train on it first")
+    model, settings, facts = load_model(run.checkpoint)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    own = load_manifest(settings, progress=progress)
+    threshold = choose_run_threshold(model, own, settings, progress=progress)
+    if manifest is None:
+        table = own
+    else:
+        root = resolve_path(root) if root else resolve_path(manifest).parent
+        table = read_manifest(resolve_path(manifest), root)
+        settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": str(root)})})
+    videos, windows = score_split(model, table, split, settings, progress=progress)
+    videos["predicted"] = (videos["score"] >= threshold).where(videos["status"] == "ok").astype("Int64")
+    report = {
+        "run": run.path.name,
+        "checkpoint": {"file": run.checkpoint.name, "sha256": hash_file(run.checkpoint)[:16], **facts},
+        "prior": facts["prior"],
+        "threshold": {"value": threshold, "rule": settings.evaluate.threshold, "chosen_on": "val"},
+        **make_report(videos, windows, split=split, threshold=threshold, replicates=settings.evaluate.replicates),
+    }
+    folder = run / "evaluations" / name_evaluation(report)
+    write_json(report, folder / "report.json")
+    write_table(videos, folder / "scores.csv")
+    write_table(windows, folder / "windows.csv")
+    return report, videos, windows
+
+
+def name_evaluation(report: dict[str, Any]) -> str:
+    """Return the evaluation's folder name; what a manifest says of its dataset cannot leave the run."""
+    return re.sub(r"[^A-Za-z0-9._-]+|^\.+", "_", f"{report['dataset']}-{report['split']}")
+
+
+def make_report(
+    videos: pd.DataFrame, windows: pd.DataFrame, *, split: str, threshold: float, replicates: int
+) -> dict[str, Any]:
+    """Return coverage and metrics of a scored split, ready for JSON.
+
+    Args:
+        videos, windows: as from `score_split`.
+    """
+    scored = videos[videos["status"] == "ok"]
+    if scored.empty:
+        raise RunError(f"not one of the {len(videos)} videos of {split!r} could be scored; see their reasons above")
+    names = videos.set_index("video_id")["identities"]
+    known = windows[windows["score"].notna() & windows["label"].isin((0, 1))]
+    options = {"threshold": threshold, "replicates": replicates}
+    return {
+        "dataset": " and ".join(sorted(set(videos["dataset"]) - {""})) or "unnamed",
+        "split": split,
+        "videos": len(videos),
+        "synthetic": bool((videos["source"] == "synthetic").all()),
+        "coverage": _count_coverage(videos),
+        "video": compute_metrics(scored["label"], scored["score"], identities=list(scored["identities"]), **options),
+        "window": compute_metrics(
+            known["label"], known["score"], identities=list(_name_people(known["video_id"], names)), **options
+        ),
+        "methods": _score_methods(scored, replicates),
+        "sources": _score_sources(scored, replicates),
+    }
+
+
+def _name_people(video_ids: pd.Series, identities: pd.Series) -> pd.Series:
+    """Return each window's identities; a video that names none stands for itself, so its windows stay together."""
+    named = video_ids.map(identities)
+    return named.where(named != "", "video:" + video_ids)
+
+
+def _count_coverage(videos: pd.DataFrame) -> dict[str, Any]:
+    counts = videos["status"].value_counts()
+    left_out = videos[videos["status"] != "ok"]
+    return {
+        "scored": int(counts.get("ok", 0)),
+        "unscored": int(counts.get("unscored", 0)),
+        "failed": int(counts.get("failed", 0)),
+        "share": float((videos["status"] == "ok").mean()),
+        "without_face": int((scored_without(videos, "video_fake_score")).sum()),
+        "without_sound": int((scored_without(videos, "audio_fake_score")).sum()),
+        "reasons": dict(zip(left_out["video_id"], left_out["reason"], strict=True)),
+    }
+
+
+def scored_without(videos: pd.DataFrame, column: str) -> pd.Series:
+    """Which videos were scored although this stream was absent?"""
+    return (videos["status"] == "ok") & videos[column].isna()
+
+
+def _score_methods(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
+    """Return each method's AUC against all reals: of the joint score, and of each stream alone."""
+    reals = scored[scored["label"] == 0]
+    methods = {}
+    for method, fakes in scored[scored["label"] == 1].groupby("method"):
+        both = pd.concat([reals, fakes])
+        streams = {
+            "video_fake": _score_column(both, both["video_fake_score"], replicates),
+            "audio_fake": _score_column(both, both["audio_fake_score"], replicates),
+            "in_sync": _score_column(both, 1 - both["in_sync_score"], replicates),
+        }
+        joint = _score_column(both, both["score"], replicates)
+        methods[str(method)] = {"videos": len(fakes), "auc": joint, "streams": streams}
+    return methods
+
+
+def _score_sources(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
+    """Return the AUC within each source that holds both labels, where files of several are pooled."""
+    if scored["source"].nunique() < 2:
+        return {}
+    mixed = {source: rows for source, rows in scored.groupby("source") if rows["label"].nunique() == 2}
+    return {
+        str(source): {"videos": len(rows), "auc": _score_column(rows, rows["score"], replicates)}
+        for source, rows in mixed.items()
+    }
+
+
+def _score_column(rows: pd.DataFrame, scores: pd.Series, replicates: int) -> dict[str, float | None]:
+    """Return the AUC of a score over the rows that have it."""
+    rows, scores = rows[scores.notna()], scores.dropna()
+    if rows["label"].nunique() < 2:
+        return {"value": None, "low": None, "high": None}
+    return compute_auc(rows["label"], scores, identities=list(rows["identities"]), replicates=replicates)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a CSV; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    table.to_csv(partial, index=False)
+    partial.replace(path)
+
+
+def hash_file(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def score_files(
+    files: Iterable[str | Path], model: MultimodalModel, settings: Settings, *, progress: bool = True
+) -> Iterator[dict[str, Any]]:
+    """Score video files one by one; a bad one costs only itself.
+
+    Yields:
+        For each file, in order: `path`, `status` (`ok`, `unscored`, `failed`), `reason`, `score`, `video_fake`,
+        `audio_fake`, `in_sync` (probabilities, None where that stream is absent), `windows`, and the video's length
+        in `seconds`.
+    """
+    files = list(dict.fromkeys(map(str, files)))
+    for at in show_progress(range(0, len(files), CHUNK), "files", unit=f"{CHUNK} files", show=progress):
+        yield from _score_chunk(files[at : at + CHUNK], model, settings)
+
+
+def _score_chunk(files: list[str], model: MultimodalModel, settings: Settings) -> list[dict[str, Any]]:
+    labels = dict.fromkeys(("label", *STREAM_LABELS), -1)
+    rows = [{"video_id": file, "path": str(Path(file).absolute()), **labels} for file in files]
+    table = pd.DataFrame(rows).assign(video_segments="", audio_segments="")
+    loader = make_window_loader(table, settings, windows=settings.evaluate.windows, progress=False)
+    tracks, failures = loader.dataset.tracks, loader.dataset.failures
+    empty = pd.DataFrame(columns=["video_id", *SCORES, "window", "has_face", "has_sound"])
+    windows = score_windows(model, loader, progress=False) if len(loader.dataset) else empty
+    videos = _join_scores(table, windows, failures).set_index("video_id")
+    return [_describe_file(file, videos.loc[file], tracks[file].duration if file in tracks else None) for file in files]
+
+
+def _describe_file(file: str, row: pd.Series, seconds: float | None) -> dict[str, Any]:
+    scores = {
+        name.removesuffix("_score"): None if pd.isna(row[name]) else round(float(row[name]), 6) for name in SCORES
+    }
+    return {
+        "path": file,
+        "status": row["status"],
+        "reason": row["reason"],
+        **scores,
+        "windows": int(row["windows"]),
+        "seconds": None if seconds is None else round(seconds, 3),
+    }

@@ -1,0 +1,120 @@
+"""Notebooks run from the command line through papermill, with a status that is true whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import nbformat
+import papermill
+
+from dfmm.runs import Run, open_run
+from dfmm.settings import Settings, diff_settings, find_project, load_settings
+
+log = logging.getLogger("dfmm")
+
+
+class NotebookError(RuntimeError):
+    """A notebook that failed; the message says where, and where to read it."""
+
+
+def list_notebooks() -> dict[str, Path]:
+    """Return the project's numbered notebooks by name, in their order."""
+    folder = find_project() / "notebooks"
+    return {file.stem: file for file in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+
+
+def run_notebooks(
+    name: str, params: str, overrides: Sequence[str] = (), *, run: str | Path | None = None, restart: bool = False
+) -> Run:
+    """Execute one notebook, or `all`, into a run's folder; what is done already is not done again.
+
+    Args:
+        run: the run's folder; by default outputs/ and the params file's name.
+        restart: begin again; a single notebook only forgets its own result, unless the settings have changed.
+
+    Raises:
+        NotebookError: no such notebook, or one failed; those after it are not started.
+        RunError: the run exists with other settings, or another process is at it.
+    """
+    notebooks = list_notebooks()
+    if name != "all" and name not in notebooks:
+        raise NotebookError(f"no notebook {name!r}; there are: {', '.join(notebooks)}, or all")
+    settings = load_settings(params, overrides)
+    target = Run(run or Path("outputs") / Path(params).stem)
+    if restart:
+        _forget(target, name, settings)
+    target = open_run(target.path, settings)
+    for chosen in notebooks if name == "all" else [name]:
+        if target.status(chosen) == "done":
+            log.info("%s is done already in %s (--restart does it again)", chosen, target.path)
+            continue
+        log.info("%s …", chosen)
+        with _terminated_as_interrupt(), target.stage(chosen):
+            _execute(notebooks[chosen], target, params, overrides)
+    return target
+
+
+def _forget(run: Run, name: str, settings: Settings) -> None:
+    """Remove what a notebook made; everything, if it is for all of them or for other settings."""
+    file = run / "settings.yaml"
+    if name == "all" or (file.is_file() and diff_settings(load_settings(file), settings)):
+        run.clear()
+    else:
+        run.forget(name)
+
+
+def _execute(notebook: Path, run: Run, params: str, overrides: Sequence[str]) -> None:
+    target = run / notebook.name
+    partial = run / f".{notebook.stem}.partial{os.getpid()}.ipynb"
+    values = {"params": params, "overrides": list(overrides), "run": str(run.path)}
+    os.environ["DFMM_HEADLESS"] = "1"  # the kernel inherits it: lines instead of bars
+    try:
+        papermill.execute_notebook(
+            notebook,
+            partial,
+            parameters=values,
+            kernel_name="python3",
+            cwd=find_project(),
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            coalesce_streams=True,
+        )
+        _check_whole(partial)
+    except papermill.PapermillExecutionError as error:
+        raise NotebookError(
+            f"{notebook.stem}, cell {error.exec_count}: {error.ename}: {error.evalue}\nread {target}"
+        ) from None
+    except RuntimeError as error:  # nbclient's DeadKernelError and CellTimeoutError among them
+        raise NotebookError(f"{notebook.stem}: {error}\nread {target}") from error
+    finally:
+        if partial.is_file():  # also when it failed: the error is read there
+            partial.replace(target)
+
+
+def _check_whole(executed: Path) -> None:
+    """Raise unless every cell was run: papermill takes `sys.exit(0)` in a cell for the notebook's happy end."""
+    cells = [cell for cell in nbformat.read(executed, as_version=4).cells if cell.cell_type == "code" and cell.source]
+    missed = sum(cell.execution_count is None for cell in cells)
+    if missed:
+        raise RuntimeError(f"ended early: {missed} of {len(cells)} cells were not run")
+
+
+@contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that the status is written and the kernel stopped."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
