@@ -151,6 +151,25 @@ def evaluate_run(
     return report, videos, windows
 
 
+def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> dict[str, dict[str, Any]]:
+    """Return the AUC of the joint score, over all fakes and for each method, with both streams and with each alone.
+
+    A stream is withheld by its mask, as if the clip had none.
+    """
+    model, settings, _ = load_model(run.checkpoint)
+    manifest = load_manifest(settings, progress=progress)
+    replicates = settings.evaluate.replicates
+    aucs: dict[str, dict[str, Any]] = {}
+    for streams, needed in (("both", "score"), ("video", "video_fake_score"), ("audio", "audio_fake_score")):
+        model.streams = streams
+        videos, _ = score_split(model, manifest, split, settings, progress=progress)
+        scored = videos[videos[needed].notna()]
+        everything = {"all": _score_column(scored, scored["score"], replicates)}
+        methods = _score_methods(scored, replicates)
+        aucs[streams] = everything | {name: method["auc"] for name, method in methods.items()}
+    return aucs
+
+
 def name_evaluation(report: dict[str, Any]) -> str:
     """Return the evaluation's folder name; what a manifest says of its dataset cannot leave the run."""
     return re.sub(r"[^A-Za-z0-9._-]+|^\.+", "_", f"{report['dataset']}-{report['split']}")

@@ -15,7 +15,7 @@ import nbformat
 import papermill
 
 from dfmm.runs import Run, open_run
-from dfmm.settings import Settings, diff_settings, find_project, load_settings
+from dfmm.settings import diff_settings, find_project, load_settings
 
 log = logging.getLogger("dfmm")
 
@@ -48,9 +48,12 @@ def run_notebooks(
         raise NotebookError(f"no notebook {name!r}; there are: {', '.join(notebooks)}, or all")
     settings = load_settings(params, overrides)
     target = Run(run or Path("outputs") / Path(params).stem)
-    if restart:
-        _forget(target, name, settings)
-    target = open_run(target.path, settings)
+    if restart and name != "all":
+        target.forget(name)
+    # Notebooks of one run belong together: with other settings, none of the old results may stay.
+    file = target / "settings.yaml"
+    changed = file.is_file() and bool(diff_settings(load_settings(file), settings))
+    target = open_run(target.path, settings, restart=restart and (name == "all" or changed))
     for chosen in notebooks if name == "all" else [name]:
         if target.status(chosen) == "done":
             log.info("%s is done already in %s (--restart does it again)", chosen, target.path)
@@ -59,15 +62,6 @@ def run_notebooks(
         with _terminated_as_interrupt(), target.stage(chosen):
             _execute(notebooks[chosen], target, params, overrides)
     return target
-
-
-def _forget(run: Run, name: str, settings: Settings) -> None:
-    """Remove what a notebook made; everything, if it is for all of them or for other settings."""
-    file = run / "settings.yaml"
-    if name == "all" or (file.is_file() and diff_settings(load_settings(file), settings)):
-        run.clear()
-    else:
-        run.forget(name)
 
 
 def _execute(notebook: Path, run: Run, params: str, overrides: Sequence[str]) -> None:

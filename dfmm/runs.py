@@ -142,15 +142,20 @@ class Run:
         return False
 
 
-def open_run(path: str | Path, settings: Settings) -> Run:
-    """Make a run's folder, or open it again with the settings it was made with.
+def open_run(path: str | Path, settings: Settings, *, restart: bool = False) -> Run:
+    """Make a run's folder, or open it again with the settings it was made with, and send the log there.
 
     The notebooks' quick run is there to be thrown away: with other settings it begins again.
+
+    Args:
+        restart: remove what an earlier run made in this folder.
 
     Raises:
         RunError: the folder belongs to a run with other settings; the message shows the difference.
     """
     run = Run(path)
+    if restart:
+        run.clear()
     file = run / "settings.yaml"
     changed = diff_settings(load_settings(file), settings) if file.is_file() else []
     if changed and not run.is_quick:

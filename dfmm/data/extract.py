@@ -160,6 +160,25 @@ def extract_tracks(
     return tracks, failures
 
 
+def tabulate_tracks(manifest: pd.DataFrame, tracks: dict[str, Track]) -> pd.DataFrame:
+    """Return a row a video: what was found in it, beside its `video_id`, `split`, `label` and `method`."""
+    rows = [
+        {
+            "seconds": track.duration,
+            "fps": 1 / track.frame_seconds,
+            "width": track.width,
+            "height": track.height,
+            "has_face": track.has_face,
+            "detector": track.detector,
+            "face_coverage": track.face_coverage,
+            "has_sound": track.has_sound,
+        }
+        for track in (tracks[name] for name in manifest["video_id"])
+    ]
+    facts = manifest[["video_id", "split", "label", "method"]].reset_index(drop=True)
+    return pd.concat([facts, pd.DataFrame(rows)], axis=1)
+
+
 def _find_in_parallel(paths: list[Path], places: list[Path], settings: Settings) -> Iterator[Track | str]:
     """Yield a track or a reason for each path, in order."""
     if not paths:
