@@ -69,6 +69,7 @@ def _execute(notebook: Path, run: Run, params: str, overrides: Sequence[str]) ->
     partial = run / f".{notebook.stem}.partial{os.getpid()}.ipynb"
     values = {"params": params, "overrides": list(overrides), "run": str(run.path)}
     os.environ["DFMM_HEADLESS"] = "1"  # the kernel inherits it: lines instead of bars
+    logging.getLogger("papermill").setLevel(logging.WARNING)
     try:
         papermill.execute_notebook(
             notebook,

@@ -39,18 +39,25 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> pd.DataFr
         "unknown": -1 for a stream's label, empty for a text.
 
     Raises:
-        ManifestError: no such file, a required column is missing, or rows are wrong (all are named).
+        ManifestError: the file is missing or unreadable, lacks a required column, or has wrong rows (all are named).
     """
     path = Path(path)
     if path.is_dir():
         table = _read_folders(path)
     elif not path.is_file():
         raise ManifestError(f"{path}: no such manifest; expected a .csv or .parquet file, or a folder of videos")
-    elif path.suffix == ".parquet":
-        table = pd.read_parquet(path)
     else:
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
+        table = _read_table(path)
     return validate_manifest(complete_manifest(table, origin=str(path)), root=root, origin=str(path))
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
+    except ValueError as error:
+        raise ManifestError(f"{path}: cannot be read ({error})") from error
 
 
 def write_manifest(table: pd.DataFrame, path: str | Path) -> Path:
@@ -70,12 +77,11 @@ def complete_manifest(table: pd.DataFrame, *, origin: str = "manifest") -> pd.Da
         raise ManifestError(f"{origin}: lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
     table = table.copy()
     if "video_id" not in table:
-        table["video_id"] = [str(PurePosixPath(str(path)).with_suffix("")) for path in table["path"]]
+        table["video_id"] = [os.path.splitext(str(path))[0] for path in table["path"]]
     for name in STREAM_LABELS:
-        if name not in table:
-            table[name] = -1
-    if "method" not in table:
-        table["method"] = table["label"].map({0: "real", 1: "fake"}).fillna("")
+        table[name] = table[name].fillna(-1) if name in table else -1
+    named = pd.to_numeric(table["label"], errors="coerce").map({0: "real", 1: "fake"})
+    table["method"] = table["method"].fillna(named) if "method" in table else named
     for name in TEXT_COLUMNS:
         table[name] = table[name].fillna("").astype(str) if name in table else ""
     return table[[*COLUMNS, *(name for name in table.columns if name not in COLUMNS)]]
@@ -87,7 +93,8 @@ def validate_manifest(table: pd.DataFrame, *, root: str | Path | None = None, or
     if faults:
         shown = faults[:50] + ([f"… and {len(faults) - 50} more"] if len(faults) > 50 else [])
         raise ManifestError("\n  ".join([f"{origin}: {len(faults)} faults", *shown]))
-    return table.astype(dict.fromkeys(("label", *STREAM_LABELS), "int64")).reset_index(drop=True)
+    labels = {name: pd.to_numeric(table[name]).astype("int64") for name in ("label", *STREAM_LABELS)}
+    return table.assign(**labels).reset_index(drop=True)
 
 
 def _find_faults(table: pd.DataFrame, root: str | Path | None) -> Iterator[str]:
@@ -154,8 +161,8 @@ def _read_folders(root: Path) -> pd.DataFrame:
             raise ManifestError(f"{meta}: not JSON: {error}") from error
         if not isinstance(values, dict):
             raise ManifestError(f"{meta}: expected an object with a label, got a {type(values).__name__}")
-        label = values.get("label", "")
-        values["label"] = {"real": 0, "fake": 1}.get(str(label).lower(), label)
+        label = str(values.get("label", "")).lower()
+        values["label"] = {"real": 0, "fake": 1}.get(label, label)
         if isinstance(values.get("identities"), list):
             values["identities"] = "|".join(map(str, values["identities"]))
         rows.append({**values, "path": videos[0].relative_to(root).as_posix(), "split": meta.parts[-3]})

@@ -64,7 +64,7 @@ def compute_metrics(
     Returns:
         `{metric: {"value", "low", "high"}, "confusion": {"tn", "fp", "fn", "tp"}, "n", "n_fake"}`. A metric that
         is undefined, such as the AUC of one class, has None for all three. `fpr_at_95_tpr` rests on the few
-        lowest fakes: where there are fewer than some 70, its interval may cover the truth in only 85 % of cases.
+        lowest fakes: where there are fewer than some 70, its interval may cover the truth in only 80 % of cases.
 
     Raises:
         ValueError: empty, uneven or non-finite input, or labels other than 0 and 1.

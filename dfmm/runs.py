@@ -84,7 +84,7 @@ class Run:
             raise RunError(f"{self.path}: {name} is running in another process; wait for it or stop it") from None
         started = _now()
         try:
-            self.update(name, status="running", started=started.isoformat(), pid=os.getpid(), error=None)
+            self.update(name, status="running", **_started(started))
             yield
         except BaseException as error:
             status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
@@ -254,7 +254,7 @@ def write_json(values: Any, path: str | Path) -> Path:
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
     """Read JSON lines; a last line cut off by a kill is left out."""
     path = Path(path)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = path.read_bytes().splitlines() if path.is_file() else []  # bytes: a kill may cut a character in two
     records = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -267,6 +267,10 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
 
 def _now() -> datetime:
     return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+def _started(started: datetime) -> dict[str, Any]:
+    return {"started": started.isoformat(), "ended": None, "seconds": None, "pid": os.getpid(), "error": None}
 
 
 def _ended(started: datetime) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class SettingsError(ValueError):
 class Section(BaseModel):
     """A group of settings: unknown names are refused, values cannot change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -210,16 +210,18 @@ def read_params(params: str | Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{params}: not YAML: {error}") from error
-    if not isinstance(values or {}, dict):
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
         raise SettingsError(f"{params}: expected sections such as `train:`, got a {type(values).__name__}")
     # An empty section (`train:` with all its lines commented out) means its defaults.
-    return {name: {} if value is None and name in _sections() else value for name, value in (values or {}).items()}
+    return {name: {} if value is None and name in _sections() else value for name, value in values.items()}
 
 
 def parse_override(override: str) -> tuple[str, Any]:
     """Split `train.lr=1e-4` into its dotted name and its value, read as YAML."""
     name, equals, text = override.partition("=")
-    if not equals or not name.strip():
+    if not equals or not all(name.strip().split(".")):
         raise SettingsError(f"override {override!r}: expected name=value, such as train.lr=1e-4")
     try:
         return name.strip(), yaml.safe_load(text)
@@ -242,8 +244,8 @@ def _explain_fault(fault: dict[str, Any]) -> str:
     if fault["type"] == "extra_forbidden":
         near = _suggest_setting(name)
         return f"{name}: no such setting" + (f"; did you mean {near}?" if near else "; `dfmm settings` lists them")
-    said = fault["msg"].removeprefix("Value error, ")
-    return f"{name}: {said}" + ("" if isinstance(fault["input"], (dict, Section)) else f", got {fault['input']!r}")
+    said = (f"{name}: " if name else "") + fault["msg"].removeprefix("Value error, ")
+    return said + ("" if isinstance(fault["input"], (dict, Section)) else f", got {fault['input']!r}")
 
 
 def _suggest_setting(name: str) -> str | None:

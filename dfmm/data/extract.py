@@ -7,7 +7,6 @@ import json
 import logging
 import multiprocessing
 import os
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import asdict, dataclass
@@ -117,7 +116,7 @@ def load_track(path: Path) -> Track | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             values = {name: arrays[name] for name in Track.__dataclass_fields__}
-    except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError):
+    except Exception:  # zipfile, zlib and NumPy raise a dozen kinds, depending on which byte is wrong
         return None
     return Track(**{name: value if value.ndim else value.item() for name, value in values.items()})
 
@@ -187,16 +186,24 @@ def _find_in_parallel(paths: list[Path], places: list[Path], settings: Settings)
     context = multiprocessing.get_context("spawn")
     with ProcessPool(max_workers=min(os.cpu_count() or 1, len(paths)), context=context) as pool:
         videos = [settings.video] * len(paths)
-        results = pool.map(_find_and_save, paths, places, videos, timeout=SECONDS_PER_FILE).result()
-        for path in paths:
-            try:
-                yield next(results)
-            except MediaError as error:
-                yield str(error)
-            except (FutureTimeoutError, ProcessExpired) as error:
-                yield f"{path}: its decoder {'hung' if isinstance(error, FutureTimeoutError) else 'crashed'}"
-            except Exception as error:
-                yield f"{path}: {type(error).__name__}: {error}"
+        work = pool.map(_find_and_save, paths, places, videos, timeout=SECONDS_PER_FILE)
+        try:
+            results = work.result()
+            for path in paths:
+                yield _await_track(results, path)
+        finally:
+            work.cancel()  # interrupted: leaving the pool would wait for all that is still to be done
+
+
+def _await_track(results: Iterator[Track], path: Path) -> Track | str:
+    try:
+        return next(results)
+    except MediaError as error:
+        return str(error)
+    except (FutureTimeoutError, ProcessExpired) as error:
+        return f"{path}: its decoder {'hung' if isinstance(error, FutureTimeoutError) else 'crashed'}"
+    except Exception as error:
+        return f"{path}: {type(error).__name__}: {error}"
 
 
 def _find_and_save(path: Path, place: Path, video: Video) -> Track:

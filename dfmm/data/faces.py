@@ -13,7 +13,7 @@ import numpy as np
 # left, top, right, bottom, score, then x, y of both eyes, the nose and both corners of the mouth.
 BOX, SCORE, LANDMARKS = slice(0, 4), 4, slice(5, 15)
 BATCH = 16  # frames a detector is given at once: bounds its memory on long videos
-SECOND_LOOK = 32  # frames the fallback detector looks at: it is slow, and most often there is just no face
+SECOND_LOOK = 32  # frames in which the slow fallback detector must see a face before it looks at all of them
 SAME_FACE_IOU = 0.3  # boxes of neighbouring detections that overlap more than this are one person
 
 Detect = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
@@ -36,16 +36,16 @@ def find_faces(frames: Sequence[np.ndarray], detector: str) -> tuple[list[np.nda
         detect = load_detector(name)
         if detect is None:
             continue
-        step = 1 if name == detector else -(-len(frames) // SECOND_LOOK)
-        detections = [np.zeros((0, 15), np.float32) for _ in frames]
-        looked_at = range(0, len(frames), step)
-        for at in range(0, len(looked_at), BATCH):
-            numbers = looked_at[at : at + BATCH]
-            for number, found in zip(numbers, detect([frames[n] for n in numbers]), strict=True):
-                detections[number] = found
-        if any(len(found) for found in detections):
+        if name != detector and not any(map(len, _look_at(frames[:: -(-len(frames) // SECOND_LOOK)], detect))):
+            continue
+        detections = _look_at(frames, detect)
+        if any(map(len, detections)):
             return detections, name
     return [np.zeros((0, 15), np.float32) for _ in frames], "centre"
+
+
+def _look_at(frames: Sequence[np.ndarray], detect: Detect) -> list[np.ndarray]:
+    return [found for at in range(0, len(frames), BATCH) for found in detect(frames[at : at + BATCH])]
 
 
 @functools.cache

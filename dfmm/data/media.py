@@ -65,7 +65,7 @@ def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
     if not Path(path).is_file():
         raise MediaError(f"{path}: no such file")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:  # old files have titles in any encoding
             if not container.streams.video:
                 raise MediaError(f"{path}: has no video stream")
             yield container
@@ -132,7 +132,8 @@ class _Reader:
         self.sound_start: float | None = None
         self.samples = 0
         self.reformatter = VideoReformatter()
-        self.resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate)
+        self.resampler: av.AudioResampler | None = None
+        self.sound_kind: tuple[str, str, int] | None = None
 
     def take(self, frame: av.VideoFrame | av.AudioFrame) -> None:
         if isinstance(frame, av.AudioFrame):
@@ -168,6 +169,9 @@ class _Reader:
         if self.sound_start is None:
             self.sound_start = time
         frame.pts = None  # the resampler is given one unbroken stream; gaps are filled here
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if kind != self.sound_kind:  # streams may change midway, and a damaged packet may claim to
+            self.resampler, self.sound_kind = av.AudioResampler("flt", "mono", self.sample_rate), kind
         chunks = [chunk.to_ndarray()[0] for chunk in self.resampler.resample(frame)]
         chunk = np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
         gap = time - self.sound_start - self.samples / self.sample_rate

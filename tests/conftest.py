@@ -1,0 +1,123 @@
+"""What several tests share: small clips of known content, and what the package says in its log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dfmm.data.media import write_video
+from dfmm.data.sample import make_sample
+from dfmm.manifest import read_manifest
+from dfmm.settings import Settings, validate_settings
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video file and what was put into it."""
+
+    path: Path
+    frames: np.ndarray  # uint8 RGB [N, H, W, 3]
+    fps: float
+    sound: np.ndarray | None = None  # float32 [S]
+    sample_rate: int = 16_000
+
+
+def draw_frames(count: int, height: int, width: int) -> np.ndarray:
+    """Draw smooth colours and a soft blob that wanders through them: easy to encode, different in every frame."""
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j].astype(np.float32)
+    frames = []
+    for share in np.linspace(0, 1, count):
+        blob = np.exp(-(((x - share) / 0.15) ** 2) - ((y - 0.5 + 0.3 * np.sin(6 * share)) / 0.2) ** 2)
+        frames.append(np.stack([0.2 + 0.5 * x + 0.2 * blob, 0.7 - 0.4 * y, 0.3 + 0.6 * blob], axis=2))
+    return (np.stack(frames) * 255).astype(np.uint8)
+
+
+def sing(seconds: float, sample_rate: int) -> np.ndarray:
+    """Make a rising tone that swells and fades, float32 `[S]`: it looks like itself only where it is in time."""
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
+    tone = np.sin(2 * np.pi * (300 + 400 * time) * time) * (0.3 + 0.2 * np.sin(2 * np.pi * 1.7 * time))
+    return tone.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    """Two seconds of picture, 96 × 128 at 25 fps, and sound, without a face."""
+    frames, sound = draw_frames(50, 96, 128), sing(2.0, 16_000)
+    path = write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", frames, sound=sound)
+    return Clip(path, frames, 25, sound)
+
+
+@pytest.fixture(scope="session")
+def mute_clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    """A little more than a second of picture at 29.97 fps, without an audio track."""
+    frames = draw_frames(32, 64, 96)
+    return Clip(write_video(tmp_path_factory.mktemp("clips") / "mute.mp4", frames, fps=29.97), frames, 29.97)
+
+
+@pytest.fixture(scope="session")
+def face_clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    """Twenty frames of a drawn face, 256 × 256 at 25 fps, with sound."""
+    portrait = pytest.importorskip("dfmm.data.portrait")
+    rng = np.random.default_rng(1)
+    head = portrait.paint_head(portrait.invent_look(rng), portrait.invent_stage(rng))
+    frames = portrait.draw_clip(head, portrait.act(head, portrait.invent_motion(rng, 20), np.linspace(0, 1, 20)))
+    sound = sing(0.8, 16_000)
+    return Clip(write_video(tmp_path_factory.mktemp("clips") / "face.mp4", frames, sound=sound), frames, 25, sound)
+
+
+@pytest.fixture(autouse=True)
+def restore_log() -> Iterator[None]:
+    """Give the package's log back as it was: `open_run` sends it to the run's folder."""
+    log = logging.getLogger("dfmm")
+    level, handlers, propagate = log.level, list(log.handlers), log.propagate
+    yield
+    for handler in set(log.handlers) - set(handlers):
+        handler.close()
+    log.level, log.handlers, log.propagate = level, handlers, propagate
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """The messages of the package's log, as they come."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    log = logging.getLogger("dfmm")
+    log.addHandler(handler)
+    yield messages
+    log.removeHandler(handler)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a small model on 24 synthetic videos, drawn once for all tests."""
+    folder = tmp_path_factory.mktemp("tiny")
+    make_sample(folder / "sample", videos=24, progress=False)
+    return validate_settings(
+        {
+            "data": {"root": str(folder / "sample"), "cache": str(folder / "cache"), "workers": 0},
+            "video": {"frames": 4, "fps": 12.5, "size": 48},
+            "audio": {"n_mels": 32},
+            "model": {"backbone": "test_resnet", "dim": 16},
+            "train": {"epochs": 3, "batch_size": 6},
+            "evaluate": {"windows": 2, "replicates": 100},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def manifest(tiny: Settings) -> pd.DataFrame:
+    """The manifest of these videos."""
+    return read_manifest(Path(tiny.data.root) / "manifest.csv", tiny.data.root)
+
+
+def change(settings: Settings, **values: object) -> Settings:
+    """Return settings with some of them changed: `change(settings, train={"epochs": 1})`."""
+    sections = {name: {**getattr(settings, name).model_dump(), **new} for name, new in values.items()}
+    return validate_settings({**settings.model_dump(), **sections})

@@ -1,0 +1,170 @@
+"""Notebooks run headless with a truthful status, say what they need, and are really checked by nbval."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from dfmm.headless import NotebookError, list_notebooks, run_notebooks
+from dfmm.runs import Run, RunError
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of its own, with settings and room for small notebooks."""
+    for folder in ("params", "notebooks", "outputs"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "params" / "small.yaml").write_text("seed: 1\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_notebook(project: Path, name: str, *sources: str) -> None:
+    parameters = nbformat.v4.new_code_cell("params = ''\noverrides = []\nrun = ''", metadata={"tags": ["parameters"]})
+    cells = [parameters, *map(nbformat.v4.new_code_cell, sources)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), project / "notebooks" / f"{name}.ipynb")
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_notebooks_are_committed_as_their_readers_need_them(file: Path) -> None:
+    notebook = nbformat.read(file, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    tags = [tag for cell in code for tag in cell.metadata.get("tags", [])]
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "**Question.**" in notebook.cells[0].source
+    assert code[0].metadata.tags == ["parameters"]
+    assert 'params: str = "params/quick.yaml"' in code[0].source
+    assert "nbval-check-output" in tags
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert all(len(cell.source.splitlines()) <= 30 for cell in code)
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+    assert not re.search(r"/(home|root|work|tmp|Users)/", file.read_text(encoding="utf-8"))
+
+
+def test_a_checked_cell_that_shows_something_else_fails(tmp_path: Path) -> None:
+    """The committed counts with one number changed are no longer what the code shows."""
+    notebook = nbformat.v4.new_notebook()
+    cell = nbformat.v4.new_code_cell(
+        "import pandas as pd\nfrom dfmm.manifest import summarise_manifest\n"
+        "summarise_manifest(pd.DataFrame({'method': ['real', 'swap', 'swap'], 'split': ['train'] * 3}))",
+        execution_count=1,
+        metadata={"tags": ["nbval-check-output"]},
+    )
+    notebook.cells = [cell]
+    file = tmp_path / "counts.ipynb"
+    nbformat.write(notebook, file)
+    subprocess.run([sys.executable, "-m", "jupyter", "execute", "--inplace", str(file)], check=True)
+    check = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider"]
+    assert subprocess.run([*check, str(file)], cwd=tmp_path, capture_output=True).returncode == 0
+    changed = file.read_text(encoding="utf-8").replace("<td>2</td>", "<td>3</td>")
+    assert changed != file.read_text(encoding="utf-8")
+    file.write_text(changed, encoding="utf-8")
+    assert subprocess.run([*check, str(file)], cwd=tmp_path, capture_output=True).returncode == 1
+
+
+@pytest.mark.slow
+def test_a_committed_notebook_with_one_number_changed_fails(project: Path) -> None:
+    shutil.copy(ROOT / "params" / "quick.yaml", project / "params")
+    text = (ROOT / "notebooks" / "01_explore_data.ipynb").read_text(encoding="utf-8")
+    changed = re.sub(r"(\d+) identities, 0 of them", r"\1 identities, 1 of them", text)
+    assert changed != text
+    check = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider"]
+    for content, status in ((text, 0), (changed, 1)):
+        (project / "notebooks" / "01_explore_data.ipynb").write_text(content, encoding="utf-8")
+        assert subprocess.run([*check, "notebooks"], cwd=project, capture_output=True).returncode == status
+
+
+def test_a_notebook_is_run_once_with_its_parameters(project: Path) -> None:
+    write_notebook(project, "01_look", "print(params, overrides, run)")
+    run = run_notebooks("01_look", "params/small.yaml", ["train.lr=1e-3"])
+    assert run.path == project / "outputs" / "small"
+    assert run.status("01_look") == "done"
+    executed = (run / "01_look.ipynb").read_text(encoding="utf-8")
+    assert "params/small.yaml ['train.lr=1e-3']" in executed
+    stamp = (run / "01_look.ipynb").stat().st_mtime_ns
+    run_notebooks("01_look", "params/small.yaml", ["train.lr=1e-3"])
+    assert (run / "01_look.ipynb").stat().st_mtime_ns == stamp
+    run_notebooks("01_look", "params/small.yaml", ["train.lr=1e-3"], restart=True)
+    assert (run / "01_look.ipynb").stat().st_mtime_ns != stamp
+
+
+def test_other_settings_on_a_run_are_refused_and_shown(project: Path) -> None:
+    write_notebook(project, "01_look", "pass")
+    run_notebooks("01_look", "params/small.yaml")
+    with pytest.raises(RunError, match=r"train\.lr: 0\.002 → 0\.001"):
+        run_notebooks("01_look", "params/small.yaml", ["train.lr=1e-3"])
+    run = run_notebooks("01_look", "params/small.yaml", ["train.lr=1e-3"], restart=True)
+    assert "lr: 0.001" in (run / "settings.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("raise ValueError('no luck')", "no luck"),
+        ("import sys; sys.exit(0)", "cells were not run"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "died"),
+    ],
+    ids=["exception", "exit", "killed kernel"],
+)
+def test_a_notebook_that_ends_early_is_recorded_as_failed(project: Path, source: str, said: str) -> None:
+    write_notebook(project, "01_fails", source, "print('after')")
+    write_notebook(project, "02_next", "print('next')")
+    with pytest.raises(NotebookError, match=said):
+        run_notebooks("all", "params/small.yaml")
+    run = Run("outputs/small")
+    assert run.status("01_fails") == "failed"
+    assert run.status("02_next") == "none"
+    assert (run / "01_fails.ipynb").is_file()
+
+
+def test_a_terminated_command_says_interrupted_and_a_killed_one_crashed(project: Path) -> None:
+    write_notebook(project, "01_waits", "import time\ntime.sleep(60)")
+    for number, status in ((signal.SIGTERM, "interrupted"), (signal.SIGKILL, "crashed")):
+        command = [sys.executable, "-m", "dfmm", "run", "01_waits", "params/small.yaml"]
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        run = Run("outputs/small")
+        deadline = time.monotonic() + 60
+        while not list(run.path.glob(".01_waits.partial*")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert run.status("01_waits") == "running"
+        os.kill(process.pid, number)
+        assert process.wait(timeout=60) != 0
+        assert run.status("01_waits") == status
+
+
+def test_unknown_names_are_answered_with_those_there_are(project: Path) -> None:
+    write_notebook(project, "01_look", "pass")
+    with pytest.raises(NotebookError, match="01_look"):
+        run_notebooks("1_look", "params/small.yaml")
+
+
+def test_the_notebooks_are_numbered_and_listed_in_order() -> None:
+    names = list(list_notebooks())
+    assert names == sorted(names)
+    assert [name[:2] for name in names] == [f"{number:02d}" for number in range(1, len(names) + 1)]
+
+
+def test_quick_settings_are_quick(project: Path) -> None:
+    """What the notebooks run by default must not become a long experiment."""
+    from dfmm.settings import load_settings
+
+    quick = load_settings(ROOT / "params" / "quick.yaml")
+    assert quick.data.sample_videos <= 60
+    assert quick.train.epochs <= 5
+    assert json.loads(quick.model_dump_json())["data"]["root"] == "data/quick"
