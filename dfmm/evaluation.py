@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from dfmm.data import load_manifest
+from dfmm.data.audit import measure_trivia, score_trivia
 from dfmm.data.dataset import make_evaluation_loader, make_window_loader
+from dfmm.data.extract import extract_tracks
 from dfmm.manifest import STREAM_LABELS, read_manifest
 from dfmm.metrics import choose_threshold, compute_auc, compute_metrics
 from dfmm.model import MultimodalModel, load_model
@@ -124,11 +126,12 @@ def evaluate_run(
         ManifestError: no such split, or a manifest that is wrong.
     """
     if not run.checkpoint.is_file():
-        raise RunError(f"{run.path} has no checkpoint to evaluate; run 03_train on it first")
+        raise RunError(f"{run.name} has no checkpoint to evaluate; run 03_train on it first")
     model, settings, facts = load_model(run.checkpoint)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     own = load_manifest(settings, progress=progress)
     threshold = choose_run_threshold(model, own, settings, progress=progress)
+    trained = settings
     if manifest is None:
         table = own
     else:
@@ -136,9 +139,10 @@ def evaluate_run(
         table = read_manifest(resolve_path(manifest), root)
         settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": str(root)})})
     videos, windows = score_split(model, table, split, settings, progress=progress)
+    videos["trivia_score"] = score_by_trivia(own, videos, trained, settings)
     videos["predicted"] = (videos["score"] >= threshold).where(videos["status"] == "ok").astype("Int64")
     report = {
-        "run": run.path.name,
+        "run": run.name,
         "checkpoint": {"file": run.checkpoint.name, "sha256": hash_file(run.checkpoint)[:16], **facts},
         "prior": facts["prior"],
         "threshold": {"value": threshold, "rule": settings.evaluate.threshold, "chosen_on": "val"},
@@ -149,6 +153,24 @@ def evaluate_run(
     write_table(videos, folder / "scores.csv")
     write_table(windows, folder / "windows.csv")
     return report, videos, windows
+
+
+def score_by_trivia(own: pd.DataFrame, videos: pd.DataFrame, trained: Settings, settings: Settings) -> pd.Series:
+    """Return what trivial features alone, learnt on the run's training split, say of scored videos; NaN for others.
+
+    Args:
+        own, trained: the run's manifest and settings.
+        videos, settings: the scored videos, and the settings that say where their files are.
+    """
+    train = own[own["split"] == "train"]
+    features = []
+    for table, chosen in ((train, trained), (videos[videos["status"] == "ok"], settings)):
+        tracks, _ = extract_tracks(table, chosen, progress=False)
+        table = table[table["video_id"].isin(tracks)]
+        features.append(measure_trivia(table, tracks, resolve_path(chosen.data.root)))
+    labels = train.set_index("video_id")["label"].loc[features[0].index]
+    scores = pd.Series(score_trivia(features[0], labels, features[1]), index=features[1].index)
+    return videos["video_id"].map(scores)
 
 
 def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> dict[str, dict[str, Any]]:
@@ -164,9 +186,8 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
         model.streams = streams
         videos, _ = score_split(model, manifest, split, settings, progress=progress)
         scored = videos[videos[needed].notna()]
-        everything = {"all": _score_column(scored, scored["score"], replicates)}
-        methods = _score_methods(scored, replicates)
-        aucs[streams] = everything | {name: method["auc"] for name, method in methods.items()}
+        rows = {"all": scored, **{method: rows for method, _, rows in pair_methods(scored)}}
+        aucs[streams] = {name: _score_column(some, some["score"], replicates) for name, some in rows.items()}
     return aucs
 
 
@@ -199,6 +220,7 @@ def make_report(
         "window": compute_metrics(
             known["label"], known["score"], identities=list(_name_people(known["video_id"], names)), **options
         ),
+        "rivals": {"trivia": _score_column(scored, scored["trivia_score"], replicates)},
         "methods": _score_methods(scored, replicates),
         "sources": _score_sources(scored, replicates),
     }
@@ -230,19 +252,28 @@ def scored_without(videos: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _score_methods(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
-    """Return each method's AUC against all reals: of the joint score, and of each stream alone."""
-    reals = scored[scored["label"] == 0]
+    """Return each method's AUC against all reals: the joint score's, each stream's alone, and trivial features'."""
     methods = {}
-    for method, fakes in scored[scored["label"] == 1].groupby("method"):
-        both = pd.concat([reals, fakes])
-        streams = {
-            "video_fake": _score_column(both, both["video_fake_score"], replicates),
-            "audio_fake": _score_column(both, both["audio_fake_score"], replicates),
-            "in_sync": _score_column(both, 1 - both["in_sync_score"], replicates),
+    for method, fakes, rows in pair_methods(scored):
+        suspicions = {
+            "video_fake": rows["video_fake_score"],
+            "audio_fake": rows["audio_fake_score"],
+            "in_sync": 1 - rows["in_sync_score"],
         }
-        joint = _score_column(both, both["score"], replicates)
-        methods[str(method)] = {"videos": len(fakes), "auc": joint, "streams": streams}
+        methods[method] = {
+            "videos": fakes,
+            "auc": _score_column(rows, rows["score"], replicates),
+            "streams": {name: _score_column(rows, scores, replicates) for name, scores in suspicions.items()},
+            "trivia": _score_column(rows, rows["trivia_score"], replicates),
+        }
     return methods
+
+
+def pair_methods(scored: pd.DataFrame) -> Iterator[tuple[str, int, pd.DataFrame]]:
+    """Yield every method of forgery, how many fakes it has, and their rows together with those of all reals."""
+    reals = scored[scored["label"] == 0]
+    for method, fakes in scored[scored["label"] == 1].groupby("method"):
+        yield str(method), len(fakes), pd.concat([reals, fakes])
 
 
 def _score_sources(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:

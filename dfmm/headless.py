@@ -13,9 +13,13 @@ from types import FrameType
 
 import nbformat
 import papermill
+from traitlets.config import Config
 
 from dfmm.runs import Run, open_run
 from dfmm.settings import diff_settings, find_project, load_settings
+
+# A socket file instead of a TCP port: what a notebook shows stays on this machine and with this user.
+KERNEL_CONFIG = Config({"KernelManager": {"transport": "ipc" if os.name == "posix" else "tcp"}})
 
 log = logging.getLogger("dfmm")
 
@@ -56,7 +60,7 @@ def run_notebooks(
     target = open_run(target.path, settings, restart=restart and (name == "all" or changed))
     for chosen in notebooks if name == "all" else [name]:
         if target.status(chosen) == "done":
-            log.info("%s is done already in %s (--restart does it again)", chosen, target.path)
+            log.info("%s is done already in %s (--restart does it again)", chosen, target.name)
             continue
         log.info("%s …", chosen)
         with _terminated_as_interrupt(), target.stage(chosen):
@@ -80,14 +84,15 @@ def _execute(notebook: Path, run: Run, params: str, overrides: Sequence[str]) ->
             progress_bar=False,
             stdout_file=sys.stdout,
             coalesce_streams=True,
+            config=KERNEL_CONFIG,
         )
         _check_whole(partial)
     except papermill.PapermillExecutionError as error:
         raise NotebookError(
-            f"{notebook.stem}, cell {error.exec_count}: {error.ename}: {error.evalue}\nread {target}"
+            f"{notebook.stem}, cell {error.exec_count}: {error.ename}: {error.evalue}\nread {run.name}/{notebook.name}"
         ) from None
     except RuntimeError as error:  # nbclient's DeadKernelError and CellTimeoutError among them
-        raise NotebookError(f"{notebook.stem}: {error}\nread {target}") from error
+        raise NotebookError(f"{notebook.stem}: {error}\nread {run.name}/{notebook.name}") from error
     finally:
         if partial.is_file():  # also when it failed: the error is read there
             partial.replace(target)

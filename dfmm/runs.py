@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from dfmm.settings import Settings, diff_settings, load_settings, resolve_path, save_settings
+from dfmm.settings import Settings, diff_settings, find_project, load_settings, resolve_path, save_settings
 
 QUICK_RUN = "outputs/quick"  # the notebooks' default: what it lacks is made on the way
 MADE = ("settings.yaml", "run.json", "log.jsonl", "metrics.jsonl", "checkpoints", "evaluations", "debug")
@@ -46,6 +46,13 @@ class Run:
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
+
+    @property
+    def name(self) -> str:
+        """The folder as a person would write it: from the project's root, if it lies there."""
+        return (
+            os.path.relpath(self.path, find_project()) if self.path.is_relative_to(find_project()) else str(self.path)
+        )
 
     @property
     def is_quick(self) -> bool:
@@ -81,7 +88,7 @@ class Run:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise RunError(f"{self.path}: {name} is running in another process; wait for it or stop it") from None
+            raise RunError(f"{self.name}: {name} is running in another process; wait for it or stop it") from None
         started = _now()
         try:
             self.update(name, status="running", **_started(started))
@@ -160,7 +167,7 @@ def open_run(path: str | Path, settings: Settings, *, restart: bool = False) -> 
     changed = diff_settings(load_settings(file), settings) if file.is_file() else []
     if changed and not run.is_quick:
         raise RunError(
-            f"{run.path} was made with other settings (then → now):\n  " + "\n  ".join(changed) + "\n"
+            f"{run.name} was made with other settings (then → now):\n  " + "\n  ".join(changed) + "\n"
             "Name another run, or begin this one again with `dfmm run … --restart`."
         )
     if changed:

@@ -56,7 +56,7 @@ class Trainer:
             TrainingError: no or only one label to learn from, or the loss is no number any more.
         """
         if self._read_last().get("finished") and self.run.checkpoint.is_file():
-            log.info("training is done already: %s", self.run.path)
+            log.info("training is done already in %s", self.run.name)
             return read_history(self.run)
         with self.run.stage("train"):
             self._prepare()
@@ -199,7 +199,7 @@ def require_checkpoint(run: Run, settings: Settings, manifest: pd.DataFrame, *, 
     """
     if not run.checkpoint.is_file():
         if not run.is_quick:
-            raise RunError(f"{run.path} has no trained model yet; run 03_train for it first (dfmm run 03_train …)")
+            raise RunError(f"{run.name} has no trained model yet; run 03_train for it first (dfmm run 03_train …)")
         log.info("the quick run has no model yet: training one")
         with FileLock(run.path / "locks" / "train-once.lock"):  # notebooks side by side train it once
             Trainer(settings, manifest, run, progress=progress).fit()

@@ -37,7 +37,7 @@ def videos(tiny: Settings, manifest: pd.DataFrame) -> pd.DataFrame:
 def make_track(duration: float, fps: float = 25) -> Track:
     times = np.arange(round(duration * fps)) / fps
     empty = np.zeros((0, 4), np.float32)
-    return Track(times, 64, 48, 9, "centre", np.zeros(0), empty, np.zeros((0, 5, 2)), 0.0, duration, 0.5)
+    return Track(times, 64, 48, 9, "centre", np.zeros(0), empty, np.zeros((0, 5, 2)), 0.0, duration, 0.5, -20.0, 0.0)
 
 
 def test_a_sample_has_the_shapes_it_promises(tiny: Settings, videos: pd.DataFrame) -> None:

@@ -21,7 +21,9 @@ from dfmm.data.media import MediaError, read_media
 from dfmm.runs import show_progress
 from dfmm.settings import Settings, Video, resolve_path
 
-FORMAT = 1  # of the cache: a higher number makes older entries void
+FORMAT = 2  # of the cache: a higher number makes older entries void
+SAMPLE_RATE = 16_000  # at which a sound's peak, loudness and onset are measured
+ONSET = 5e-4  # a sample above this ends the leading silence (the reference rule of arXiv 2412.00175)
 SECONDS_PER_FILE = 600  # after this a worker is taken to hang, and killed
 SILENCE = 1e-4  # a sound that never gets louder, of full scale 1, is no evidence: −80 dB
 
@@ -42,7 +44,9 @@ class Track:
     landmarks: np.ndarray  # float32 [M, 5, 2]
     sound_start: float  # both NaN without an audio track
     sound_end: float
-    sound_peak: float
+    sound_peak: float  # of full scale 1
+    loudness: float  # root mean square in dB of full scale
+    leading_silence: float  # seconds of sound before the first sample above `ONSET`
 
     @property
     def frame_seconds(self) -> float:
@@ -80,7 +84,10 @@ def find_track(path: str | Path, video: Video) -> Track:
         MediaError: the file is missing, broken, or has no picture.
     """
     media = read_media(
-        path, keep=lambda number: number % video.detect_every == 0, sample_rate=16_000, short_side=video.detect_side
+        path,
+        keep=lambda number: number % video.detect_every == 0,
+        sample_rate=SAMPLE_RATE,
+        short_side=video.detect_side,
     )
     detections, detector = find_faces(list(media.frames.values()), video.detector)
     faces = zip(media.times[list(media.frames)], follow_face(detections), strict=True)
@@ -99,8 +106,19 @@ def find_track(path: str | Path, video: Video) -> Track:
         landmarks=rows[:, LANDMARKS].reshape(-1, 5, 2) * scale,
         sound_start=sound.start if sound else np.nan,
         sound_end=sound.end if sound else np.nan,
-        sound_peak=float(np.abs(sound.samples).max(initial=0)) if sound else 0.0,
+        **measure_sound(sound.samples if sound else np.zeros(0, np.float32), sample_rate=SAMPLE_RATE),
     )
+
+
+def measure_sound(samples: np.ndarray, *, sample_rate: int) -> dict[str, float]:
+    """Return peak, loudness and leading silence of mono sound `[S]`; -120 dB where there is none."""
+    level = float(np.sqrt(np.mean(samples**2))) if len(samples) else 0.0
+    above = np.abs(samples) > ONSET
+    return {
+        "sound_peak": float(np.abs(samples).max(initial=0)),
+        "loudness": 20 * float(np.log10(max(level, 1e-6))),
+        "leading_silence": (int(above.argmax()) if above.any() else len(samples)) / sample_rate,
+    }
 
 
 def save_track(track: Track, path: Path) -> None:
