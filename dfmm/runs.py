@@ -115,7 +115,15 @@ class Run:
             write_json({**self.read(), **values}, self.path / "run.json")
 
     def clear(self) -> None:
-        """Remove everything the run made, so that it can begin again; foreign files stay."""
+        """Remove everything the run made, so that it can begin again; foreign files stay.
+
+        Raises:
+            RunError: a process is at work in this run.
+        """
+        locks = [lock.stem for lock in self.path.glob("locks/*.lock") if lock.stem != "run.json"]
+        busy = [name for name in locks if self._is_held(name)]
+        if busy:
+            raise RunError(f"{self.name}: {', '.join(busy)} is running; wait for it or stop it before beginning again")
         self._remove([*MADE, *(file.name for file in self.path.glob("[0-9][0-9]_*.ipynb"))])
 
     def forget(self, notebook: str) -> None:

@@ -51,7 +51,7 @@ class Video(Section):
     )
     detect_side: int = Field(360, ge=64, description="frames are detected at this short side, in pixels")
     detect_every: int = Field(5, ge=1, description="a face is looked for in every n-th frame")
-    margin: float = Field(0.3, ge=0, le=2, description="context around the face box, as a share of its side")
+    margin: float = Field(0.15, ge=0, le=2, description="context around the face box, as a share of its side")
 
 
 class Audio(Section):

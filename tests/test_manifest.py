@@ -199,8 +199,9 @@ def test_the_fingerprint_knows_the_content_and_not_the_order(table: pd.DataFrame
         changed = table.copy()
         changed.loc[1, name] = 0 if name in ("label", "video_fake", "audio_fake", "in_sync") else "other"
         assert fingerprint_manifest(changed) != known
-    swapped = table.assign(label=list(table["label"])[::-1])
-    assert fingerprint_manifest(swapped) != known
+    assert fingerprint_manifest(table.assign(label=list(table["label"])[::-1])) != known
+    moved = (table.assign(dataset="ab", source="c"), table.assign(dataset="a", source="bc"))
+    assert fingerprint_manifest(moved[0]) != fingerprint_manifest(moved[1])
 
 
 def test_the_summary_counts_real_videos_first(table: pd.DataFrame) -> None:

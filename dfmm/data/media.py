@@ -214,6 +214,10 @@ def write_video(
         crf: x264's constant rate factor, 0 (lossless) to 51.
         sound_bit_rate: bits a second. At 16 kHz, 48,000 and less is kept to whatever the sound; more is not.
     """
+    if frames.ndim != 4 or not len(frames) or frames.shape[1] % 2 or frames.shape[2] % 2:
+        raise ValueError(f"expected frames [N, H, W, 3] with N ≥ 1 and even H and W, got {list(frames.shape)}")
+    if sound is not None and not len(sound):
+        raise ValueError("expected at least one sample of sound; None writes no audio track")
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.stem}.partial{os.getpid()}.mp4")

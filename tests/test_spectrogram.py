@@ -1,0 +1,56 @@
+"""The log-mel spectrogram shows a sound where and when it is, and how loud."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dfmm.data.spectrogram import LOG_SPREAD, compute_log_mel
+from dfmm.settings import Audio
+
+
+def play(frequency: float, *, seconds: float = 1.0, sample_rate: int = 16_000) -> torch.Tensor:
+    return 0.5 * torch.sin(2 * torch.pi * frequency * torch.arange(round(seconds * sample_rate)) / sample_rate)
+
+
+def locate_bands(audio: Audio) -> np.ndarray:
+    """Return the centres of the mel bands in Hz: O'Shaughnessy's mel scale from 20 Hz, in equal steps."""
+    low, high = (2595 * np.log10(1 + f / 700) for f in (20, audio.sample_rate / 2))
+    return 700 * (10 ** (np.linspace(low, high, audio.n_mels + 2)[1:-1] / 2595) - 1)
+
+
+def test_there_is_a_frame_for_each_whole_hop() -> None:
+    for audio, hop in ((Audio(), 160), (Audio(sample_rate=44_100, n_mels=40, hop_ms=5, window_ms=20), 220)):
+        for samples in (audio.sample_rate, audio.sample_rate + hop - 1, 31 * hop):
+            log_mel = compute_log_mel(torch.zeros(samples), audio)
+            assert log_mel.shape == (1, audio.n_mels, samples // hop)
+            assert log_mel.dtype == torch.float32
+            assert torch.isfinite(log_mel).all()
+
+
+def test_a_tone_lights_its_own_band() -> None:
+    audio = Audio()
+    centres = locate_bands(audio)
+    for frequency in (300, 440, 1_000, 2_500, 6_000):
+        log_mel = compute_log_mel(play(frequency), audio)[0]
+        nearest = int(np.abs(centres - frequency).argmin())
+        assert all(abs(int(band) - nearest) <= 1 for band in log_mel[:, 5:-5].argmax(dim=0))
+
+
+def test_a_click_lands_in_its_own_frame() -> None:
+    for at in (3_200, 8_045, 12_345):
+        samples = torch.zeros(16_000)
+        samples[at] = 1.0
+        loudness = compute_log_mel(samples, Audio())[0].mean(dim=0)
+        assert int(loudness.argmax()) == round(at / 160)
+        assert loudness[round(at / 160) + 3] == loudness.min()
+
+
+def test_a_louder_sound_is_louder_by_a_known_step_everywhere() -> None:
+    torch.manual_seed(0)
+    noise = 0.05 * torch.randn(16_000)
+    step = compute_log_mel(10 * noise, Audio()) - compute_log_mel(noise, Audio())
+    lit = compute_log_mel(noise, Audio()) > 0  # the floor under the logarithm swallows what is faint
+    assert lit.float().mean() > 0.9
+    assert step[lit].numpy() == pytest.approx(np.log(100) / LOG_SPREAD, abs=1e-3)
