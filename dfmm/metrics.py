@@ -29,6 +29,10 @@ Measure = Callable[[Floats, Floats], dict[str, Floats]]  # what `_count_steps` r
 CHUNK_CELLS = 2**20  # weights drawn at a time: 8 MB, and some 100 MB with all that is computed from them
 
 
+class MetricError(ValueError):
+    """Scores that no number can be computed from; the message says why, and what to do."""
+
+
 @dataclass(frozen=True)
 class Ranking:
     """Videos by falling score. Equal scores are one step of the curves, so that no order among them counts."""
@@ -67,7 +71,7 @@ def compute_metrics(
         lowest fakes: where there are fewer than some 70, its interval may cover the truth in only 80 % of cases.
 
     Raises:
-        ValueError: empty, uneven or non-finite input, or labels other than 0 and 1.
+        MetricError: empty, uneven or non-finite input, or labels other than 0 and 1.
     """
     ranking = _rank_videos(labels, scores, identities)
     cut = int(np.count_nonzero(ranking.scores[ranking.ends] >= threshold))
@@ -102,13 +106,13 @@ def compute_auc(
 
 
 def compute_roc(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """FPR, TPR and thresholds, [steps + 1] each, from the strictest, infinity. ValueError for one class only."""
+    """FPR, TPR and thresholds, [steps + 1] each, from the strictest, infinity. MetricError for one class only."""
     ranking = _rank_videos(labels, scores, need_both=True)
     return roc_curve(ranking.labels, ranking.scores, drop_intermediate=False)
 
 
 def compute_precision_recall(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall, [steps + 1], and thresholds, [steps], from the mildest. ValueError for one class only."""
+    """Precision, recall, [steps + 1], and thresholds, [steps], from the mildest. MetricError for one class only."""
     ranking = _rank_videos(labels, scores, need_both=True)
     return precision_recall_curve(ranking.labels, ranking.scores)
 
@@ -126,7 +130,7 @@ def compute_roc_band(
     """The pointwise interval of TPR at each FPR of `fpr_grid`, [points]: low and high, [points] each.
 
     Too narrow below an FPR of some 3 / n_real, where the reals are too few to tell rates apart. All else as in
-    `compute_metrics`, but a ValueError for one class only.
+    `compute_metrics`, but a MetricError for one class only.
     """
     ranking = _rank_videos(labels, scores, identities, need_both=True)
     grid = np.asarray(fpr_grid, dtype=float)
@@ -147,7 +151,7 @@ def choose_threshold(labels: ArrayLike, scores: ArrayLike, *, rule: str = "balan
     """The threshold that is best by a rule on these videos, midway between two neighbouring scores.
 
     The rule is `balanced_accuracy` (the highest), `eer` (FPR nearest to FNR) or `fpr=<rate>` (the highest TPR whose
-    FPR does not exceed the rate). Among equally good thresholds the middle one is taken. ValueError for another
+    FPR does not exceed the rate). Among equally good thresholds the middle one is taken. MetricError for another
     rule or one class only.
     """
     ranking = _rank_videos(labels, scores, need_both=True)
@@ -165,7 +169,7 @@ def _rate_cuts(tpr: Floats, fpr: Floats, rule: str) -> Floats:
     rate = re.fullmatch(r"fpr=(\d*\.?\d+(?:e-\d+)?)", rule)
     if rate and float(rate[1]) <= 1:
         return np.where(fpr <= float(rate[1]), tpr, -1.0)
-    raise ValueError(f"expected the rule balanced_accuracy, eer or, say, fpr=0.01, got {rule!r}: take one of them")
+    raise MetricError(f"expected the rule balanced_accuracy, eer or, say, fpr=0.01, got {rule!r}: take one of them")
 
 
 def _place_threshold(steps: Floats, cut: int) -> float:
@@ -183,7 +187,7 @@ def _rank_videos(
     labels, scores = _check_videos(labels, scores)
     n, n_fake = labels.size, int(labels.sum())
     if need_both and n_fake in (0, n):
-        raise ValueError(f"expected fakes and reals, got {n_fake} fakes of {n} videos: add the missing class")
+        raise MetricError(f"expected fakes and reals, got {n_fake} fakes of {n} videos: add the missing class")
     order = np.argsort(-scores, kind="stable")
     labels, scores = labels[order], scores[order]
     members = _index_identities([""] * n if identities is None else identities, n)[order]
@@ -196,21 +200,21 @@ def _check_videos(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
     if labels.ndim != 1 or labels.shape != scores.shape or not labels.size:
         got = f"labels {list(labels.shape)} and scores {list(scores.shape)}"
-        raise ValueError(f"expected a label and a score a video, at least one, got {got}: see which videos failed")
+        raise MetricError(f"expected a label and a score a video, at least one, got {got}: see which videos failed")
     for values, good, what in (
         (labels, np.isin(labels, (0, 1)), "labels 1 (fake) or 0 (real)"),
         (scores, np.isfinite(scores), "finite scores"),
     ):
         if not good.all():
             row, bad = int(good.argmin()), np.count_nonzero(~good)
-            raise ValueError(f"expected {what}, got {values[row]} in row {row} ({bad} such): leave these videos out")
+            raise MetricError(f"expected {what}, got {values[row]} in row {row} ({bad} such): leave these videos out")
     return labels.astype(float), scores
 
 
 def _index_identities(identities: Sequence[str], n: int) -> csr_array:
     texts = sum(isinstance(cell, str) for cell in identities)
     if not texts == len(identities) == n:
-        raise ValueError(f'expected {n} texts of identities, got {texts} of {len(identities)}: write "" for unknown')
+        raise MetricError(f'expected {n} texts of identities, got {texts} of {len(identities)}: write "" for unknown')
     # No name holds a bar, so that the one made up for an unknown person is nobody else's.
     names = [set(cell.split("|")) - {""} or {f"|{video}"} for video, cell in enumerate(identities)]
     return csr_array(MultiLabelBinarizer(sparse_output=True).fit_transform(names))
@@ -267,7 +271,7 @@ def _measure_decisions(tp: Floats, fp: Floats, cut: int) -> dict[str, Floats]:
 def _bootstrap(ranking: Ranking, measure: Measure, confidence: float, replicates: int, seed: int) -> dict[str, Bounds]:
     """Percentile intervals of what `measure` finds, over the replicates in which it is defined."""
     if not 0 < confidence < 1 or replicates < 1:
-        raise ValueError(f"expected 0 < confidence < 1 <= replicates, got {confidence}, {replicates}: take 0.95, 1000")
+        raise MetricError(f"expected 0 < confidence < 1 <= replicates, got {confidence}, {replicates}: take 0.95, 1000")
     rng = np.random.default_rng(seed)
     chunk = max(1, CHUNK_CELLS // ranking.members.nnz)
     sizes = [min(chunk, replicates - start) for start in range(0, replicates, chunk)]

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
-import pandas as pd
-from filelock import FileLock
+if TYPE_CHECKING:
+    import pandas as pd
 
-from dfmm.manifest import read_manifest
-from dfmm.settings import Settings, resolve_path
+    from dfmm.settings import Settings
 
 log = logging.getLogger("dfmm")
 
 
 def load_manifest(settings: Settings, *, progress: bool = True) -> pd.DataFrame:
     """Read the manifest that the settings name; where they ask for sample data that is not there, draw it first."""
+    # Imported here: the workers that draw or decode videos pass through this file, and need none of it.
+    from filelock import FileLock
+
+    from dfmm.data.sample import make_sample
+    from dfmm.manifest import read_manifest
+    from dfmm.settings import resolve_path
+
     root = resolve_path(settings.data.root)
     if settings.data.sample_videos:
-        from dfmm.data.sample import make_sample
-
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.parent / f".{root.name}.lock"):  # two notebooks side by side draw it once
             if not (root / "manifest.csv").is_file():
