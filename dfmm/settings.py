@@ -105,7 +105,7 @@ class Train(Section):
     weight_decay: float = Field(0.01, ge=0, description="AdamW's, on weights; never on norms and biases")
     warmup: Share = Field(0.1, description="share of the steps in which the rate climbs to its peak")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
-    stream_loss: float = Field(0.5, ge=0, description="weight of each stream's own loss beside the joint one")
+    stream_loss: float = Field(1.0, ge=0, description="weight of each stream's own loss beside the joint one")
     patience: int = Field(10, ge=1, description="epochs without a better validation before training ends")
     monitor: Literal["loss", "auc"] = Field("auc", description="what better means on validation windows")
     mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="accelerate's mixed precision")

@@ -13,7 +13,8 @@ class FrameEncoder(nn.Module):
 
     def __init__(self, backbone: str, *, pretrained: bool | str, dim: int, size: int):
         super().__init__()
-        self.backbone = make_backbone(backbone, pretrained)
+        # Channels last is the faster layout of convolutions, on CPUs as on GPUs.
+        self.backbone = make_backbone(backbone, pretrained).to(memory_format=torch.channels_last)
         config = self.backbone.pretrained_cfg
         self.register_buffer("mean", torch.tensor(config["mean"]).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).view(3, 1, 1) * 255, persistent=False)
@@ -21,7 +22,8 @@ class FrameEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         images = (frames.flatten(0, 1).float() - self.mean) / self.std
-        return self.project(self.backbone(images)).unflatten(0, frames.shape[:2])
+        features = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        return self.project(features).unflatten(0, frames.shape[:2])
 
     @torch.no_grad()
     def _measure_width(self, size: int) -> int:
