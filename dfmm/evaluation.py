@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
@@ -18,11 +19,11 @@ from dfmm.data import load_manifest
 from dfmm.data.audit import measure_trivia, score_trivia
 from dfmm.data.dataset import make_evaluation_loader, make_window_loader
 from dfmm.data.extract import extract_tracks
-from dfmm.manifest import STREAM_LABELS, read_manifest
+from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, read_manifest
 from dfmm.metrics import choose_threshold, compute_auc, compute_metrics
 from dfmm.model import MultimodalModel, load_model
 from dfmm.runs import Run, RunError, show_progress, write_json
-from dfmm.settings import Settings, resolve_path
+from dfmm.settings import Settings, load_settings, resolve_path
 from dfmm.trainer import predict
 
 SCORES = ("score", "video_fake_score", "audio_fake_score", "in_sync_score")
@@ -143,6 +144,7 @@ def evaluate_run(
     videos["predicted"] = (videos["score"] >= threshold).where(videos["status"] == "ok").astype("Int64")
     report = {
         "run": run.name,
+        "data_fingerprint": fingerprint_manifest(table),
         "checkpoint": {"file": run.checkpoint.name, "sha256": hash_file(run.checkpoint)[:16], **facts},
         "prior": facts["prior"],
         "threshold": {"value": threshold, "rule": settings.evaluate.threshold, "chosen_on": "val"},
@@ -173,6 +175,18 @@ def score_by_trivia(own: pd.DataFrame, videos: pd.DataFrame, trained: Settings, 
     return videos["video_id"].map(scores)
 
 
+def read_evaluation(run: Run, split: str = "test") -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame] | None:
+    """Return what `evaluate_run` wrote for the run's own data and its present checkpoint; None if it did not."""
+    own = fingerprint_manifest(load_manifest(load_settings(run / "settings.yaml"), progress=False))
+    for file in sorted(run.path.glob("evaluations/*/report.json")):
+        report = json.loads(file.read_text(encoding="utf-8"))
+        same_model = report["checkpoint"]["sha256"] == hash_file(run.checkpoint)[:16]
+        if same_model and report["split"] == split and report["data_fingerprint"] == own:
+            return report, read_table(file.with_name("scores.csv")), read_table(file.with_name("windows.csv"))
+    return None
+
+
+@torch.no_grad()
 def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> dict[str, dict[str, Any]]:
     """Return the AUC of the joint score, over all fakes and for each method, with both streams and with each alone.
 
@@ -180,14 +194,22 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
     """
     model, settings, _ = load_model(run.checkpoint)
     manifest = load_manifest(settings, progress=progress)
-    replicates = settings.evaluate.replicates
-    aucs: dict[str, dict[str, Any]] = {}
-    for streams, needed in (("both", "score"), ("video", "video_fake_score"), ("audio", "audio_fake_score")):
-        model.streams = streams
-        videos, _ = score_split(model, manifest, split, settings, progress=progress)
-        scored = videos[videos[needed].notna()]
-        rows = {"all": scored, **{method: rows for method, _, rows in pair_methods(scored)}}
-        aucs[streams] = {name: _score_column(some, some["score"], replicates) for name, some in rows.items()}
+    loader = make_evaluation_loader(manifest, split, settings, progress=progress)
+    tables: dict[str, list[pd.DataFrame]] = {"both": [], "video": [], "audio": []}
+    batches = show_progress(loader, "streams", unit="batch", show=progress)
+    for batch in batches:
+        for streams, parts in tables.items():
+            model.streams = streams
+            parts.append(_tabulate_batch(model(batch), batch))
+    needed = {"both": "score", "video": "video_fake_score", "audio": "audio_fake_score"}
+    aucs = {}
+    for streams, parts in tables.items():
+        videos = manifest.merge(aggregate_windows(pd.concat(parts)), on="video_id")
+        scored = videos[videos[needed[streams]].notna()]
+        rows = {"all": scored, **{method: some for method, _, some in pair_methods(scored)}}
+        aucs[streams] = {
+            name: _score_column(some, some["score"], settings.evaluate.replicates) for name, some in rows.items()
+        }
     return aucs
 
 
@@ -301,6 +323,12 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     table.to_csv(partial, index=False)
     partial.replace(path)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV that `write_table` wrote: empty means no score, but is a text like any other in a text's column."""
+    numbers = {name: [""] for name in (*SCORES, "trivia_score", "predicted")}
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=numbers)
 
 
 def hash_file(path: Path) -> str:

@@ -62,6 +62,7 @@ class Trainer:
             self._prepare()
             self.run.describe(
                 data_fingerprint=fingerprint_manifest(self.manifest),
+                threads=torch.get_num_threads(),
                 parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             )
             for epoch in range(self._restore() + 1, self.settings.train.epochs + 1):
@@ -73,6 +74,8 @@ class Trainer:
     def _prepare(self) -> None:
         settings = self.settings
         set_seed(settings.seed)
+        if self.accelerator.device.type == "cpu":
+            share_cores(settings.data.workers)
         train = make_training_loader(self.manifest, settings, progress=self.progress)
         val = make_evaluation_loader(self.manifest, "val", settings, windows=1, progress=self.progress)
         for split, loader in (("train", train), ("val", val)):
@@ -189,6 +192,11 @@ class Trainer:
         self.scheduler.load_state_dict(state["scheduler"])
         self.best, self.best_epoch = tuple(state["best"]), state["best_epoch"]
         return epoch
+
+
+def share_cores(workers: int) -> None:
+    """Leave the workers that decode their cores: threads that wait for a core hold up all the others."""
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - workers)))
 
 
 def require_checkpoint(run: Run, settings: Settings, manifest: pd.DataFrame, *, progress: bool = True) -> Path:

@@ -11,7 +11,15 @@ import pytest
 
 from dfmm.cli import main
 from dfmm.data.media import write_video
-from dfmm.evaluation import aggregate_windows, compare_streams, evaluate_run, make_report, name_evaluation, score_files
+from dfmm.evaluation import (
+    aggregate_windows,
+    compare_streams,
+    evaluate_run,
+    make_report,
+    name_evaluation,
+    read_evaluation,
+    score_files,
+)
 from dfmm.manifest import write_manifest
 from dfmm.metrics import choose_threshold
 from dfmm.model import load_model
@@ -57,6 +65,18 @@ def test_the_report_holds_what_readers_rely_on(evaluated: tuple, run: Run, manif
     assert set(report["methods"]) == set(test["method"]) - {"real"}
     assert sum(method["videos"] for method in report["methods"].values()) == (test["label"] == 1).sum()
     assert list(videos["video_id"]) == list(test["video_id"])
+
+
+def test_an_evaluation_is_read_back_until_the_model_changes(evaluated: tuple, run: Run) -> None:
+    report, videos, windows = read_evaluation(run, "test")
+    assert report == evaluated[0]
+    pd.testing.assert_frame_equal(videos, evaluated[1], check_dtype=False, rtol=1e-6)
+    pd.testing.assert_frame_equal(windows, evaluated[2], check_dtype=False, rtol=1e-6)
+    assert read_evaluation(run, "train") is None
+    before = run.checkpoint.read_bytes()
+    run.checkpoint.write_bytes(before + b" ")
+    assert read_evaluation(run, "test") is None
+    run.checkpoint.write_bytes(before)
 
 
 def test_the_threshold_is_chosen_on_validation(evaluated: tuple, run: Run) -> None:

@@ -284,7 +284,7 @@ def _make_loader(
         sampler=sampler,
         num_workers=workers,
         collate_fn=collate_windows,
-        persistent_workers=workers > 0 and sampler is not None,
+        persistent_workers=workers > 0,
         worker_init_fn=_limit_threads,
     )
 

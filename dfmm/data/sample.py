@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import multiprocessing
 import os
@@ -17,19 +15,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 from numpy.random import Generator
 
 from dfmm.data import portrait, voice
 from dfmm.data.media import read_media, write_video
 from dfmm.data.portrait import FPS, Action, Head, Motion
 from dfmm.data.voice import SAMPLE_RATE, Voice
-from dfmm.runs import show_progress
+from dfmm.manifest import complete_manifest, write_manifest
+from dfmm.runs import show_progress, write_json
 
 VERSION = 1  # of what is made: to be raised whenever the same seed gives other files
-COLUMNS = (  # those of `dfmm.manifest`, which workers would take long to import
-    "video_id", "path", "split", "label", "video_fake", "audio_fake", "in_sync", "method", "identities", "original",
-    "video_segments", "audio_segments", "dataset", "source",
-)  # fmt: skip
 SPLITS = {"train": 0.50, "val": 0.16, "test": 0.34}  # shares of the videos
 REALS = 0.4  # share in each split
 IDENTITIES = 0.16  # for each video
@@ -117,15 +113,18 @@ def make_sample(
     claim_folder(root, videos=videos, seed=seed)
     recipes = plan_sample(videos, seed=seed)
     missing = [recipe for recipe in recipes if not (root / recipe.path).is_file()]
-    if missing:
-        (root / "manifest.csv").unlink(missing_ok=True)
+    target = root / "manifest.csv"
+    if not missing and target.is_file():
+        return target
+    target.unlink(missing_ok=True)
     make = partial(make_video, root=root, seed=seed)
     done = _work_off(make, missing, workers=workers or os.cpu_count() or 1)
-    for _ in show_progress(done, "drawing", unit="video", total=len(missing), show=progress and bool(missing)):
+    for _ in show_progress(done, "drawing", unit="video", total=len(missing), show=progress):
         pass
     for left in root.glob("*/.*.partial*"):  # by a run that was killed
         left.unlink()
-    return write_manifest(root / "manifest.csv", recipes)
+    table = pd.DataFrame([describe_video(recipe) for recipe in recipes])
+    return write_manifest(complete_manifest(table), target)
 
 
 def claim_folder(root: Path, *, videos: int, seed: int) -> None:
@@ -144,7 +143,7 @@ def claim_folder(root: Path, *, videos: int, seed: int) -> None:
         raise SampleError(f"{root} holds a manifest.csv but no sample.json: other data; choose another folder")
     else:
         root.mkdir(parents=True, exist_ok=True)
-        _write_whole(note, json.dumps(wanted) + "\n")
+        write_json(wanted, note)
 
 
 # What to make
@@ -223,14 +222,6 @@ def describe_video(recipe: Recipe) -> dict[str, str | int]:
         "dataset": "sample",
         "source": "synthetic",
     }
-
-
-def write_manifest(path: Path, recipes: list[Recipe]) -> Path:
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(map(describe_video, recipes))
-    return _write_whole(path, text.getvalue())
 
 
 # One video
@@ -411,10 +402,3 @@ def _work_off(make: partial, recipes: list[Recipe], *, workers: int) -> Iterator
             yield from (future.result() for future in as_completed(futures))
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _write_whole(path: Path, text: str) -> Path:
-    """Write a file beside its place, then rename it, so that it is there whole or not at all."""
-    beside = path.with_name(f".{path.name}.partial{os.getpid()}")
-    beside.write_text(text)
-    return beside.replace(path)
