@@ -52,7 +52,12 @@ def test_notebooks_are_committed_as_their_readers_need_them(file: Path) -> None:
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert all(len(cell.source.splitlines()) <= 30 for cell in code)
     assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
-    assert not re.search(r"/(home|root|work|tmp|Users)/", file.read_text(encoding="utf-8"))
+    for cell in code:
+        for output in cell.outputs:
+            for kind in ("image/png", "text/html"):  # pictures and players hold any letters
+                if kind == "image/png" or "<video" in output.get("data", {}).get(kind, ""):
+                    output.get("data", {}).pop(kind, None)
+    assert not re.search(r"/(home|root|work|tmp|Users)/", nbformat.writes(notebook))
 
 
 def test_a_checked_cell_that_shows_something_else_fails(tmp_path: Path) -> None:
