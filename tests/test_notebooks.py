@@ -171,5 +171,5 @@ def test_quick_settings_are_quick(project: Path) -> None:
 
     quick = load_settings(ROOT / "params" / "quick.yaml")
     assert quick.data.sample_videos <= 60
-    assert quick.train.epochs <= 5
+    assert quick.train.epochs <= 8
     assert json.loads(quick.model_dump_json())["data"]["root"] == "data/quick"
