@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dfmm.data import acting, portrait
 from dfmm.data.media import write_video
 from dfmm.data.sample import make_sample
 from dfmm.manifest import read_manifest
@@ -63,10 +64,9 @@ def mute_clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 @pytest.fixture(scope="session")
 def face_clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     """Twenty frames of a drawn face, 256 × 256 at 25 fps, with sound."""
-    portrait = pytest.importorskip("dfmm.data.portrait")
     rng = np.random.default_rng(1)
     head = portrait.paint_head(portrait.invent_look(rng), portrait.invent_stage(rng))
-    frames = portrait.draw_clip(head, portrait.act(head, portrait.invent_motion(rng, 20), np.linspace(0, 1, 20)))
+    frames = acting.draw_clip(head, acting.act(head, acting.invent_motion(rng, 20), np.linspace(0, 1, 20)))
     sound = sing(0.8, 16_000)
     return Clip(write_video(tmp_path_factory.mktemp("clips") / "face.mp4", frames, sound=sound), frames, 25, sound)
 

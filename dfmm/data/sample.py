@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 from numpy.random import Generator
 
-from dfmm.data import portrait, voice
+from dfmm.data import acting, portrait, voice
+from dfmm.data.acting import FPS, Action, Motion
 from dfmm.data.media import read_media, write_video
-from dfmm.data.portrait import FPS, Action, Head, Motion
+from dfmm.data.portrait import Head
 from dfmm.data.voice import SAMPLE_RATE, Voice
 from dfmm.manifest import complete_manifest, write_manifest
 from dfmm.runs import show_progress, write_json
@@ -232,7 +233,7 @@ def make_video(recipe: Recipe, *, root: Path, seed: int) -> Path:
     take = act_scene(recipe, seed=seed)
     rng = _seeded(seed, "forge", recipe.number)
     speech, shift = choose_speech(recipe, take, rng, seed=seed)
-    action = portrait.act(take.head, take.motion, move_mouth(take, take.speech))
+    action = acting.act(take.head, take.motion, move_mouth(take, take.speech))
     frames, sound = record_scene(take, action, speech, shift=shift, rng=rng)
     if "blend" in recipe.parts:
         blend_face(frames, take, action, cast_look(recipe.donor, seed=seed), rng)
@@ -250,7 +251,7 @@ def act_scene(recipe: Recipe, *, seed: int) -> Take:
     frames = int(rng.integers(*FRAMES, endpoint=True))
     return Take(
         head=portrait.paint_head(cast_look(recipe.person, seed=seed), stage),
-        motion=portrait.invent_motion(rng, frames),
+        motion=acting.invent_motion(rng, frames),
         voice=speaker,
         speech=voice.speak(speaker, frames / FPS + 2 * MARGIN, rng),
         noise=rng.uniform(32, 48),
@@ -283,8 +284,8 @@ def record_scene(
     take: Take, action: Action, speech: np.ndarray, *, shift: float, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Film a take: frames `[N, SIZE, SIZE, 3]` and sound `[S]` as they come back from a first encoding."""
-    frames = portrait.draw_clip(take.head, action)
-    portrait.add_grain(frames, take.head.stage)
+    frames = acting.draw_clip(take.head, action)
+    acting.add_grain(frames, take.head.stage)
     first, length = round((MARGIN + shift) * SAMPLE_RATE), round(take.seconds * SAMPLE_RATE)
     sound = voice.add_room(speech, noise=take.noise, rng=rng)[first : first + length]
     with tempfile.TemporaryDirectory() as folder:
@@ -315,20 +316,20 @@ def _encode(path: Path, frames: np.ndarray, sound: np.ndarray, *, crf: int) -> P
 def blend_face(frames: np.ndarray, take: Take, action: Action, look: portrait.Look, rng: Generator) -> None:
     """Swap the face, in place, for another identity's in the same pose: resampled, off in colour, softly masked."""
     other = portrait.paint_head(look, take.head.stage)
-    faces = portrait.draw_clip(other, action)
-    region = portrait.draw_region((0, 0.17), (rng.uniform(0.42, 0.48), rng.uniform(0.50, 0.56)), softness=0.3)
-    masks = portrait.draw_masks(region, action)
+    faces = acting.draw_clip(other, action)
+    region = acting.draw_region((0, 0.17), (rng.uniform(0.42, 0.48), rng.uniform(0.50, 0.56)), softness=0.3)
+    masks = acting.draw_masks(region, action)
     tone = _match_tone(faces, frames, masks) * _miss_tone(rng, 0.08)
     _lay_over(frames, faces, masks, tone=tone, factor=rng.uniform(2.4, 3.6))
 
 
 def redraw_mouth(frames: np.ndarray, take: Take, mouth: np.ndarray, rng: Generator) -> None:
     """Draw the mouth anew, in place, to follow other speech: resampled, a little off in colour, softly masked."""
-    action = portrait.act(take.head, take.motion, mouth)
-    faces = portrait.draw_clip(take.head, action)
+    action = acting.act(take.head, take.motion, mouth)
+    faces = acting.draw_clip(take.head, action)
     centre = (0, portrait.find_mouth(take.head.look) + 0.10)
-    region = portrait.draw_region(centre, (rng.uniform(0.36, 0.42), rng.uniform(0.34, 0.40)), softness=0.4)
-    masks = portrait.draw_masks(region, action)
+    region = acting.draw_region(centre, (rng.uniform(0.36, 0.42), rng.uniform(0.34, 0.40)), softness=0.4)
+    masks = acting.draw_masks(region, action)
     _lay_over(frames, faces, masks, tone=_miss_tone(rng, 0.06), factor=rng.uniform(2.2, 3.2))
 
 
