@@ -152,6 +152,10 @@ class Trainer:
             known = batch["label"] != UNKNOWN
             labels += batch["label"][known].tolist()
             scores += outputs["logits"].softmax(dim=1)[known, 1].tolist()
+        if not all(map(math.isfinite, [*losses, *scores])):
+            raise TrainingError(
+                "the model's scores on validation are no numbers any more; lower train.lr or train.clip"
+            )
         return {"val_loss": sum(losses) / len(losses), "val_auc": float(roc_auc_score(labels, scores))}
 
     def _log_metrics(self, record: dict[str, Any]) -> None:

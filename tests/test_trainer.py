@@ -154,6 +154,12 @@ def test_a_loss_that_is_no_number_names_the_videos(
     assert run.status("train") == "failed"
 
 
+def test_a_model_that_has_blown_up_is_refused(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    settings = change(tiny, train={"lr": 1e6, "clip": 1e6})
+    with pytest.raises(TrainingError, match=r"lower train\.lr"):
+        Trainer(settings, manifest, open_run(tmp_path / "wild", settings), progress=False).fit()
+
+
 def test_one_label_only_is_refused(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
     reals = manifest[(manifest["label"] == 0) | (manifest["split"] != "train")]
     with pytest.raises(TrainingError, match="only real videos"):
