@@ -21,7 +21,7 @@ from dfmm.data.dataset import make_evaluation_loader, make_window_loader
 from dfmm.data.extract import extract_tracks
 from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, read_manifest
 from dfmm.metrics import choose_threshold, compute_auc, compute_metrics
-from dfmm.model import MultimodalModel, load_model
+from dfmm.model import MultimodalModel, load_model, withhold_streams
 from dfmm.runs import Run, RunError, show_progress, write_json
 from dfmm.settings import Settings, load_settings, resolve_path
 from dfmm.trainer import predict
@@ -198,14 +198,14 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
     tables: dict[str, list[pd.DataFrame]] = {"both": [], "video": [], "audio": []}
     batches = show_progress(loader, "streams", unit="batch", show=progress)
     for batch in batches:
+        batch = withhold_streams(batch, model.streams)
         for streams, parts in tables.items():
-            model.streams = streams
-            parts.append(_tabulate_batch(model(batch), batch))
-    needed = {"both": "score", "video": "video_fake_score", "audio": "audio_fake_score"}
+            left = withhold_streams(batch, streams)
+            parts.append(_tabulate_batch(model(left), left))
     aucs = {}
     for streams, parts in tables.items():
         videos = manifest.merge(aggregate_windows(pd.concat(parts)), on="video_id")
-        scored = videos[videos[needed[streams]].notna()]
+        scored = videos[videos["score"].notna()]
         rows = {"all": scored, **{method: some for method, _, some in pair_methods(scored)}}
         aucs[streams] = {
             name: _score_column(some, some["score"], settings.evaluate.replicates) for name, some in rows.items()

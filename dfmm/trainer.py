@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from dfmm.data.dataset import UNKNOWN, make_evaluation_loader, make_training_loader
 from dfmm.manifest import STREAM_LABELS, fingerprint_manifest
-from dfmm.model import MultimodalModel, save_model
+from dfmm.model import MultimodalModel, save_model, withhold_streams
 from dfmm.runs import Run, RunError, read_lines, show_progress
 from dfmm.settings import Settings
 
@@ -128,6 +128,7 @@ class Trainer:
 
     def _take_step(self, batch: dict[str, Any], epoch: int, step: int) -> float:
         self.model.train()
+        batch = withhold_streams(batch, self.settings.model.streams)
         with self.accelerator.autocast():
             loss = compute_loss(self.model(batch), batch, stream_loss=self.settings.train.stream_loss)
         value = loss.item()
@@ -246,6 +247,7 @@ def predict(model: nn.Module, loader: DataLoader) -> Iterator[tuple[dict[str, Te
     device = next(model.parameters()).device
     for batch in loader:
         batch = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+        batch = withhold_streams(batch, model.streams)  # what was not used is not scored either
         yield model(batch), batch
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from dfmm.cli import main
+from dfmm.data.dataset import make_evaluation_loader
 from dfmm.data.media import write_video
 from dfmm.evaluation import (
     aggregate_windows,
@@ -19,13 +20,16 @@ from dfmm.evaluation import (
     name_evaluation,
     read_evaluation,
     score_files,
+    score_windows,
 )
 from dfmm.manifest import write_manifest
 from dfmm.metrics import choose_threshold
-from dfmm.model import load_model
+from dfmm.model import MultimodalModel, load_model
 from dfmm.runs import Run, RunError, open_run
 from dfmm.settings import Settings
 from dfmm.trainer import Trainer
+
+from .conftest import change
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 
@@ -134,6 +138,13 @@ def test_each_stream_can_be_withheld(run: Run, evaluated: tuple) -> None:
     aucs = compare_streams(run, "test", progress=False)
     assert aucs["both"]["all"]["value"] == pytest.approx(evaluated[0]["video"]["auc"]["value"])
     assert set(aucs["video"]) == {"all", *evaluated[0]["methods"]}
+
+
+def test_a_stream_the_model_may_not_use_is_not_scored(tiny: Settings, manifest: pd.DataFrame) -> None:
+    model = MultimodalModel(change(tiny, model={"streams": "audio"}))
+    windows = score_windows(model, make_evaluation_loader(manifest, "val", tiny), progress=False)
+    assert windows[["video_fake_score", "in_sync_score"]].isna().all(axis=None)
+    assert windows[["score", "audio_fake_score"]].notna().all(axis=None)
 
 
 def test_bad_files_cost_only_themselves(run: Run, tiny: Settings, tmp_path: Path) -> None:

@@ -57,9 +57,9 @@ class MultimodalModel(nn.Module):
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Score a batch as `MultimodalDataset` and `collate_windows` make it."""
+        batch = withhold_streams(batch, self.streams)
         frames, log_mel = batch["frames"], batch["log_mel"]
-        video_mask = batch["frame_mask"] & (self.streams != "audio")
-        audio_mask = batch["sound_mask"] & (self.streams != "video")
+        video_mask, audio_mask = batch["frame_mask"], batch["sound_mask"]
         video = self.video_temporal(self.frame_encoder(frames), video_mask)
         audio = self.audio_temporal(self.sound_encoder(log_mel, frames.shape[1]), audio_mask)
         seen = _average_or(self.video_absent, video, video_mask)
@@ -71,6 +71,15 @@ class MultimodalModel(nn.Module):
             "audio_fake": self.audio_head(self.dropout(heard))[:, 0],
             "in_sync": self.sync_head(self.dropout(met))[:, 0],
         }
+
+
+def withhold_streams(batch: Mapping[str, Any], streams: str) -> dict[str, Any]:
+    """Return the batch with the mask of the stream that may not be used all False, as if the clips had none."""
+    return {
+        **batch,
+        "frame_mask": batch["frame_mask"] & (streams != "audio"),
+        "sound_mask": batch["sound_mask"] & (streams != "video"),
+    }
 
 
 def _average_or(absent: Tensor, steps: Tensor, mask: Tensor) -> Tensor:
