@@ -36,7 +36,12 @@ class Data(Section):
     limit: int | None = Field(
         None, ge=2, description="debug mode: keep this many videos of each split, both labels among them"
     )
-    workers: int = Field(2, ge=0, description="processes that decode videos beside the training (0: none of their own)")
+    read: Literal["videos", "cache"] = Field(
+        "videos",
+        description="where windows come from: decoded anew from the videos each time, or from face crops and sound "
+        "extracted once into `data.cache`; the samples are the same",
+    )
+    workers: int = Field(2, ge=0, description="processes that read windows beside the training (0: none of their own)")
 
 
 class Video(Section):
@@ -56,6 +61,7 @@ class Video(Section):
 
 class Audio(Section):
     sample_rate: int = Field(16_000, ge=8_000, le=48_000, description="Hz, mono")
+    library: Literal["torchaudio", "librosa"] = Field("torchaudio", description="what computes the log-mel spectrogram")
     n_mels: int = Field(64, ge=16, le=256, description="mel bands")
     window_ms: float = Field(25.0, gt=0, description="analysis window of the spectrogram, in ms")
     hop_ms: float = Field(10.0, gt=0, description="step between spectrogram frames, in ms")
@@ -77,6 +83,7 @@ class Augment(Section):
     noise: float = Field(0.0, ge=0, le=1, description="largest standard deviation of pixel noise, 1 = full range")
     sound_gain: float = Field(3.0, ge=0, le=40, description="largest change of loudness, in dB")
     sound_noise: Share = Field(0.0, description="chance of white noise at 15 to 40 dB below the sound")
+    pitch: float = Field(0.0, ge=0, le=12, description="largest shift of pitch, in semitones")
     drop_stream: Share = Field(0.1, description="chance that one stream, if both are there, is withheld")
 
 
@@ -84,30 +91,66 @@ class Model(Section):
     backbone: str = Field("mobilenetv3_small_050", description="any timm image model, by name")
     pretrained: bool | str = Field(
         False,
-        description="backbone weights: true takes timm's from its hub, a path a .safetensors or .pth file",
+        description="backbone weights: true takes timm's from its hub, a path a .safetensors or .pth file, `package` "
+        "those of the extra `lite0` for the backbone tf_efficientnet_lite0",
     )
+    frozen: Share = Field(0.0, description="share of the backbone's stages, from the input on, that do not learn")
     streams: Literal["both", "video", "audio"] = Field("both", description="what the model may look at")
-    dim: int = Field(128, ge=8, description="D, width of a time step's features")
+    audio_backbone: str = Field("cnn", description="what reads the log-mel: `cnn`, a small one, or any timm model")
+    dim: int = Field(128, ge=8, multiple_of=4, description="D, width of a time step's features")
     temporal: Literal["avg_pool", "tconv", "transformer"] = Field(
         "tconv", description="how a stream's time steps are read together"
     )
-    fusion: Literal["concat", "cross_modal"] = Field(
-        "cross_modal", description="how the two streams meet: pooled side by side, or step by step in time"
+    fusion: Literal["concat", "attention", "cross_modal"] = Field(
+        "cross_modal",
+        description="how the two streams meet: averaged side by side, pooled together by what a learnt query attends "
+        "to, or step by step in time",
+    )
+    aggregation: Literal["mean", "max", "attention", "confident"] = Field(
+        "mean",
+        description="how a video's windows make its score: their mean, the most suspicious one, weights that are "
+        "learnt from several windows of a video, or the mean of the sure ones where most are sure",
     )
     dropout: Share = Field(0.2, description="dropout before the logits")
 
 
 class Train(Section):
     epochs: int = Field(20, ge=1, description="passes over the training split")
-    batch_size: int = Field(16, ge=1, description="windows in a step")
+    batch_size: int = Field(16, ge=1, description="windows in a step, over all processes and forward passes")
+    accumulate: int = Field(1, ge=1, description="forward passes that share a step's windows: less memory, same loss")
+    processes: int = Field(1, ge=1, description="processes that share a step's windows, on one machine")
     windows: int = Field(1, ge=1, description="windows drawn from each video in an epoch")
+    balance: Literal["none", "label", "method", "identity"] = Field(
+        "none",
+        description="draw videos so that each label is seen equally often, within it also each method or each identity",
+    )
+    loss: Literal["cross_entropy", "focal"] = Field(
+        "cross_entropy", description="of the joint label and of the streams'"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share by which a label is moved towards the other")
+    class_weights: bool = Field(False, description="weigh the joint loss so that both labels count the same in all")
+    stream_loss: float = Field(
+        1.0, ge=0, description="weight of each stream's own binary loss beside the joint one (0: the joint one alone)"
+    )
     lr: float = Field(2e-3, gt=0, description="peak learning rate")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's, on weights; never on norms and biases")
+    backbone_lr: float | None = Field(None, gt=0, description="the backbone's own peak rate (null: as `train.lr`)")
+    schedule: Literal["cosine", "warm_restarts", "plateau", "one_cycle"] = Field(
+        "cosine",
+        description="how the rate falls: along a cosine, along three that are each twice as long, by half whenever "
+        "validation stalls for a third of `train.patience`, or in one climb and fall",
+    )
     warmup: Share = Field(0.1, description="share of the steps in which the rate climbs to its peak")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's, on weights; never on norms and biases")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
-    stream_loss: float = Field(1.0, ge=0, description="weight of each stream's own loss beside the joint one")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of the average of weights that is validated and kept (0: off)"
+    )
     patience: int = Field(10, ge=1, description="epochs without a better validation before training ends")
-    monitor: Literal["loss", "auc"] = Field("auc", description="what better means on validation windows")
+    monitor: Literal["auc", "ap", "eer", "loss"] = Field("auc", description="what better means on validation windows")
+    checkpoint_every: int | None = Field(
+        None, ge=1, description="steps between checkpoints to go on from (null: one after each epoch)"
+    )
+    keep_checkpoints: int = Field(2, ge=1, description="so many of them are kept; older ones are removed")
     mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="accelerate's mixed precision")
 
 
@@ -136,6 +179,9 @@ class Evaluate(Section):
 class Logging(Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is worth a line")
     format: Literal["text", "json"] = Field("text", description="of the lines on the terminal")
+    trackers: list[Literal["tensorboard", "trackio", "wandb", "mlflow"]] = Field(
+        [], description="who is told the metrics besides the run's own `metrics.jsonl`"
+    )
 
 
 class Settings(Section):
@@ -157,6 +203,21 @@ class Settings(Section):
         if self.video.fps == "spread":
             return self.audio.spread_seconds
         return self.video.frames / self.video.fps
+
+    @model_validator(mode="after")
+    def check_batch(self) -> Settings:
+        """A step's windows are shared out evenly; where windows are weighed, those of a video stay together."""
+        train, parts = self.train, self.train.processes * self.train.accumulate
+        if self.model.aggregation == "attention":
+            if train.windows < 2:
+                raise ValueError(
+                    "model.aggregation: attention learns from several windows of a video; set train.windows"
+                )
+            parts *= train.windows
+        if train.batch_size % parts:
+            what = "train.processes · train.accumulate" + " · train.windows" * (self.model.aggregation == "attention")
+            raise ValueError(f"train.batch_size ({train.batch_size}) must be a multiple of {what} ({parts})")
+        return self
 
     @model_validator(mode="after")
     def check_alignment(self) -> Settings:
@@ -252,6 +313,8 @@ def _suggest_setting(name: str) -> str | None:
     """Return the setting or section a misspelt name most likely means."""
     known = {dotted: dotted for dotted in [*_fields(), *_sections()]}
     last = {dotted.split(".")[-1]: dotted for dotted in _fields()}
+    if name.split(".")[-1] in last:  # right, in the wrong section
+        return last[name.split(".")[-1]]
     for wanted, names in ((name, known), (name.split(".")[-1], last)):
         if near := difflib.get_close_matches(wanted, names, n=1):
             return names[near[0]]
@@ -287,13 +350,15 @@ def describe_settings() -> str:
 
 def _describe_type(field: FieldInfo) -> str:
     options = get_args(field.annotation)
+    if get_origin(field.annotation) is list:
+        return "list of " + ", ".join(f"`{choice}`" for choice in get_args(options[0]))
     choices = [choice for choice in options if isinstance(choice, str)]
     if choices and len(choices) == len(options):
         return ", ".join(f"`{choice}`" for choice in choices)
     limits = [
         f"{sign} {getattr(rule, key)}"
         for rule in field.metadata
-        for key, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+        for key, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"), ("multiple_of", "a multiple of"))
         if getattr(rule, key, None) is not None
     ]
     kinds = [_name_type(option) for option in options] or [_name_type(field.annotation)]
