@@ -12,13 +12,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from dfmm.model.frames import FrameEncoder, TemporalEncoder, average_steps
-from dfmm.model.fusion import ConcatFusion, CrossModalFusion
+from dfmm.model.aggregation import WindowAttention
+from dfmm.model.frames import FrameEncoder, TemporalEncoder, average_steps, evaluation_mode
+from dfmm.model.fusion import AttentionFusion, ConcatFusion, CrossModalFusion
 from dfmm.model.sound import SoundEncoder
 from dfmm.settings import Settings, validate_settings
 
 FORMAT = "dfmm-model-1"
+FUSIONS = {"concat": ConcatFusion, "attention": AttentionFusion, "cross_modal": CrossModalFusion}
 
 
 class ModelFileError(ValueError):
@@ -29,8 +33,9 @@ class MultimodalModel(nn.Module):
     """Is this window forged, in which stream, and do mouth and sound belong together?
 
     Logits: `logits` `[B, 2]` (real, fake) from both streams; `video_fake`, `audio_fake`, `in_sync` `[B]`, the first
-    two from their own stream alone. A stream whose mask is all False is replaced by a learnt "absent" feature, so
-    that its content cannot matter.
+    two from their own stream alone; where windows are aggregated by attention also `weight` `[B]`, the window's among
+    those of its video. Masked frames are not looked at, and a stream whose mask is all False is replaced by a learnt
+    "absent" feature, so that its content cannot matter.
     """
 
     def __init__(self, settings: Settings, *, pretrained: bool | str | None = None):
@@ -42,35 +47,43 @@ class MultimodalModel(nn.Module):
             pretrained=chosen.pretrained if pretrained is None else pretrained,
             dim=dim,
             size=settings.video.size,
+            frozen=chosen.frozen,
         )
-        self.sound_encoder = SoundEncoder(dim)
+        self.sound_encoder = SoundEncoder(
+            chosen.audio_backbone, dim, n_mels=settings.audio.n_mels, steps=settings.video.frames
+        )
         self.video_temporal = TemporalEncoder(chosen.temporal, dim)
         self.audio_temporal = TemporalEncoder(chosen.temporal, dim)
         self.video_absent = nn.Parameter(torch.zeros(dim))
         self.audio_absent = nn.Parameter(torch.zeros(dim))
-        self.fusion = {"concat": ConcatFusion, "cross_modal": CrossModalFusion}[chosen.fusion](dim)
+        self.fusion = FUSIONS[chosen.fusion](dim)
         self.dropout = nn.Dropout(chosen.dropout)
         self.joint_head = nn.Linear(3 * dim, 2)
         self.video_head = nn.Linear(dim, 1)
         self.audio_head = nn.Linear(dim, 1)
         self.sync_head = nn.Linear(dim, 1)
+        self.window_attention = WindowAttention(3 * dim, dim) if chosen.aggregation == "attention" else None
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Score a batch as `MultimodalDataset` and `collate_windows` make it."""
         batch = withhold_streams(batch, self.streams)
         frames, log_mel = batch["frames"], batch["log_mel"]
         video_mask, audio_mask = batch["frame_mask"], batch["sound_mask"]
-        video = self.video_temporal(self.frame_encoder(frames), video_mask)
-        audio = self.audio_temporal(self.sound_encoder(log_mel, frames.shape[1]), audio_mask)
+        video = self.video_temporal(self.frame_encoder(frames, video_mask), video_mask)
+        audio = self.audio_temporal(self.sound_encoder(log_mel, audio_mask), audio_mask)
         seen = _average_or(self.video_absent, video, video_mask)
         heard = _average_or(self.audio_absent, audio, audio_mask)
         met = self.fusion(video, audio, video_mask, audio_mask)
-        return {
-            "logits": self.joint_head(self.dropout(torch.cat([seen, heard, met], dim=1))),
+        joint = torch.cat([seen, heard, met], dim=1)
+        outputs = {
+            "logits": self.joint_head(self.dropout(joint)),
             "video_fake": self.video_head(self.dropout(seen))[:, 0],
             "audio_fake": self.audio_head(self.dropout(heard))[:, 0],
             "in_sync": self.sync_head(self.dropout(met))[:, 0],
         }
+        if self.window_attention is not None:
+            outputs["weight"] = self.window_attention(joint)
+        return outputs
 
 
 def withhold_streams(batch: Mapping[str, Any], streams: str) -> dict[str, Any]:
@@ -84,6 +97,14 @@ def withhold_streams(batch: Mapping[str, Any], streams: str) -> dict[str, Any]:
 
 def _average_or(absent: Tensor, steps: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask.any(dim=1, keepdim=True), average_steps(steps, mask), absent)
+
+
+@torch.enable_grad()  # without it, attention takes a fused path that the counter does not know
+def count_flops(model: nn.Module, batch: Mapping[str, Any]) -> int:
+    """Return the floating-point operations of a forward pass in evaluation mode; a multiply-add counts as two."""
+    with evaluation_mode(model), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(batch)
+    return counter.get_total_flops()
 
 
 def save_model(model: MultimodalModel, settings: Settings, path: str | Path, **facts: Any) -> Path:

@@ -2,36 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
-from dfmm.model.pretrained import make_backbone
+from dfmm.model.backbone import freeze_stages, make_backbone, measure_width
 
 
 class FrameEncoder(nn.Module):
-    """A timm backbone on every frame: uint8 `[B, T, 3, H, W]` → `[B, T, D]`."""
+    """A timm backbone on every frame that is there: uint8 `[B, T, 3, H, W]` and mask `[B, T]` → `[B, T, D]`.
 
-    def __init__(self, backbone: str, *, pretrained: bool | str, dim: int, size: int):
+    Masked frames are not looked at: their features are zero, and no batch statistic knows of them.
+
+    Args:
+        frozen: share of the backbone's stages, from the input on, that do not learn; nor do their statistics.
+    """
+
+    def __init__(self, backbone: str, *, pretrained: bool | str, dim: int, size: int, frozen: float = 0.0):
         super().__init__()
         # Channels last is the faster layout of convolutions, on CPUs as on GPUs.
-        self.backbone = make_backbone(backbone, pretrained).to(memory_format=torch.channels_last)
+        self.backbone = make_backbone(backbone, pretrained, size=size).to(memory_format=torch.channels_last)
+        self.frozen = freeze_stages(self.backbone, frozen)
         config = self.backbone.pretrained_cfg
         self.register_buffer("mean", torch.tensor(config["mean"]).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).view(3, 1, 1) * 255, persistent=False)
-        self.project = nn.Sequential(nn.Linear(self._measure_width(size), dim), nn.LayerNorm(dim))
+        self.project = nn.Sequential(nn.Linear(measure_width(self.backbone, size), dim), nn.LayerNorm(dim))
 
-    def forward(self, frames: Tensor) -> Tensor:
-        images = (frames.flatten(0, 1).float() - self.mean) / self.std
-        features = self.backbone(images.contiguous(memory_format=torch.channels_last))
-        return self.project(features).unflatten(0, frames.shape[:2])
+    def train(self, mode: bool = True) -> FrameEncoder:
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
-    @torch.no_grad()
-    def _measure_width(self, size: int) -> int:
-        # timm's num_features is not what every model's head returns.
-        training = self.backbone.training
-        width = self.backbone.eval()(torch.zeros(1, 3, size, size)).shape[1]
-        self.backbone.train(training)
-        return width
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        found = encode_present(self, self._encode, frames.flatten(0, 1), mask.flatten())
+        return found.unflatten(0, mask.shape)
+
+    def _encode(self, frames: Tensor) -> Tensor:
+        images = (frames.float() - self.mean) / self.std
+        return self.project(self.backbone(images.contiguous(memory_format=torch.channels_last)))
+
+
+def encode_present(
+    encoder: nn.Module, encode: Callable[[Tensor], Tensor], values: Tensor, present: Tensor, *, steps: int = 1
+) -> Tensor:
+    """Encode the rows that are present and return zeros for the others: `[N, …]`, bool `[N]` → `[N, …]`.
+
+    A batch statistic of a single step would be none, so the running ones stand in for it. Where no row is present, a
+    blank one is encoded and dropped: all parameters then have a gradient, zero, as DistributedDataParallel expects.
+
+    Args:
+        encoder: the module whose method `encode` is.
+        steps: time steps in a row.
+    """
+    chosen = values[present]
+    if len(chosen) * steps > 1:
+        found = encode(chosen)
+    else:
+        with evaluation_mode(encoder):
+            found = encode(chosen) if len(chosen) else encode(torch.zeros_like(values[:1]))[:0]
+    return found.new_zeros(len(values), *found.shape[1:]).index_put((present,), found)
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Have a module in evaluation mode for a while, and give each part its own mode back."""
+    learning = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in learning:
+            part.training = True
 
 
 class TemporalEncoder(nn.Module):

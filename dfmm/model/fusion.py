@@ -1,4 +1,4 @@
-"""How the two streams meet: pooled side by side, or step by step in time."""
+"""How the two streams meet: pooled side by side, pooled by a learnt query, or step by step in time."""
 
 from __future__ import annotations
 
@@ -21,6 +21,27 @@ class ConcatFusion(nn.Module):
     def forward(self, video: Tensor, audio: Tensor, video_mask: Tensor, audio_mask: Tensor) -> Tensor:
         """Mix `[B, T, D]` and `[B, T, D]`, with masks `[B, T]`, to `[B, D]`."""
         return self.mix(torch.cat([average_steps(video, video_mask), average_steps(audio, audio_mask)], dim=1))
+
+
+class AttentionFusion(nn.Module):
+    """One learnt query attends to all steps of both streams: it picks out what matters, whenever and in which stream.
+
+    A stream that is absent has no steps to attend to; without either, zeros come out.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(dim) * 0.02)
+        self.markers = nn.Parameter(torch.randn(2, dim) * 0.02)  # tell a step of the picture from one of the sound
+        self.norm = nn.LayerNorm(dim)
+        self.attention = nn.MultiheadAttention(dim, num_heads=4, batch_first=True)
+
+    def forward(self, video: Tensor, audio: Tensor, video_mask: Tensor, audio_mask: Tensor) -> Tensor:
+        """Mix `[B, T, D]` and `[B, T, D]`, with masks `[B, T]`, to `[B, D]`."""
+        places = encode_positions(video.shape[1], video.shape[2]).to(video)
+        streams = [steps + places + marker for steps, marker in zip((video, audio), self.markers, strict=True)]
+        steps, mask = self.norm(torch.cat(streams, dim=1)), torch.cat([video_mask, audio_mask], dim=1)
+        return _attend(self.attention, self.query.expand(len(steps), 1, -1), steps, mask)[:, 0]
 
 
 class CrossModalFusion(nn.Module):
@@ -51,7 +72,8 @@ class CrossModalFusion(nn.Module):
 
 
 def _attend(attention: nn.MultiheadAttention, asking: Tensor, asked: Tensor, mask: Tensor) -> Tensor:
-    """Return what the asking steps find in the asked stream; zero where that stream is absent."""
+    """Return what the asking steps find in the asked ones; zero where none of these is present."""
+    # A row with nothing to ask would make attention divide by zero: let it look at its padding, and drop that.
     present = mask.any(dim=1, keepdim=True)
     found, _ = attention(asking, asked, asked, key_padding_mask=~mask & present, need_weights=False)
     return found * present[..., None]

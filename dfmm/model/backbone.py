@@ -1,0 +1,133 @@
+"""timm models by name: made for a size, filled with weights, their first stages frozen."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import timm
+import torch
+from timm.layers import to_2tuple
+from timm.models import group_parameters
+from torch import nn
+
+from dfmm.model.pretrained import BackboneError, fetch_backbone, fill_backbone, read_weights, shorten
+
+STRIDES = (14, 16, 32)  # of patches and of the last stage of most models: sizes that work are their multiples
+
+
+def make_backbone(name: str, pretrained: bool | str, *, size: int) -> nn.Module:
+    """Return a timm model for pictures `[N, 3, size, size]` → features `[N, C]`.
+
+    Args:
+        name: timm's, with a tag for weights of another training (`resnet18.tv_in1k`) and so another mean and std.
+        pretrained: False for random weights; True for timm's own, from its hub; a local file of the model's weights
+            (`.safetensors`, or `.pth` read without running code); or `package`, see `read_package`.
+        size: height and width in pixels; a model made for one size is made for this one.
+
+    Raises:
+        BackboneError: timm knows no such model, it does not work at this size, or its weights cannot be had.
+    """
+    check_name("model.backbone", name)
+    options = {"num_classes": 0, **fix_size(name, size)}
+    try:
+        backbone = timm.create_model(name, **options)
+        check_patches(backbone, size)
+        measure_width(backbone, size)
+    except Exception as error:  # each model refuses sizes in its own way
+        raise BackboneError(
+            f"model.backbone {name} does not work at video.size={size}: {shorten(error)}; {suggest_sizes(name, size)}"
+        ) from error
+    if pretrained is True:
+        return fetch_backbone(name, **options)
+    if pretrained:
+        origin = "the package" if pretrained == "package" else pretrained
+        fill_backbone(backbone, read_weights(pretrained, name), name=name, origin=origin)
+    return backbone
+
+
+def check_name(setting: str, name: str, *others: str) -> None:
+    """Raise a `BackboneError` with the nearest names unless timm has a model, with that tag if any, of this name."""
+    tagged = "." in name
+    if timm.is_model(name) and (not tagged or name in timm.list_pretrained()):
+        return
+    known = [*others, *(timm.list_pretrained() if tagged else timm.list_models())]
+    near = ", ".join(difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5))
+    raise BackboneError(f"{setting} {name!r}: timm has no such model" + (f"; near are {near}" if near else ""))
+
+
+def fix_size(name: str, size: int | tuple[int, int]) -> dict[str, Any]:
+    """Return what timm needs to make a model for a size: transformers with a place for each patch must know it."""
+    return {"img_size": size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+
+
+def check_patches(backbone: nn.Module, size: int) -> None:
+    """Raise a ValueError where patches do not fill the picture: its right and lower edges would go unseen."""
+    patch = getattr(getattr(backbone, "patch_embed", None), "patch_size", None)
+    if patch is not None and any(size % side for side in to_2tuple(patch)):
+        raise ValueError(f"it reads patches of {to_2tuple(patch)[0]} pixels")
+
+
+@torch.no_grad()
+def measure_width(backbone: nn.Module, size: int) -> int:
+    """Return C, how many features a picture has: timm's num_features is not what every model's head returns."""
+    training = backbone.training
+    picture = torch.zeros(1, 3, size, size, device=next(backbone.parameters()).device)
+    features = backbone.eval()(picture)
+    backbone.train(training)
+    if features.ndim != 2:
+        raise ValueError(f"it returns {list(features.shape)} for a picture, not features [1, C]")
+    return features.shape[1]
+
+
+def suggest_sizes(name: str, size: int) -> str:
+    """Say at which sizes near this one a model works, and which is its own."""
+    own = timm.get_pretrained_cfg(name).input_size[-1]
+    near = sorted({stride * n for stride in STRIDES for n in range(1, 1024 // stride)}, key=lambda at: abs(at - size))
+    works = sorted([at for at in near[:10] if at != size and _works_at(name, at)][:3])
+    said = f"its own size is {own}"
+    return f"it works at {', '.join(map(str, works))}, and {said}" if works else said
+
+
+def _works_at(name: str, size: int) -> bool:
+    try:
+        with torch.device("meta"):  # shapes alone: nothing is computed
+            backbone = timm.create_model(name, num_classes=0, **fix_size(name, size))
+        check_patches(backbone, size)
+        measure_width(backbone, size)
+    except Exception:  # as in `make_backbone`
+        return False
+    return True
+
+
+def freeze_stages(backbone: nn.Module, share: float) -> list[nn.Module]:
+    """Let the first stages of a timm model learn no more, and return the modules that are to stay in evaluation mode.
+
+    Stages are timm's groups (the stem, then each stage of a CNN or block of a transformer; a last norm or
+    convolution goes with the last).
+
+    Args:
+        share: of the stages; 0 is none, 1 all, and anything between them at least one and not all.
+    """
+    if not share:
+        return []
+    stages = _group_stages(backbone) if share < 1 else [dict(backbone.named_parameters())]
+    count = 1 if share == 1 else min(max(round(share * len(stages)), 1), len(stages) - 1)
+    frozen = {name for stage in stages[:count] for name in stage}
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    return [module for module in backbone.modules() if _is_frozen(module)]
+
+
+def _group_stages(backbone: nn.Module) -> list[list[str]]:
+    if not hasattr(backbone, "group_matcher"):
+        raise BackboneError(
+            f"model.frozen: timm does not name the stages of {type(backbone).__name__}; freeze all (1) or none (0)"
+        )
+    groups = group_parameters(backbone, backbone.group_matcher(coarse=True))
+    return [groups[number] for number in sorted(groups)]
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    learns = [parameter.requires_grad for parameter in module.parameters()]
+    return bool(learns) and not any(learns)
