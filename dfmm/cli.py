@@ -126,8 +126,9 @@ def _add_score(commands: Any) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="a line of JSON for each file: path, status (ok, unscored, failed), reason, score, video_fake, "
-        "audio_fake, in_sync (probabilities, null where that stream is absent), windows, seconds of video",
+        help="a line of JSON for each file: path, status (ok, unscored, failed), reason, streams (both, video, audio "
+        "or nothing: what was scored), score, video_fake, audio_fake, in_sync (probabilities, null where that stream "
+        "is absent), windows, seconds of video",
     )
     parser.set_defaults(command=_score)
 

@@ -22,11 +22,11 @@ from dfmm.data.extract import extract_tracks
 from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, read_manifest
 from dfmm.metrics import choose_threshold, compute_auc, compute_metrics
 from dfmm.model import MultimodalModel, load_model, withhold_streams
+from dfmm.model.aggregation import SCORES, aggregate_windows
 from dfmm.runs import Run, RunError, show_progress, write_json
 from dfmm.settings import Settings, load_settings, resolve_path
 from dfmm.trainer import predict
 
-SCORES = ("score", "video_fake_score", "audio_fake_score", "in_sync_score")
 CHUNK = 16  # files scored together: results come out this often
 
 log = logging.getLogger("dfmm")
@@ -37,7 +37,8 @@ def score_windows(model: nn.Module, loader: torch.utils.data.DataLoader, *, prog
 
     Returns:
         A row a window: `video_id`, `window`, `start` in seconds, `label` of the window, `score` (probability that it
-        is fake), each stream's `…_score`, `has_face`, `has_sound`. A score is NaN where its stream is absent.
+        is fake), each stream's `…_score`, `has_face`, `has_sound`, and where the model weighs windows `weight`, a
+        logit. A score is NaN where its stream is absent.
     """
     batches = show_progress(predict(model, loader), "scores", unit="batch", total=len(loader), show=progress)
     tables = [_tabulate_batch(outputs, batch) for outputs, batch in batches]
@@ -52,13 +53,9 @@ def _tabulate_batch(outputs: dict[str, torch.Tensor], batch: dict[str, Any]) -> 
     columns = {name: found[name].float().where(there[name], torch.nan).cpu().numpy() for name in SCORES}
     facts = {name: batch[name].cpu().numpy() for name in ("window", "start", "label")}
     presence = {"has_face": face.cpu().numpy(), "has_sound": sound.cpu().numpy()}
+    if "weight" in outputs:
+        columns["weight"] = outputs["weight"].float().where(there["score"], torch.nan).cpu().numpy()
     return pd.DataFrame({"video_id": batch["video_id"], **facts, **columns, **presence})
-
-
-def aggregate_windows(windows: pd.DataFrame) -> pd.DataFrame:
-    """Return each video's mean scores over the windows that have them, and how many windows were scored."""
-    videos = windows.groupby("video_id", sort=False)
-    return videos[list(SCORES)].mean().assign(windows=videos["score"].count()).reset_index()
 
 
 def score_split(
@@ -67,25 +64,28 @@ def score_split(
     """Score a split's videos.
 
     Returns:
-        The split's rows with `status` (`ok`, `unscored`, `failed`), `reason`, `windows` and the mean scores; and the
-        windows, a row each.
+        The split's rows with `status` (`ok`, `unscored`, `failed`), `reason`, `streams` (what was scored: `both`,
+        `video`, `audio` or nothing), `windows` and the scores, aggregated as `model.aggregation` says; and the windows,
+        a row each.
     """
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
     wanted = manifest[manifest["split"] == split]
     if settings.data.limit:  # debug mode scores only what its loader holds
         wanted = wanted[wanted["video_id"].isin({*loader.dataset.tracks, *loader.dataset.failures})]
     windows = score_windows(model, loader, progress=progress)
-    return _join_scores(wanted, windows, loader.dataset.failures), windows
+    return _join_scores(wanted, windows, loader.dataset.failures, settings.model.aggregation), windows
 
 
-def _join_scores(manifest: pd.DataFrame, windows: pd.DataFrame, failures: dict[str, str]) -> pd.DataFrame:
-    videos = manifest.merge(aggregate_windows(windows), on="video_id", how="left")
+def _join_scores(manifest: pd.DataFrame, windows: pd.DataFrame, failures: dict[str, str], how: str) -> pd.DataFrame:
+    videos = manifest.merge(aggregate_windows(windows, how), on="video_id", how="left")
     videos["windows"] = videos["windows"].fillna(0).astype(int)
     failed = videos["video_id"].isin(failures)
     videos["status"] = np.select([failed, videos["windows"] == 0], ["failed", "unscored"], "ok")
     presence = windows.groupby("video_id")[["has_face", "has_sound"]].any()
     reasons = {name: explain_presence(*row) for name, row in zip(presence.index, presence.to_numpy(), strict=True)}
     videos["reason"] = videos["video_id"].map({**reasons, **failures}).fillna("")
+    seen, heard = videos["video_fake_score"].notna(), videos["audio_fake_score"].notna()
+    videos["streams"] = np.select([seen & heard, seen, heard], ["both", "video", "audio"], "")
     return videos
 
 
@@ -148,6 +148,7 @@ def evaluate_run(
         "checkpoint": {"file": run.checkpoint.name, "sha256": hash_file(run.checkpoint)[:16], **facts},
         "prior": facts["prior"],
         "threshold": {"value": threshold, "rule": settings.evaluate.threshold, "chosen_on": "val"},
+        "aggregation": settings.model.aggregation,
         **make_report(videos, windows, split=split, threshold=threshold, replicates=settings.evaluate.replicates),
     }
     folder = run / "evaluations" / name_evaluation(report)
@@ -204,7 +205,7 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
             parts.append(_tabulate_batch(model(left), left))
     aucs = {}
     for streams, parts in tables.items():
-        videos = manifest.merge(aggregate_windows(pd.concat(parts)), on="video_id")
+        videos = manifest.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
         scored = videos[videos["score"].notna()]
         rows = {"all": scored, **{method: some for method, _, some in pair_methods(scored)}}
         aucs[streams] = {
@@ -256,21 +257,18 @@ def _name_people(video_ids: pd.Series, identities: pd.Series) -> pd.Series:
 
 def _count_coverage(videos: pd.DataFrame) -> dict[str, Any]:
     counts = videos["status"].value_counts()
+    streams = videos.loc[videos["status"] == "ok", "streams"].value_counts()
     left_out = videos[videos["status"] != "ok"]
     return {
         "scored": int(counts.get("ok", 0)),
         "unscored": int(counts.get("unscored", 0)),
         "failed": int(counts.get("failed", 0)),
         "share": float((videos["status"] == "ok").mean()),
-        "without_face": int((scored_without(videos, "video_fake_score")).sum()),
-        "without_sound": int((scored_without(videos, "audio_fake_score")).sum()),
+        "streams": {name: int(streams.get(name, 0)) for name in ("both", "video", "audio")},
+        "without_face": int(streams.get("audio", 0)),
+        "without_sound": int(streams.get("video", 0)),
         "reasons": dict(zip(left_out["video_id"], left_out["reason"], strict=True)),
     }
-
-
-def scored_without(videos: pd.DataFrame, column: str) -> pd.Series:
-    """Which videos were scored although this stream was absent?"""
-    return (videos["status"] == "ok") & videos[column].isna()
 
 
 def _score_methods(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
@@ -342,9 +340,9 @@ def score_files(
     """Score video files one by one; a bad one costs only itself.
 
     Yields:
-        For each file, in order: `path`, `status` (`ok`, `unscored`, `failed`), `reason`, `score`, `video_fake`,
-        `audio_fake`, `in_sync` (probabilities, None where that stream is absent), `windows`, and the video's length
-        in `seconds`.
+        For each file, in order: `path`, `status` (`ok`, `unscored`, `failed`), `reason`, `streams` (what was scored:
+        `both`, `video`, `audio` or nothing), `score`, `video_fake`, `audio_fake`, `in_sync` (probabilities, None where
+        that stream is absent), `windows`, and the video's length in `seconds`.
     """
     files = list(dict.fromkeys(map(str, files)))
     for at in show_progress(range(0, len(files), CHUNK), "files", unit=f"{CHUNK} files", show=progress):
@@ -357,9 +355,9 @@ def _score_chunk(files: list[str], model: MultimodalModel, settings: Settings) -
     table = pd.DataFrame(rows).assign(video_segments="", audio_segments="")
     loader = make_window_loader(table, settings, windows=settings.evaluate.windows, progress=False)
     tracks, failures = loader.dataset.tracks, loader.dataset.failures
-    empty = pd.DataFrame(columns=["video_id", *SCORES, "window", "has_face", "has_sound"])
+    empty = pd.DataFrame(columns=["video_id", *SCORES, "window", "weight", "has_face", "has_sound"])
     windows = score_windows(model, loader, progress=False) if len(loader.dataset) else empty
-    videos = _join_scores(table, windows, failures).set_index("video_id")
+    videos = _join_scores(table, windows, failures, settings.model.aggregation).set_index("video_id")
     return [_describe_file(file, videos.loc[file], tracks[file].duration if file in tracks else None) for file in files]
 
 
@@ -371,6 +369,7 @@ def _describe_file(file: str, row: pd.Series, seconds: float | None) -> dict[str
         "path": file,
         "status": row["status"],
         "reason": row["reason"],
+        "streams": row["streams"],
         **scores,
         "windows": int(row["windows"]),
         "seconds": None if seconds is None else round(seconds, 3),

