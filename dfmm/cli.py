@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return options.command(options) or 0
     except KeyboardInterrupt as error:
         print(f"dfmm: interrupted {error}".rstrip(), file=sys.stderr)
-        return 130
+        return 143 if "SIGTERM" in str(error) else 130
     except BrokenPipeError:  # `dfmm score … | head`
         sys.stderr.close()
         return 1
@@ -51,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_sample, _add_run, _add_evaluate, _add_score, _add_runs, _add_settings):
+    for add in (_add_sample, _add_run, _add_train, _add_evaluate, _add_score, _add_runs, _add_settings):
         add(commands)
     return parser
 
@@ -86,6 +87,33 @@ def _run_notebooks(options: argparse.Namespace) -> None:
     run = run_notebooks(options.notebook, options.params, options.overrides, run=options.run, restart=options.restart)
     for report in sorted(run.path.glob("evaluations/*/report.html")):
         print(f"report: {report}")
+
+
+def _add_train(commands: Any) -> None:
+    parser = commands.add_parser(
+        "train", help="what 03_train does, without the notebook; also under torchrun and accelerate launch"
+    )
+    parser.add_argument("params", help="params file, such as params/sample.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help="settings laid over the params file")
+    parser.add_argument("--run", metavar="FOLDER", help="the run's folder (default: outputs/<name of the params file>)")
+    parser.add_argument("--restart", action="store_true", help="begin again instead of going on")
+    parser.set_defaults(command=_train)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from dfmm.data import load_manifest
+    from dfmm.runs import Run, open_run
+    from dfmm.settings import load_settings
+    from dfmm.trainer import Trainer
+
+    settings = load_settings(options.params, options.overrides)
+    folder = options.run or Path("outputs") / Path(options.params).stem
+    if int(os.environ.get("RANK", 0)) == 0:
+        run = open_run(folder, settings, restart=options.restart)
+    else:  # one of several processes: the first one speaks and writes for all
+        run = Run(folder)
+        logging.getLogger("dfmm").setLevel("ERROR")
+    Trainer(settings, load_manifest(settings), run).fit()
 
 
 def _add_evaluate(commands: Any) -> None:

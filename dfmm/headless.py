@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import nbformat
 import papermill
 from traitlets.config import Config
 
-from dfmm.runs import Run, open_run
+from dfmm.runs import Run, open_run, terminate_as_interrupt
 from dfmm.settings import diff_settings, find_project, load_settings
 
 # A socket file instead of a TCP port: what a notebook shows stays on this machine and with this user.
@@ -63,7 +60,7 @@ def run_notebooks(
             log.info("%s is done already in %s (--restart does it again)", chosen, target.name)
             continue
         log.info("%s …", chosen)
-        with _terminated_as_interrupt(), target.stage(chosen):
+        with terminate_as_interrupt(), target.stage(chosen):
             _execute(notebooks[chosen], target, params, overrides)
     return target
 
@@ -104,17 +101,3 @@ def _check_whole(executed: Path) -> None:
     missed = sum(cell.execution_count is None for cell in cells)
     if missed:
         raise RuntimeError(f"ended early: {missed} of {len(cells)} cells were not run")
-
-
-@contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that the status is written and the kernel stopped."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -105,6 +105,12 @@ def compute_auc(
     return _describe(value, _bound_auc(value, *ranking.worth, confidence), percentiles["auc"])
 
 
+def compute_eer(labels: ArrayLike, scores: ArrayLike) -> float:
+    """The equal error rate alone, without an interval. MetricError for one class only."""
+    fpr, tpr, _ = compute_roc(labels, scores)
+    return float(_measure_eer(fpr[None], tpr[None])[0])
+
+
 def compute_roc(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """FPR, TPR and thresholds, [steps + 1] each, from the strictest, infinity. MetricError for one class only."""
     ranking = _rank_videos(labels, scores, need_both=True)

@@ -171,6 +171,29 @@ def plot_curves(history: pd.DataFrame, *, best_epoch: int | None = None, note: s
 
 
 @style_figure
+def plot_overfit(losses: Sequence[float], *, target: float) -> Figure:
+    """The loss of one batch, step by step, on its way to the target."""
+    figure, axes = _open_axes("One batch learnt by heart", "")
+    axes.semilogy(range(1, len(losses) + 1), losses, color=JOINT["color"])
+    axes.axhline(target, color=GREY, linestyle=":", label=f"target {target:g}")
+    _label_axes(axes, "step", "loss")
+    return _add_legend(figure)
+
+
+@style_figure
+def plot_stages(stages: pd.Series, *, note: str = "") -> Figure:
+    """How long the stages of a training step take: `stages` in ms a batch, as `time_stages` returns them."""
+    figure, axes = _open_axes("Time of each stage", note)
+    colors = [VALIDATION if name.startswith("read") else JOINT["color"] for name in stages.index]
+    bars = axes.barh(stages.index, stages, color=colors)
+    axes.bar_label(bars, fmt="{:.0f}", padding=3)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    _label_axes(axes, "ms a batch", "")
+    return figure
+
+
+@style_figure
 def plot_timeline(windows: pd.DataFrame, title: str = "", threshold: float | None = None, *, note: str = "") -> Figure:
     """One video's scores over time: all streams together, and each alone.
 

@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -22,7 +24,7 @@ from tqdm.auto import tqdm
 from dfmm.settings import Settings, diff_settings, find_project, load_settings, resolve_path, save_settings
 
 QUICK_RUN = "outputs/quick"  # the notebooks' default: what it lacks is made on the way
-MADE = ("settings.yaml", "run.json", "log.jsonl", "metrics.jsonl", "checkpoints", "evaluations", "debug")
+MADE = ("settings.yaml", "run.json", "log.jsonl", "metrics.jsonl", "checkpoints", "evaluations", "debug", "trackers")
 PACKAGES = ("dfmm", "torch", "torchaudio", "timm", "accelerate", "av", "opencv-python", "numpy", "pandas")
 
 
@@ -246,6 +248,20 @@ class _JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
+
+
+@contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that the status is written and the kernel stopped."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def show_progress(items: Iterable[Any], what: str, *, unit: str, show: bool = True, total: int | None = None) -> Any:

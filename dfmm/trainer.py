@@ -6,202 +6,336 @@ import json
 import logging
 import math
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast, gather_object, send_to_device, set_seed
 from filelock import FileLock
-from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
+from sklearn.metrics import average_precision_score, roc_auc_score
+from timm.utils import ModelEmaV3
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from dfmm.checkpoints import load_checkpoint, save_checkpoint
 from dfmm.data.dataset import UNKNOWN, make_evaluation_loader, make_training_loader
-from dfmm.manifest import STREAM_LABELS, fingerprint_manifest
+from dfmm.launch import launch_training
+from dfmm.losses import Loss
+from dfmm.machine import (
+    TrainingError,
+    derive_seed,
+    explain_failures,
+    make_accelerator,
+    name_tracked_run,
+    share_cores,
+)
+from dfmm.manifest import fingerprint_manifest
+from dfmm.metrics import compute_eer
 from dfmm.model import MultimodalModel, save_model, withhold_streams
+from dfmm.optimizer import Schedule, make_optimizer
 from dfmm.runs import Run, RunError, read_lines, show_progress
-from dfmm.settings import Settings
+from dfmm.settings import Settings, flatten_settings
+
+SMALLER_IS_BETTER = ("loss", "eer")
+PLACE = ("epoch", "step", "losses", "best_epoch", "finished")  # where a training stands
 
 log = logging.getLogger("dfmm")
-
-
-class TrainingError(RuntimeError):
-    """Training that cannot start or go on; the message says why, and what to change."""
 
 
 class Trainer:
     """Trains a `MultimodalModel` on the manifest's training split and keeps what it learns in a run's folder.
 
-    Writes `metrics.jsonl` (a line a step, a line an epoch), `checkpoints/last.pt` after each epoch and
-    `checkpoints/best.safetensors` where validation was best. Called again on the same run, it goes on after the
-    last whole epoch, and comes to the same weights as if it had never stopped.
+    Writes `metrics.jsonl` (a line a step, a line an epoch), `checkpoints/epoch-…-step-….pt` to go on from and
+    `checkpoints/best.safetensors` where validation was best. Called again on the same run, it goes on after the newest
+    checkpoint and comes to the same weights as if it had never stopped: windows are drawn from (seed, epoch, index),
+    dropout from (seed, epoch, step, process). SIGTERM ends the step, writes a checkpoint and raises KeyboardInterrupt.
+
+    Started in several processes (`torchrun` or `accelerate launch`, with `-m dfmm train …`), each takes its part of
+    every batch; with `train.processes` above one, `fit` starts them itself.
     """
 
     def __init__(self, settings: Settings, manifest: pd.DataFrame, run: Run, *, progress: bool = True):
-        self.settings, self.manifest, self.run, self.progress = settings, manifest, run, progress
-        self.accelerator = Accelerator(mixed_precision=settings.train.mixed_precision)
-        self.metrics_file = run / "metrics.jsonl"
-        self.last_file = run / "checkpoints" / "last.pt"
+        self.settings, self.manifest, self.run = settings, manifest, run
+        self.accelerator = make_accelerator(settings, run)
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.progress = progress and self.rank == 0
+        self.metrics_file, self.folder = run / "metrics.jsonl", run / "checkpoints"
+        self.started = self.told = self.stopping = self.finished = False
 
     def fit(self) -> pd.DataFrame:
         """Train to the end and return the history: a row an epoch.
 
         Raises:
-            TrainingError: no or only one label to learn from, or the loss is no number any more.
+            TrainingError: no or only one label to learn from, a loss that is no number any more, memory or disc full.
         """
-        if self._read_last().get("finished") and self.run.checkpoint.is_file():
+        if self.settings.train.processes > 1 and self.world == 1:
+            launch_training(self.settings, self.manifest, self.run)
+            return read_history(self.run)
+        with self.accelerator.main_process_first():
+            state = load_checkpoint(self.folder)
+        if state and state["finished"] and self.run.checkpoint.is_file():
             log.info("training is done already in %s", self.run.name)
             return read_history(self.run)
-        with self.run.stage("train"):
-            self._prepare()
-            self.run.describe(
-                data_fingerprint=fingerprint_manifest(self.manifest),
-                threads=torch.get_num_threads(),
-                parameters=sum(parameter.numel() for parameter in self.model.parameters()),
-            )
-            for epoch in range(self._restore() + 1, self.settings.train.epochs + 1):
-                self._run_epoch(epoch)
-                if self.finished:
-                    break
+        stage = self.run.stage("train") if self.rank == 0 else nullcontext()
+        with stage, explain_failures(self.run), self._catch_termination():
+            self._prepare(state)
+            self.started = True
+            try:
+                while not self.finished:
+                    self._run_epoch()
+            finally:
+                self.accelerator.end_training()
         return read_history(self.run)
 
-    def _prepare(self) -> None:
-        settings = self.settings
+    def _prepare(self, state: dict[str, Any] | None) -> None:
+        """Make all that a training needs, and put it where a checkpoint left it."""
+        settings, device = self.settings, self.accelerator.device
         set_seed(settings.seed)
-        if self.accelerator.device.type == "cpu":
-            share_cores(settings.data.workers)
-        train = make_training_loader(self.manifest, settings, progress=self.progress)
-        val = make_evaluation_loader(self.manifest, "val", settings, windows=1, progress=self.progress)
-        for split, loader in (("train", train), ("val", val)):
-            check_labels(loader.dataset.manifest["label"], split)
-        self.sampler = train.sampler
-        self.prior = float(train.dataset.manifest["label"].mean())
-        self.raw_model = MultimodalModel(settings)
-        optimizer = AdamW(group_parameters(self.raw_model, settings.train.weight_decay), lr=settings.train.lr)
-        scheduler = LambdaLR(optimizer, cosine_with_warmup(settings.train.epochs * len(train), settings.train.warmup))
-        self.model, self.optimizer, self.train_loader, self.val_loader, self.scheduler = self.accelerator.prepare(
-            self.raw_model, optimizer, train, val, scheduler
-        )
+        if device.type == "cpu":
+            share_cores(settings.data.workers, self.world, threads=state["threads"] if state else None)
+        self._open_data()
+        self.raw_model = MultimodalModel(settings).to(device)
+        self.ema = ModelEmaV3(self.raw_model, settings.train.ema, use_warmup=True) if settings.train.ema else None
+        optimizer = make_optimizer(self.raw_model, settings.train)
+        self.schedule = Schedule(optimizer, settings.train, settings.train.epochs * self.steps)
+        self.model, self.optimizer = self.accelerator.prepare(self.raw_model, optimizer)
+        self.epoch, self.step, self.losses = 1, 0, []
         self.best: tuple[float, float] | None = None
-        self.best_epoch, self.finished = 0, False
+        self.best_epoch = 0
+        if state:
+            self._restore(state)
+        if self.rank == 0:
+            keep_lines(self.metrics_file, self.epoch, self.step)
+            self._describe()
+        self._start_trackers()
 
-    def _run_epoch(self, epoch: int) -> None:
-        """Train one epoch, validate, keep what is best, and save where to go on from."""
-        # Seeded anew each epoch: dropout then depends on (seed, epoch) alone, and a resumed run draws the same.
-        set_seed(self.settings.seed * 1_000_003 + epoch)
-        self.sampler.epoch = epoch
-        losses = [self._take_step(batch, epoch, step) for step, batch in enumerate(self._show_batches(epoch))]
+    def _open_data(self) -> None:
+        """Open the training and the validation split, each process its part of them."""
+        options = {"progress": self.progress, "rank": self.rank, "world": self.world}
+        self.train_loader = make_training_loader(self.manifest, self.settings, **options)
+        self.val_loader = make_evaluation_loader(self.manifest, "val", self.settings, windows=1, **options)
+        for split, loader in (("train", self.train_loader), ("val", self.val_loader)):
+            check_labels(loader.dataset.manifest["label"], split)
+        self.steps = len(self.train_loader.batch_sampler)
+        self.prior = float(self.train_loader.dataset.manifest["label"].mean())
+        grouped = self.settings.model.aggregation == "attention"
+        self.loss = Loss(self.settings, self.prior, windows=self.settings.train.windows if grouped else 0)
+        self.val_loss = Loss(self.settings, self.prior)
+
+    def _describe(self) -> None:
+        self.run.describe(
+            data_fingerprint=fingerprint_manifest(self.manifest),
+            threads=torch.get_num_threads(),
+            processes=self.world,
+            parameters=sum(parameter.numel() for parameter in self.raw_model.parameters()),
+        )
+
+    def _run_epoch(self) -> None:
+        """Train one epoch, or what is left of it, validate, keep what is best, and save where to go on from."""
+        order = self.train_loader.batch_sampler
+        order.epoch, order.start = self.epoch, self.step
+        what = f"epoch {self.epoch}/{self.settings.train.epochs}"
+        for batch in show_progress(
+            self.train_loader, what, unit="batch", total=self.steps - self.step, show=self.progress
+        ):
+            self.losses.append(self._take_step(batch))
+            self.step += 1
+            self._save_if_due()
         record = {
             "kind": "epoch",
-            "epoch": epoch,
-            "train_loss": sum(losses) / len(losses),
-            "lr": self.scheduler.get_last_lr()[0],
+            "epoch": self.epoch,
+            "train_loss": sum(self.losses) / len(self.losses),
+            "lr": self.schedule.rates[-1],
             **self._validate(),
         }
         self._log_metrics(record)
-        # Two epochs with the same AUC are told apart by the loss.
-        score = (-record["val_loss"], 0.0) if self.settings.train.monitor == "loss" else (
-            record["val_auc"], -record["val_loss"]
-        )  # fmt: skip
-        if self.best is None or score > self.best:
-            self.best, self.best_epoch = score, epoch
-            facts = {"epoch": epoch, "prior": self.prior, "val_auc": record["val_auc"], "val_loss": record["val_loss"]}
-            save_model(self.raw_model, self.settings, self.run.checkpoint, **facts)
-        waited = epoch - self.best_epoch
-        self.finished = epoch == self.settings.train.epochs or waited >= self.settings.train.patience
-        self._save_last(epoch)
-        log.info(
-            "epoch %d/%d  loss %.3f  val loss %.3f  val AUC %.3f%s",
-            *(epoch, self.settings.train.epochs, record["train_loss"], record["val_loss"], record["val_auc"]),
-            "  best" if waited == 0 else "",
+        self._judge(record)
+        self.epoch, self.step, self.losses = self.epoch + 1, 0, []
+        self._save()
+        self._end_if_stopped()
+
+    def _take_step(self, batch: dict[str, Any]) -> float:
+        """Move the weights by one batch, in as many forward passes as the settings say, and return its loss."""
+        torch.manual_seed(derive_seed(self.settings.seed, self.epoch, self.step, self.rank))
+        self.model.train()
+        batch = withhold_streams(send_to_device(batch, self.accelerator.device), self.settings.model.streams)
+        counts = self._add_up(self.loss.count(batch))
+        parts = split_batch(batch, self.settings.train.accumulate)
+        sums = torch.zeros_like(counts)
+        for number, part in enumerate(parts, start=1):
+            # Gradients cross processes once a step, with the last part.
+            with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.model):
+                part_sums = self.loss.sum(self.model(part), part)
+                # Processes' gradients are averaged, but it is their sum that belongs to the whole batch.
+                self.accelerator.backward(self.loss.combine(part_sums, counts) * self.world)
+                sums += part_sums.detach()
+        loss = self.loss.combine(self._add_up(sums), counts).item()
+        if not math.isfinite(loss):
+            raise TrainingError(self._explain_loss(loss, batch))
+        return self._move_weights(loss)
+
+    def _move_weights(self, loss: float) -> float:
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.train.clip)
+        lr = self.schedule.rates[-1]
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        if self.ema:
+            self.ema.update(self.raw_model, step=self._count_steps() + 1)
+        place = {"kind": "step", "epoch": self.epoch, "step": self.step}
+        self._log_metrics({**place, "loss": loss, "grad_norm": float(norm), "lr": lr})
+        return loss
+
+    def _add_up(self, values: Tensor) -> Tensor:
+        """Return the sum over processes; they also agree here whether one of them was told to stop."""
+        told = values.new_tensor([float(self.told)])
+        both = self.accelerator.reduce(torch.cat([values, told]), reduction="sum")
+        self.stopping = bool(both[-1] > 0)
+        return both[:-1]
+
+    def _explain_loss(self, loss: float, batch: dict[str, Any]) -> str:
+        """Say which videos the model can no longer score, or, if it still scores all, which were in the batch."""
+        with torch.no_grad():
+            wrong = ~self.raw_model(batch)["logits"].isfinite().all(dim=1)
+        names = [name for name, is_wrong in zip(batch["video_id"], wrong.tolist(), strict=True) if is_wrong]
+        which = f"from {', '.join(names)}" if names else f"on the videos {', '.join(batch['video_id'])}"
+        return (
+            f"the loss is {loss} in epoch {self.epoch}, step {self.step}, {which}; "
+            "lower train.lr or train.clip, or look at these videos"
         )
 
-    def _show_batches(self, epoch: int) -> Iterator[dict[str, Any]]:
-        what = f"epoch {epoch}/{self.settings.train.epochs}"
-        return show_progress(self.train_loader, what, unit="batch", show=self.progress)
-
-    def _take_step(self, batch: dict[str, Any], epoch: int, step: int) -> float:
-        self.model.train()
-        batch = withhold_streams(batch, self.settings.model.streams)
-        with self.accelerator.autocast():
-            loss = compute_loss(self.model(batch), batch, stream_loss=self.settings.train.stream_loss)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} in epoch {epoch}, step {step}, on the videos {', '.join(batch['video_id'])}; "
-                "lower train.lr or train.clip, or look at these videos"
-            )
-        self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.train.clip)
-        self.optimizer.step()
-        self.scheduler.step()
-        self.optimizer.zero_grad()
-        self._log_metrics({"kind": "step", "epoch": epoch, "step": step, "loss": value, "grad_norm": float(norm)})
-        return value
-
     def _validate(self) -> dict[str, float]:
-        """Return loss and AUC over one window of each validation video."""
-        losses, labels, scores = [], [], []
-        for outputs, batch in predict(self.model, self.val_loader):
-            losses.append(float(compute_loss(outputs, batch, stream_loss=self.settings.train.stream_loss)))
+        """Return loss, AUC, average precision and equal error rate over one window of each validation video."""
+        model = self.ema.module if self.ema else self.raw_model
+        for buffer in model.buffers():  # BatchNorm's statistics differ between processes; the first one's are kept
+            broadcast(buffer)
+        sums = counts = torch.zeros(len(self.val_loss.term_weights), device=self.accelerator.device)
+        rows: list[tuple[int, float]] = []
+        for outputs, batch in predict(model, self.val_loader):
+            sums, counts = sums + self.val_loss.sum(outputs, batch), counts + self.val_loss.count(batch)
             known = batch["label"] != UNKNOWN
-            labels += batch["label"][known].tolist()
-            scores += outputs["logits"].softmax(dim=1)[known, 1].tolist()
-        if not all(map(math.isfinite, [*losses, *scores])):
+            scores = outputs["logits"].softmax(dim=1)[known, 1]
+            rows += zip(batch["label"][known].tolist(), scores.tolist(), strict=True)
+        loss = float(self.val_loss.combine(self._add_up(sums), self._add_up(counts)))
+        labels, scores = map(np.array, zip(*gather_object(rows), strict=True))
+        if not (math.isfinite(loss) and np.isfinite(scores).all()):
             raise TrainingError(
                 "the model's scores on validation are no numbers any more; lower train.lr or train.clip"
             )
-        return {"val_loss": sum(losses) / len(losses), "val_auc": float(roc_auc_score(labels, scores))}
+        return {
+            "val_loss": loss,
+            "val_auc": float(roc_auc_score(labels, scores)),
+            "val_ap": float(average_precision_score(labels, scores)),
+            "val_eer": compute_eer(labels, scores),
+        }
+
+    def _judge(self, record: dict[str, Any]) -> None:
+        """Keep the model if validation was never better, and find out whether it is time to end."""
+        train, validation = self.settings.train, {name: record[name] for name in record if name.startswith("val_")}
+        value = record[f"val_{train.monitor}"] * (-1 if train.monitor in SMALLER_IS_BETTER else 1)
+        score = (value, -record["val_loss"])  # two epochs with the same AUC are told apart by the loss
+        if self.best is None or score > self.best:
+            self.best, self.best_epoch = score, self.epoch
+            if self.rank == 0:
+                kept = self.ema.module if self.ema else self.raw_model
+                facts = {"epoch": self.epoch, "prior": self.prior, **validation}
+                save_model(kept, self.settings, self.run.checkpoint, **facts)
+        self.schedule.end_epoch(value)
+        waited = self.epoch - self.best_epoch
+        self.finished = self.epoch == train.epochs or waited >= train.patience
+        log.info(
+            "epoch %d/%d  loss %.3f  val loss %.3f  val AUC %.3f%s",
+            *(self.epoch, train.epochs, record["train_loss"], record["val_loss"], record["val_auc"]),
+            "  best" if waited == 0 else "",
+        )
 
     def _log_metrics(self, record: dict[str, Any]) -> None:
-        self.metrics_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        if self.rank == 0:
+            self.metrics_file.parent.mkdir(parents=True, exist_ok=True)
+            with self.metrics_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        values = {name: value for name, value in record.items() if name not in ("kind", "step")}
+        self.accelerator.log(values, step=self._count_steps())
 
-    def _save_last(self, epoch: int) -> None:
-        state = {
-            "epoch": epoch,
-            "finished": self.finished,
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "model": self.raw_model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-        }
-        self.last_file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.last_file.with_name(f".last.partial{os.getpid()}.pt")
-        self.accelerator.save(state, partial)
-        partial.replace(self.last_file)
+    def _count_steps(self) -> int:
+        """Return how many steps were taken since the beginning."""
+        return (self.epoch - 1) * self.steps + self.step
 
-    def _read_last(self) -> dict[str, Any]:
-        if not self.last_file.is_file():
-            return {}
-        return torch.load(self.last_file, map_location="cpu", weights_only=True)
+    def _start_trackers(self) -> None:
+        if self.settings.logging.trackers:
+            config = {name: str(value) for name, value in flatten_settings(self.settings).items()}
+            self.accelerator.init_trackers("dfmm", config, name_tracked_run(self.settings, self.run))
 
-    def _restore(self) -> int:
-        """Take up the last whole epoch, if any, and return its number; lines of a broken-off one are dropped."""
-        state = self._read_last()
-        epoch = state.get("epoch", 0)
-        keep_epochs(self.metrics_file, epoch)
-        if not state:
-            return 0
-        log.info("going on after epoch %d", epoch)
+    def _save_if_due(self) -> None:
+        every = self.settings.train.checkpoint_every
+        if self.stopping or (every and self._count_steps() % every == 0):
+            self._save()
+        self._end_if_stopped()
+
+    def _end_if_stopped(self) -> None:
+        if self.stopping and not self.finished:
+            raise KeyboardInterrupt(
+                f"SIGTERM: stopped in epoch {self.epoch} after step {self.step}; the same command goes on from there"
+            )
+
+    def _save(self) -> None:
+        if self.rank == 0:
+            parts = {"model": self.raw_model, **self._list_parts()}
+            state = {name: getattr(self, name) for name in (*PLACE, "best")}
+            state |= {"threads": torch.get_num_threads(), **{name: part.state_dict() for name, part in parts.items()}}
+            save_checkpoint(state, self.folder, keep=self.settings.train.keep_checkpoints)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Take up what `_save` wrote."""
         self.raw_model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.best, self.best_epoch = tuple(state["best"]), state["best_epoch"]
-        return epoch
+        for name, part in self._list_parts().items():
+            part.load_state_dict(state[name])
+        for name in PLACE:
+            setattr(self, name, state[name])
+        self.best = tuple(state["best"]) if state["best"] else None
+        log.info("going on in epoch %d after step %d", self.epoch, self.step)
+
+    def _list_parts(self) -> dict[str, Any]:
+        """Return all with a state of its own besides the model."""
+        parts = {
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "ema": self.ema and self.ema.module,
+            "scaler": self.accelerator.scaler,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @contextmanager
+    def _catch_termination(self) -> Iterator[None]:
+        """Turn SIGTERM into a flag that the loop sees between two steps; before the first one, end at once."""
+        if threading.current_thread() is not threading.main_thread():  # signals reach only that one
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if not self.started:
+                raise KeyboardInterrupt("SIGTERM: stopped before the first step")
+            self.told = True
+
+        before = signal.signal(signal.SIGTERM, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
-def share_cores(workers: int) -> None:
-    """Leave the workers that decode their cores: threads that wait for a core hold up all the others."""
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - workers)))
+def split_batch(batch: Mapping[str, Any], parts: int) -> list[dict[str, Any]]:
+    """Cut a batch `[B, …]` into so many of equal length."""
+    size = -(-len(batch["video_id"]) // parts)
+    starts = range(0, len(batch["video_id"]), size)
+    return [{name: value[start : start + size] for name, value in batch.items()} for start in starts]
 
 
 def require_checkpoint(run: Run, settings: Settings, manifest: pd.DataFrame, *, progress: bool = True) -> Path:
@@ -219,62 +353,22 @@ def require_checkpoint(run: Run, settings: Settings, manifest: pd.DataFrame, *, 
     return run.checkpoint
 
 
-def compute_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor], *, stream_loss: float) -> Tensor:
-    """Return the joint cross-entropy plus `stream_loss` times each stream's own, where its label is known.
-
-    A stream that is absent from a window teaches nothing: its label is left out.
-    """
-    there = {
-        "video_fake": batch["frame_mask"].any(dim=1),
-        "audio_fake": batch["sound_mask"].any(dim=1),
-    }
-    there["in_sync"] = there["video_fake"] & there["audio_fake"]
-    logits, labels = outputs["logits"], batch["label"]
-    labels = labels.where(there["video_fake"] | there["audio_fake"], torch.full_like(labels, UNKNOWN))
-    total = functional.cross_entropy(logits, labels, ignore_index=UNKNOWN, reduction="sum")
-    loss = total / (labels != UNKNOWN).sum().clamp(min=1)
-    for name in STREAM_LABELS:
-        known = (batch[name] != UNKNOWN) & there[name]
-        each = functional.binary_cross_entropy_with_logits(outputs[name], batch[name].float(), reduction="none")
-        loss = loss + stream_loss * (each * known).sum() / known.sum().clamp(min=1)
-    return loss
-
-
 @torch.no_grad()
-def predict(model: nn.Module, loader: DataLoader) -> Iterator[tuple[dict[str, Tensor], dict[str, Any]]]:
+def predict(model: MultimodalModel, loader: DataLoader) -> Iterator[tuple[dict[str, Tensor], dict[str, Any]]]:
     """Yield the model's outputs for every batch, and the batch, in evaluation mode on the model's device."""
     model.eval()
     device = next(model.parameters()).device
     for batch in loader:
-        batch = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
-        batch = withhold_streams(batch, model.streams)  # what was not used is not scored either
+        batch = withhold_streams(send_to_device(batch, device), model.streams)  # what was not used is not scored either
         yield model(batch), batch
-
-
-def group_parameters(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return optimizer groups in which only weights decay, never biases, norms or single vectors."""
-    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    return [{"params": weights, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def cosine_with_warmup(steps: int, warmup: float) -> Any:
-    """Return step → share of the peak rate: a linear climb, then half a cosine down to zero."""
-    climb = max(1, round(steps * warmup))
-
-    def share(step: int) -> float:
-        if step < climb:
-            return (step + 1) / climb
-        return 0.5 * (1 + math.cos(math.pi * (step - climb) / max(1, steps - climb)))
-
-    return share
 
 
 def check_labels(labels: pd.Series, split: str) -> None:
     """Raise a `TrainingError` unless both labels are there."""
-    if labels.nunique() < 2:
+    if not {0, 1} <= set(labels):
         have = {0: "only real videos", 1: "only fakes"}.get(labels.iloc[0] if len(labels) else None, "no video")
-        raise TrainingError(f"the split {split!r} has {have} that can be read; it needs both labels")
+        why = "; the epoch to keep is chosen there" if split == "val" else ""
+        raise TrainingError(f"the split {split!r} has {have} that can be read; it needs both labels{why}")
 
 
 def read_history(run: Run) -> pd.DataFrame:
@@ -283,11 +377,15 @@ def read_history(run: Run) -> pd.DataFrame:
     return pd.DataFrame(epochs).drop(columns="kind", errors="ignore")
 
 
-def keep_epochs(file: Path, last: int) -> None:
-    """Drop the lines of later epochs, which a resumed run writes again."""
+def keep_lines(file: Path, epoch: int, step: int) -> None:
+    """Drop the lines from this step of this epoch on, which a resumed run writes again."""
     if not file.is_file():
         return
-    kept = [json.dumps(record) + "\n" for record in read_lines(file) if record["epoch"] <= last]
+    kept = [
+        json.dumps(record) + "\n"
+        for record in read_lines(file)
+        if (record["epoch"], record.get("step", math.inf)) < (epoch, step)
+    ]
     partial = file.with_name(f".{file.name}.partial{os.getpid()}")
     partial.write_text("".join(kept), encoding="utf-8")
     partial.replace(file)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from dfmm.checkpoints import list_checkpoints, load_checkpoint
+from dfmm.data.dataset import MultimodalDataset
+from dfmm.losses import Loss
+from dfmm.manifest import ManifestError
 from dfmm.model import load_model
 from dfmm.runs import Run, RunError, open_run
 from dfmm.settings import Settings
-from dfmm.trainer import Trainer, TrainingError, compute_loss, cosine_with_warmup, group_parameters, require_checkpoint
+from dfmm.trainer import Trainer, TrainingError, require_checkpoint
 
 from .conftest import change
 
 
 def read_weights(run: Run) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"]
+    return load_checkpoint(run / "checkpoints")["model"]
 
 
 @pytest.fixture(scope="module")
@@ -50,26 +58,124 @@ def test_a_finished_run_is_not_trained_again(finished: Run, tiny: Settings, mani
     assert (finished / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_killed_run_resumes_to_the_same_weights(
-    finished: Run, tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+BREADTH = {
+    "epochs": 3,
+    "batch_size": 4,
+    "accumulate": 2,
+    "ema": 0.9,
+    "schedule": "one_cycle",
+    "balance": "method",
+    "checkpoint_every": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def broad(tiny: Settings) -> Settings:
+    """Settings with everything on that has a state to lose, dropout and augmentation too."""
+    return change(tiny, train=BREADTH, model={"temporal": "transformer", "dropout": 0.5}, augment={"noise": 0.1})
+
+
+@pytest.fixture(scope="module")
+def unbroken(broad: Settings, manifest: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of these settings trained without a break."""
+    run = open_run(tmp_path_factory.mktemp("runs") / "unbroken", broad)
+    Trainer(broad, manifest, run, progress=False).fit()
+    return run
+
+
+def assert_same_end(run: Run, other: Run) -> None:
+    assert (run / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
+    assert run.checkpoint.read_bytes() == other.checkpoint.read_bytes()
+    for name, value in read_weights(run).items():
+        assert torch.equal(value, read_weights(other)[name]), name
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(1, 1), (2, 0), (2, 2), (3, 1)])
+def test_a_killed_run_resumes_to_the_same_end(
+    epoch: int,
+    step: int,
+    unbroken: Run,
+    broad: Settings,
+    manifest: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = open_run(tmp_path / "broken", tiny)
-    trainer, take_step = Trainer(tiny, manifest, run, progress=False), Trainer._take_step
+    run, move_weights = open_run(tmp_path / "broken", broad), Trainer._move_weights
 
-    def die_in_epoch_3(self: Trainer, batch: dict, epoch: int, step: int) -> float:
-        if (epoch, step) == (3, 1):
+    def die(self: Trainer, loss: float) -> float:
+        if (self.epoch, self.step) == (epoch, step):
             raise KeyboardInterrupt
-        return take_step(self, batch, epoch, step)
+        return move_weights(self, loss)
 
-    monkeypatch.setattr(Trainer, "_take_step", die_in_epoch_3)
+    monkeypatch.setattr(Trainer, "_move_weights", die)
     with pytest.raises(KeyboardInterrupt):
-        trainer.fit()
+        Trainer(broad, manifest, run, progress=False).fit()
     assert run.status("train") == "interrupted"
     monkeypatch.undo()
+    Trainer(broad, manifest, run, progress=False).fit()
+    assert_same_end(run, unbroken)
+
+
+def test_sigterm_ends_the_step_and_saves_it(
+    finished: Run, tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, move_weights = open_run(tmp_path / "told", tiny), Trainer._move_weights
+
+    def tell(self: Trainer, loss: float) -> float:
+        if (self.epoch, self.step) == (2, 0):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return move_weights(self, loss)
+
+    monkeypatch.setattr(Trainer, "_move_weights", tell)
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM: stopped in epoch 2 after step 2"):
+        Trainer(tiny, manifest, run, progress=False).fit()
+    monkeypatch.undo()
+    state = load_checkpoint(run / "checkpoints")
+    assert (state["epoch"], state["step"]) == (2, 2)
+    assert run.status("train") == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     Trainer(tiny, manifest, run, progress=False).fit()
-    assert (run / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
-    for name, value in read_weights(run).items():
-        assert torch.equal(value, read_weights(finished)[name]), name
+    assert_same_end(run, finished)
+
+
+def test_a_damaged_checkpoint_costs_only_the_way_back_to_the_one_before(
+    unbroken: Run, broad: Settings, manifest: pd.DataFrame, tmp_path: Path, said: list[str]
+) -> None:
+    run = open_run(tmp_path / "damaged", broad)
+    shutil.copytree(unbroken / "checkpoints", run / "checkpoints")
+    shutil.copy(unbroken / "metrics.jsonl", run / "metrics.jsonl")
+    newest, _ = list_checkpoints(run / "checkpoints")
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    Trainer(broad, manifest, run, progress=False).fit()
+    assert any(newest.name in message and "damaged" in message for message in said)
+    assert_same_end(run, unbroken)
+
+
+def test_only_so_many_checkpoints_are_kept(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    for keep in (1, 3):
+        settings = change(tiny, train={"checkpoint_every": 1, "keep_checkpoints": keep})
+        run = open_run(tmp_path / str(keep), settings)
+        Trainer(settings, manifest, run, progress=False).fit()
+        assert len(list_checkpoints(run / "checkpoints")) == keep
+
+
+def test_accumulation_changes_memory_and_nothing_else(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    histories = []
+    model = {"dropout": 0.0, "backbone": "test_vit", "audio_backbone": "test_vit"}  # no batch statistics
+    for accumulate in (1, 3):
+        settings = change(tiny, train={"accumulate": accumulate}, model=model)
+        run = open_run(tmp_path / str(accumulate), settings)
+        histories.append(Trainer(settings, manifest, run, progress=False).fit())
+    pd.testing.assert_frame_equal(*histories, rtol=1e-4)
+
+
+def test_the_average_of_weights_is_what_is_kept(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    settings = change(tiny, train={"ema": 0.999, "epochs": 1})
+    run = open_run(tmp_path / "ema", settings)
+    Trainer(settings, manifest, run, progress=False).fit()
+    state, (model, _, _) = load_checkpoint(run / "checkpoints"), load_model(run.checkpoint)
+    assert all(torch.equal(value, state["ema"][name]) for name, value in model.state_dict().items())
+    assert any(not torch.equal(value, state["model"][name]) for name, value in model.state_dict().items())
 
 
 def test_it_can_learn_four_videos_by_heart(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
@@ -94,60 +200,20 @@ def test_training_ends_when_validation_no_longer_improves(
 def test_monitor_decides_which_epoch_is_best(
     tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for monitor, best in (("auc", 2), ("loss", 3)):
-        settings = change(tiny, train={"monitor": monitor})
-        records = iter([(1.0, 0.5), (0.9, 0.8), (0.5, 0.7)])
-        monkeypatch.setattr(
-            Trainer, "_validate", lambda self, r=records: dict(zip(("val_loss", "val_auc"), next(r), strict=True))
-        )
+    names = ("val_loss", "val_auc", "val_ap", "val_eer")
+    for monitor, best in (("auc", 2), ("loss", 3), ("ap", 1), ("eer", 4)):
+        settings = change(tiny, train={"monitor": monitor, "epochs": 4})
+        records = iter([(1.0, 0.5, 0.9, 0.5), (0.9, 0.8, 0.5, 0.4), (0.5, 0.7, 0.6, 0.45), (0.9, 0.6, 0.6, 0.1)])
+        monkeypatch.setattr(Trainer, "_validate", lambda self, r=records: dict(zip(names, next(r), strict=True)))
         run = open_run(tmp_path / monitor, settings)
         Trainer(settings, manifest, run, progress=False).fit()
         assert load_model(run.checkpoint)[2]["epoch"] == best
 
 
-def test_unknown_labels_and_absent_streams_teach_nothing() -> None:
-    torch.manual_seed(0)
-    outputs = {
-        "logits": torch.randn(4, 2),
-        **{name: torch.randn(4) for name in ("video_fake", "audio_fake", "in_sync")},
-    }
-    outputs = {name: value.requires_grad_() for name, value in outputs.items()}
-    batch = {
-        "label": torch.tensor([1, 0, 1, 0]),
-        "video_fake": torch.tensor([1, -1, 0, 0]),
-        "audio_fake": torch.tensor([1, 0, 1, 0]),
-        "in_sync": torch.tensor([1, 1, 0, 0]),
-        "frame_mask": torch.tensor([[True], [True], [False], [False]]),
-        "sound_mask": torch.tensor([[True], [True], [True], [False]]),
-    }
-    compute_loss(outputs, batch, stream_loss=0.5).backward()
-    taught = {name: (value.grad.reshape(4, -1) != 0).any(dim=1).tolist() for name, value in outputs.items()}
-    assert taught["logits"] == [True, True, True, False]
-    assert taught["video_fake"] == [True, False, False, False]
-    assert taught["audio_fake"] == [True, True, True, False]
-    assert taught["in_sync"] == [True, True, False, False]
-
-
-def test_only_weights_decay() -> None:
-    weights, others = group_parameters(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LayerNorm(2)), 0.1)
-    assert [tuple(p.shape) for p in weights["params"]] == [(2, 2)]
-    assert len(others["params"]) == 3
-    assert others["weight_decay"] == 0
-
-
-def test_the_rate_climbs_and_falls() -> None:
-    share = cosine_with_warmup(100, 0.1)
-    shares = [share(step) for step in range(101)]
-    assert shares.index(max(shares)) in (9, 10)
-    assert max(shares) == 1
-    assert shares[0] == pytest.approx(0.1)
-    assert shares[100] == pytest.approx(0)
-
-
 def test_a_loss_that_is_no_number_names_the_videos(
     tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dfmm.trainer.compute_loss", lambda *args, **kwargs: torch.tensor(math.nan))
+    monkeypatch.setattr(Loss, "combine", lambda self, sums, counts: sums.sum() * math.nan)
     run = open_run(tmp_path / "nan", tiny)
     with pytest.raises(TrainingError, match=r"train/\d+.*train\.lr"):
         Trainer(tiny, manifest, run, progress=False).fit()
@@ -169,3 +235,81 @@ def test_one_label_only_is_refused(tiny: Settings, manifest: pd.DataFrame, tmp_p
 def test_only_the_quick_run_makes_its_own_checkpoint(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="03_train"):
         require_checkpoint(open_run(tmp_path / "named", tiny), tiny, manifest)
+
+
+def test_a_video_the_model_cannot_score_is_named(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_sample, victim = MultimodalDataset._make_sample, manifest.loc[manifest["split"] == "train", "video_id"].iloc[0]
+
+    def poison(self: MultimodalDataset, row: pd.Series, *rest: object) -> dict:
+        sample = make_sample(self, row, *rest)
+        return sample | ({"log_mel": sample["log_mel"] * math.nan} if row["video_id"] == victim else {})
+
+    monkeypatch.setattr(MultimodalDataset, "_make_sample", poison)
+    settings = change(tiny, model={"audio_backbone": "test_vit"})  # BatchNorm would spread it over the batch
+    with pytest.raises(TrainingError, match=rf"from {victim}; lower"):
+        Trainer(settings, manifest, open_run(tmp_path / "nan", settings), progress=False).fit()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "best.pt"), "disc is full.*best.pt.*goes on"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            r"train\.accumulate.*train\.batch_size",
+        ),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"), "video.size"),
+        (MemoryError(), "train.batch_size"),
+    ],
+)
+def test_a_full_disc_and_a_full_memory_say_what_to_do(
+    error: Exception,
+    words: str,
+    tiny: Settings,
+    manifest: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(self: Trainer, record: dict) -> None:
+        raise error
+
+    monkeypatch.setattr(Trainer, "_judge", fail)
+    run = open_run(tmp_path / "full", tiny)
+    with pytest.raises(TrainingError, match=words):
+        Trainer(tiny, manifest, run, progress=False).fit()
+    assert run.status("train") == "failed"
+
+
+def test_an_empty_split_is_refused(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        with pytest.raises((TrainingError, ManifestError), match=split):
+            Trainer(tiny, manifest[manifest["split"] != split], open_run(tmp_path / split, tiny), progress=False).fit()
+
+
+def test_a_tracker_that_is_not_installed_names_the_command(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    settings = change(tiny, logging={"trackers": ["wandb"]})
+    with pytest.raises(TrainingError, match=r"pip install 'dfmm\[wandb\]'"):
+        Trainer(settings, manifest, open_run(tmp_path / "w", settings), progress=False)
+
+
+def test_fp16_without_a_gpu_is_refused(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    settings = change(tiny, train={"mixed_precision": "fp16"})
+    with pytest.raises(TrainingError, match="needs a GPU"):
+        Trainer(settings, manifest, open_run(tmp_path / "half", settings), progress=False)
+
+
+def test_a_tracker_is_told_the_metrics(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    settings = change(tiny, logging={"trackers": ["tensorboard"]})
+    run = open_run(tmp_path / "told", settings)
+    history = Trainer(settings, manifest, run, progress=False).fit()
+    events = accumulator.EventAccumulator(str(run / "trackers" / "dfmm")).Reload()
+    assert [event.value for event in events.Scalars("val_loss")] == pytest.approx(list(history["val_loss"]))
+    assert [event.step for event in events.Scalars("loss")] == list(range(6))

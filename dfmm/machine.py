@@ -1,0 +1,93 @@
+"""What a training runs on: devices, processes, cores and trackers, and what to say when memory or disc is full."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+
+from dfmm.runs import Run
+from dfmm.settings import Settings
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot start or go on; the message says why, and what to change."""
+
+
+def make_accelerator(settings: Settings, run: Run) -> Accelerator:
+    """Return accelerate's hold on devices, processes, precision and trackers.
+
+    Raises:
+        TrainingError: a precision that this machine has not, or a tracker that is not installed.
+    """
+    trackers = settings.logging.trackers
+    for name in trackers:
+        if importlib.util.find_spec(name) is None:
+            raise TrainingError(f"logging.trackers: {name} is not installed: pip install 'dfmm[{name}]'")
+    if settings.train.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise TrainingError("train.mixed_precision: fp16 needs a GPU; bf16 and no run on the CPU, too")
+    AcceleratorState._reset_state()  # a notebook may train twice, with another precision the second time
+    cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    return Accelerator(
+        mixed_precision=settings.train.mixed_precision,
+        cpu=cpu,  # said aloud: only then do several processes without a GPU find each other
+        log_with=list(trackers) or None,
+        project_dir=str(run / "trackers") if trackers else None,
+        # A batch in which no clip has a stream gives that stream's part no gradient.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def name_tracked_run(settings: Settings, run: Run) -> dict[str, dict[str, Any]]:
+    """Return what makes each tracker call the run by its folder's name."""
+    return {
+        "wandb": {"name": run.name},
+        "trackio": {"name": run.path.name, "resume": "allow"},
+        "mlflow": {"run_name": run.name},
+    }
+
+
+def derive_seed(*numbers: int) -> int:
+    """Return a seed in which every one of these numbers matters."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def share_cores(workers: int, processes: int = 1, *, threads: int | None = None) -> None:
+    """Leave the workers that decode their cores: threads that wait for a core hold up all the others.
+
+    Args:
+        threads: what a checkpoint was made with; sums over another number of threads round otherwise.
+    """
+    mine = (os.cpu_count() or 1) // processes - workers
+    torch.set_num_threads(threads or max(1, min(torch.get_num_threads(), mine)))
+
+
+@contextmanager
+def explain_failures(run: Run) -> Iterator[None]:
+    """Say what to do when memory or the disc is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise TrainingError(
+            f"the disc is full ({error.filename or run.name}); free some of it and give the same command again: "
+            "it goes on from the newest checkpoint"
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        words = ("out of memory", "allocate memory", "not enough memory", "DataLoader worker", "shared memory")
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
+            raise
+        raise TrainingError(
+            f"out of memory ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'}); "
+            "raise train.accumulate (the same loss in smaller parts), or lower train.batch_size, video.frames, "
+            "video.size or data.workers"
+        ) from error

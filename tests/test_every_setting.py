@@ -1,0 +1,302 @@
+"""No setting is accepted and ignored: each, when changed, changes what it says it changes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dfmm.data import load_manifest
+from dfmm.data.dataset import MultimodalDataset, make_evaluation_loader, make_training_loader
+from dfmm.evaluation import evaluate_run
+from dfmm.model import MultimodalModel, load_model
+from dfmm.runs import open_run, start_logging
+from dfmm.settings import Settings, flatten_settings, iterate_settings, validate_settings
+from dfmm.trainer import Trainer
+
+# With these, each of the settings below has something to act on.
+BASE = {
+    "augment.flip": 0.5,
+    "augment.noise": 0.05,
+    "augment.sound_noise": 0.0,
+    "model.temporal": "tconv",
+    "train.epochs": 2,
+    "train.batch_size": 4,
+    "train.windows": 2,
+    "train.clip": 1e6,
+}
+
+
+@pytest.fixture
+def settings(tiny: Settings, tmp_path: Path) -> Settings:
+    return set_values(tiny, **BASE)
+
+
+def set_values(settings: Settings, **values: Any) -> Settings:
+    """Return settings with some changed by dotted name."""
+    nested = settings.model_dump()
+    for name, value in values.items():
+        *section, last = name.split(".")
+        (nested[section[0]] if section else nested)[last] = value
+    return validate_settings(nested)
+
+
+def hash_values(values: Any) -> str:
+    """Return a digest of nested tensors, arrays and plain values."""
+    if isinstance(values, dict):
+        return hash_values([f"{name}={hash_values(value)}" for name, value in sorted(values.items())])
+    if isinstance(values, (list, tuple)):
+        return hashlib.sha256("".join(map(hash_values, values)).encode()).hexdigest()
+    if isinstance(values, torch.Tensor):
+        values = values.detach().numpy()
+    return hashlib.sha256(values.tobytes() if isinstance(values, np.ndarray) else repr(values).encode()).hexdigest()
+
+
+def show_samples(settings: Settings, folder: Path) -> str:
+    """What training reads: the first samples of an epoch."""
+    train = load_manifest(settings, progress=False).query("split == 'train'").head(4)
+    dataset = MultimodalDataset(train, settings, sampling="random", augment=True, progress=False)
+    return hash_values([dataset[index] for index in range(len(dataset))])
+
+
+def show_order(settings: Settings, folder: Path) -> str:
+    """Which windows training draws, in which batches."""
+    loader = make_training_loader(load_manifest(settings, progress=False), settings, progress=False)
+    return hash_values([loader.num_workers, list(loader.batch_sampler)])
+
+
+def show_model(settings: Settings, folder: Path) -> str:
+    """What a fresh model makes of a batch, and how much of it can learn."""
+    torch.manual_seed(0)
+    model = MultimodalModel(settings).train()
+    torch.manual_seed(1)
+    outputs = model(make_batch(settings))
+    return hash_values([outputs, sum(p.numel() for p in model.parameters() if p.requires_grad)])
+
+
+def make_batch(settings: Settings) -> dict[str, torch.Tensor]:
+    loader = make_evaluation_loader(load_manifest(settings, progress=False), "train", settings, progress=False)
+    return next(iter(loader))
+
+
+def show_training(settings: Settings, folder: Path) -> str:
+    """What a training writes, and how many forward passes it takes."""
+    passes = []
+    hook = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, *_: passes.append(1) if isinstance(module, MultimodalModel) else None
+    )
+    run = open_run(folder / hash_values(flatten_settings(settings)), settings)
+    try:
+        Trainer(settings, load_manifest(settings, progress=False), run, progress=False).fit()
+    finally:
+        hook.remove()
+    weights = load_model(run.checkpoint)[0].state_dict()
+    names = sorted(path.name for path in run.checkpoint.parent.iterdir())
+    return hash_values([(run / "metrics.jsonl").read_text(), weights, names, len(passes)])
+
+
+def show_report(settings: Settings, folder: Path) -> str:
+    """What an evaluation says of a model that these settings trained for an epoch."""
+    settings = set_values(settings, **{"train.epochs": 1})
+    run = open_run(folder / hash_values(flatten_settings(settings)), settings)
+    Trainer(settings, load_manifest(settings, progress=False), run, progress=False).fit()
+    report, videos, _ = evaluate_run(run, "train", progress=False)
+    shown = {name: report[name] for name in ("video", "threshold", "rivals")}
+    return hash_values([shown, videos["score"].to_numpy()])
+
+
+def show_batches(settings: Settings, folder: Path) -> str:
+    """How many windows an evaluation takes at once."""
+    loader = make_evaluation_loader(load_manifest(settings, progress=False), "train", settings, progress=False)
+    return hash_values([len(batch["video_id"]) for batch in loader])
+
+
+def show_videos(settings: Settings, folder: Path) -> str:
+    """Which videos are read."""
+    manifest = load_manifest(settings, progress=False)
+    loader = make_training_loader(manifest, settings, progress=False)
+    return hash_values([len(manifest), list(loader.dataset.manifest["path"])])
+
+
+def show_cache(settings: Settings, folder: Path) -> str:
+    """What reading leaves in the cache."""
+    show_samples(settings, folder)
+    return hash_values(sorted(path.stat().st_size for path in Path(settings.data.cache).rglob("*") if path.is_file()))
+
+
+def show_log(settings: Settings, folder: Path) -> str:
+    """What the terminal and a tracker are told."""
+    import contextlib
+    import io
+
+    run = open_run(folder / hash_values(flatten_settings(settings)), settings)
+    screen = io.StringIO()
+    with contextlib.redirect_stdout(screen):
+        start_logging(run, settings)
+        logging.getLogger("dfmm").debug("a detail")
+        logging.getLogger("dfmm").warning("a warning")
+    trackers = Trainer(settings, load_manifest(settings, progress=False), run, progress=False).accelerator.log_with
+    said = screen.getvalue()
+    return hash_values(["a detail" in said, said.startswith("{"), [str(tracker) for tracker in trackers]])
+
+
+Probe = Callable[[Settings, Path], str]
+
+
+def list_changes() -> Iterator[tuple[str, Any, Probe, dict[str, Any]]]:
+    """Yield every setting, another value of it, what shows the change, and what else is set for it to matter."""
+    for name, value in {
+        "seed": 1,
+        "video.frames": 3,
+        "video.fps": 25.0,
+        "video.size": 64,
+        "video.detector": "none",
+        "video.detect_side": 120,
+        "video.detect_every": 3,
+        "video.margin": 0.4,
+        "audio.library": "librosa",
+        "audio.sample_rate": 8000,
+        "audio.n_mels": 40,
+        "audio.window_ms": 40.0,
+        "audio.hop_ms": 8.0,
+        "augment.flip": 1.0,
+        "augment.crop": 0.5,
+        "augment.colour": 0.9,
+        "augment.noise": 0.5,
+        "augment.sound_gain": 30.0,
+        "augment.sound_noise": 1.0,
+        "augment.pitch": 6.0,
+        "augment.drop_stream": 1.0,
+    }.items():
+        yield name, value, show_samples, {}
+    yield "audio.spread_seconds", 1.0, show_samples, {"video.fps": "spread"}
+    for name, value in {"train.windows": 3, "train.balance": "method", "data.workers": 1}.items():
+        yield name, value, show_order, {}
+    for name, value in {
+        "model.backbone": "test_efficientnet",
+        "model.frozen": 0.5,
+        "model.streams": "video",
+        "model.audio_backbone": "test_resnet",
+        "model.dim": 32,
+        "model.temporal": "transformer",
+        "model.fusion": "attention",
+        "model.aggregation": "attention",
+        "model.dropout": 0.9,
+    }.items():
+        yield name, value, show_model, {}
+    for name, value, others in (
+        ("train.epochs", 3, {}),
+        ("train.batch_size", 6, {}),
+        ("train.accumulate", 2, {}),
+        ("train.loss", "focal", {}),
+        ("train.label_smoothing", 0.2, {}),
+        ("train.class_weights", True, {}),
+        ("train.stream_loss", 0.1, {}),
+        ("train.lr", 1e-4, {}),
+        ("train.backbone_lr", 1e-6, {}),
+        ("train.schedule", "one_cycle", {}),
+        ("train.warmup", 0.6, {}),
+        ("train.weight_decay", 5.0, {}),
+        ("train.clip", 0.01, {}),
+        ("train.ema", 0.9, {}),
+        ("train.patience", 1, {"train.epochs": 6, "train.lr": 1e-9}),
+        ("train.checkpoint_every", 1, {"train.keep_checkpoints": 50}),
+        ("train.keep_checkpoints", 1, {}),
+        ("train.mixed_precision", "bf16", {}),
+    ):
+        yield name, value, show_training, others
+    for name, value in {"evaluate.windows": 3, "evaluate.threshold": "fpr=0.3", "evaluate.replicates": 200}.items():
+        yield name, value, show_report, {}
+    yield "evaluate.batch_size", 5, show_batches, {}
+    yield "data.limit", 2, show_videos, {}
+    for name, value in {"logging.level": "debug", "logging.format": "json"}.items():
+        yield name, value, show_log, {}
+
+
+# Shown elsewhere, each by a test of its own.
+ELSEWHERE = {
+    "data.root": "test_where_data_comes_from",
+    "data.manifest": "test_where_data_comes_from",
+    "data.sample_videos": "test_where_data_comes_from",
+    "data.cache": "test_where_the_cache_lies_and_what_is_in_it",
+    "data.read": "test_where_the_cache_lies_and_what_is_in_it",
+    "model.pretrained": "test_a_backbone_starts_from_a_file",
+    "train.processes": "test_several_processes_are_started",
+    "train.monitor": "test_trainer.test_monitor_decides_which_epoch_is_best",
+    "logging.trackers": "test_trainer.test_a_tracker_is_told_the_metrics",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "probe", "others"), [pytest.param(*row, id=row[0]) for row in list_changes()]
+)
+def test_a_setting_changes_what_it_is_for(
+    name: str, value: Any, probe: Probe, others: dict[str, Any], settings: Settings, tmp_path: Path
+) -> None:
+    before = set_values(settings, **others)
+    assert flatten_settings(before)[name] != value
+    assert probe(before, tmp_path / "before") != probe(set_values(before, **{name: value}), tmp_path / "after")
+
+
+@pytest.mark.parametrize("probe", [show_samples, show_order, show_model, show_training, show_report])
+def test_what_is_shown_is_the_same_twice(probe: Probe, settings: Settings, tmp_path: Path) -> None:
+    assert probe(settings, tmp_path / "once") == probe(settings, tmp_path / "twice")
+
+
+def test_no_setting_is_forgotten() -> None:
+    shown = [name for name, *_ in list_changes()]
+    assert sorted([*shown, *ELSEWHERE]) == sorted(name for name, _ in iterate_settings())
+
+
+def test_where_data_comes_from(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    root = Path(tiny.data.root)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "train").symlink_to(root / "train")
+    manifest[manifest["split"] == "train"].to_csv(other / "some.csv", index=False)
+    moved = set_values(tiny, **{"data.root": str(other), "data.manifest": "some.csv"})
+    assert len(load_manifest(moved)) == (manifest["split"] == "train").sum()
+    drawn = set_values(tiny, **{"data.root": str(tmp_path / "new"), "data.sample_videos": 8})
+    assert len(load_manifest(drawn, progress=False)) == 8
+
+
+def test_where_the_cache_lies_and_what_is_in_it(settings: Settings, tmp_path: Path) -> None:
+    sizes = {}
+    for read in ("videos", "cache"):
+        chosen = set_values(settings, **{"data.cache": str(tmp_path / read), "data.read": read})
+        show_samples(chosen, tmp_path)
+        sizes[read] = sum(path.stat().st_size for path in (tmp_path / read).rglob("*") if path.is_file())
+    assert 0 < sizes["videos"] < sizes["cache"] / 5
+
+
+def test_a_backbone_starts_from_a_file(settings: Settings, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    backbone = MultimodalModel(settings).frame_encoder.backbone
+    torch.save(backbone.state_dict(), tmp_path / "weights.pth")
+    chosen = set_values(settings, **{"model.pretrained": str(tmp_path / "weights.pth")})
+    found = MultimodalModel(chosen).frame_encoder.backbone.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in backbone.state_dict().items())
+
+
+def test_several_processes_are_started(
+    settings: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    monkeypatch.setattr("dfmm.trainer.launch_training", lambda *what: started.append(what))
+    chosen = set_values(settings, **{"train.processes": 2})
+    Trainer(chosen, manifest, open_run(tmp_path / "two", chosen), progress=False).fit()
+    assert len(started) == 1
+
+
+def test_aggregation_makes_another_score(settings: Settings, tmp_path: Path) -> None:
+    reports = {
+        how: show_report(set_values(settings, **{"model.aggregation": how}), tmp_path) for how in ("mean", "max")
+    }
+    assert reports["mean"] != reports["max"]
