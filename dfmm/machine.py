@@ -42,7 +42,7 @@ def make_accelerator(settings: Settings, run: Run) -> Accelerator:
         log_with=list(trackers) or None,
         project_dir=str(run / "trackers") if trackers else None,
         # A batch in which no clip has a stream gives that stream's part no gradient.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
     )
 
 

@@ -21,7 +21,7 @@ from dfmm.model.fusion import AttentionFusion, ConcatFusion, CrossModalFusion
 from dfmm.model.sound import SoundEncoder
 from dfmm.settings import Settings, validate_settings
 
-FORMAT = "dfmm-model-1"
+FORMAT = "dfmm-model-2"
 FUSIONS = {"concat": ConcatFusion, "attention": AttentionFusion, "cross_modal": CrossModalFusion}
 
 
@@ -112,8 +112,10 @@ def save_model(model: MultimodalModel, settings: Settings, path: str | Path, **f
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial{os.getpid()}")
-    header = {"format": FORMAT, "settings": settings.model_dump_json(), "facts": json.dumps(facts)}
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, partial, metadata=header)
+    # One entry: several would be written in any order, and the same model would not give the same file.
+    header = json.dumps({"format": FORMAT, "settings": settings.model_dump(), "facts": facts})
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, partial, metadata={"dfmm": header})
     partial.replace(path)
     return path
 
@@ -128,13 +130,13 @@ def load_model(path: str | Path) -> tuple[MultimodalModel, Settings, dict[str, A
         raise ModelFileError(f"{path}: no such model file; a run keeps its model in checkpoints/best.safetensors")
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get("dfmm", "{}"))
         weights = load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise ModelFileError(f"{path}: not a safetensors file ({error})") from error
     if header.get("format") != FORMAT:
         raise ModelFileError(f"{path}: expected a {FORMAT} file, its header says {header.get('format')!r}")
-    settings = validate_settings(json.loads(header["settings"]), origin=f"{path} (header)")
+    settings = validate_settings(header["settings"], origin=f"{path} (header)")
     model = MultimodalModel(settings, pretrained=False)
     model.load_state_dict(weights)
-    return model.eval(), settings, json.loads(header["facts"])
+    return model.eval(), settings, header["facts"]
