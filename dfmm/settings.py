@@ -29,7 +29,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Data(Section):
     root: str = Field("data/sample", description="folder the manifest's paths are relative to")
     manifest: str = Field("manifest.csv", description="CSV or Parquet manifest, relative to `data.root`")
-    cache: str = Field("data/cache", description="where face tracks, found once a video, are kept")
+    cache: str = Field("data/cache", description="where what is found once a video is kept")
     sample_videos: int = Field(
         0, ge=0, description="draw this many synthetic videos into `data.root` if it holds none (0: never)"
     )
@@ -52,7 +52,8 @@ class Video(Section):
     )
     size: int = Field(112, ge=32, le=1024, description="height and width of a face crop, in pixels")
     detector: Literal["retinaface", "mtcnn", "none"] = Field(
-        "retinaface", description="first face detector to try; then the other one, then a centre crop"
+        "retinaface",
+        description="first face detector to try, then the other one; `none` takes every frame's centre square for a face",
     )
     detect_side: int = Field(360, ge=64, description="frames are detected at this short side, in pixels")
     detect_every: int = Field(5, ge=1, description="a face is looked for in every n-th frame")

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfmm.data import acting, portrait
-from dfmm.data.media import write_video
+from dfmm.data import acting, extract, portrait
+from dfmm.data.media import MediaError, write_video
 from dfmm.data.sample import make_sample
 from dfmm.manifest import read_manifest
 from dfmm.settings import Settings, validate_settings
@@ -92,6 +92,23 @@ def said() -> Iterator[list[str]]:
     log.addHandler(handler)
     yield messages
     log.removeHandler(handler)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are extracted, one by one and in this process."""
+    names: list[str] = []
+
+    def make(files: list[tuple], settings: Settings) -> Iterator[str | MediaError]:
+        for path, *places in files:
+            names.append(Path(path).name)
+            try:
+                yield extract.make_entry(path, *places, settings)
+            except MediaError as error:
+                yield error
+
+    monkeypatch.setattr(extract, "_extract_in_parallel", make)
+    return names
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from dfmm.data import extract
+from dfmm.data.batches import EMPTY
+from dfmm.data.cache import HEADER_BYTES, Track
 from dfmm.data.dataset import (
-    EpochSampler,
     MultimodalDataset,
     collate_windows,
     label_window,
@@ -18,11 +25,15 @@ from dfmm.data.dataset import (
     make_training_loader,
     place_window,
 )
-from dfmm.data.extract import Track
 from dfmm.data.media import write_video
+from dfmm.data.spectrogram import compute_log_mel
+from dfmm.manifest import complete_manifest, read_manifest
 from dfmm.settings import Settings
 
 from .conftest import change
+
+if TYPE_CHECKING:
+    from .conftest import Clip
 
 
 def same(one: dict, other: dict) -> bool:
@@ -37,7 +48,7 @@ def videos(tiny: Settings, manifest: pd.DataFrame) -> pd.DataFrame:
 def make_track(duration: float, fps: float = 25) -> Track:
     times = np.arange(round(duration * fps)) / fps
     empty = np.zeros((0, 4), np.float32)
-    return Track(times, 64, 48, 9, "centre", np.zeros(0), empty, np.zeros((0, 5, 2)), 0.0, duration, 0.5, -20.0, 0.0)
+    return Track(times, 64, 48, 9, "nobody", np.zeros(0), empty, np.zeros((0, 5, 2)), 0.0, duration, 0.5, -20.0, 0.0)
 
 
 def test_a_sample_has_the_shapes_it_promises(tiny: Settings, videos: pd.DataFrame) -> None:
@@ -115,45 +126,221 @@ def test_samples_depend_on_seed_epoch_and_index_alone(tiny: Settings, videos: pd
 
 def test_the_number_of_workers_changes_nothing(tiny: Settings, manifest: pd.DataFrame) -> None:
     def read(workers: int) -> list[dict]:
-        loader = make_training_loader(manifest, change(tiny, data={"workers": workers}), progress=False)
-        loader.sampler.epoch = 3
+        settings = change(tiny, data={"workers": workers}, train={"balance": "method"}, augment={"sound_noise": 0.5})
+        loader = make_training_loader(manifest, settings, progress=False)
+        loader.batch_sampler.epoch = 3
         return list(loader)
 
-    for one, other in zip(read(0), read(2), strict=True):
-        assert same(one, other)
-
-
-def test_every_epoch_visits_all_in_another_order() -> None:
-    sampler = EpochSampler(10, seed=0)
-    first = list(sampler)
-    sampler.epoch = 1
-    second = list(sampler)
-    assert sorted(first) == list(range(10))
-    assert sorted(second) == list(range(10, 20))
-    assert first != [index - 10 for index in second]
+    alone = read(0)
+    for workers in (1, 2):
+        for one, other in zip(alone, read(workers), strict=True):
+            assert same(one, other)
 
 
 def test_augmentations_off_is_the_plain_window(tiny: Settings, videos: pd.DataFrame) -> None:
-    nothing = dict.fromkeys(("flip", "crop", "colour", "noise", "sound_gain", "sound_noise", "drop_stream"), 0.0)
+    nothing = dict.fromkeys(
+        ("flip", "crop", "colour", "noise", "sound_gain", "sound_noise", "pitch", "drop_stream"), 0.0
+    )
     off = MultimodalDataset(videos, change(tiny, augment=nothing), augment=True)
     assert same(off[0], MultimodalDataset(videos, tiny)[0])
 
 
-@pytest.mark.parametrize("name", ["flip", "crop", "colour", "noise", "sound_gain", "sound_noise", "drop_stream"])
+@pytest.mark.parametrize(
+    "name", ["flip", "crop", "colour", "noise", "sound_gain", "sound_noise", "pitch", "drop_stream"]
+)
 def test_each_augmentation_changes_something(name: str, tiny: Settings, videos: pd.DataFrame) -> None:
-    nothing = dict.fromkeys(("flip", "crop", "colour", "noise", "sound_gain", "sound_noise", "drop_stream"), 0.0)
-    strong = {**nothing, name: 6.0 if name == "sound_gain" else 0.5 if name in ("crop", "colour", "noise") else 1.0}
+    nothing = dict.fromkeys(
+        ("flip", "crop", "colour", "noise", "sound_gain", "sound_noise", "pitch", "drop_stream"), 0.0
+    )
+    strong = {
+        **nothing,
+        name: 6.0 if name in ("sound_gain", "pitch") else 0.5 if name in ("crop", "colour", "noise") else 1.0,
+    }
     plain, changed = (MultimodalDataset(videos, change(tiny, augment=a), augment=True)[1] for a in (nothing, strong))
     assert not same(plain, changed)
 
 
-def test_a_clip_without_sound_or_face_is_masked(tiny: Settings, tmp_path: Path) -> None:
-    write_video(tmp_path / "mute.mp4", np.random.default_rng(0).integers(0, 99, (20, 64, 64, 3), np.uint8))
-    row = {"video_id": "mute", "path": "mute.mp4", "label": 0, "video_fake": 0, "audio_fake": 0, "in_sync": 1}
-    table = pd.DataFrame([{**row, "video_segments": "", "audio_segments": ""}])
-    sample = MultimodalDataset(table, change(tiny, data={"root": str(tmp_path)}))[0]
-    assert not sample["frame_mask"].any()
-    assert not sample["sound_mask"].any()
+def list_videos(*paths: Path) -> pd.DataFrame:
+    """Return a manifest of files that lie in one folder."""
+    facts = {"label": 0, "video_fake": 0, "audio_fake": 0, "in_sync": 1, "video_segments": "", "audio_segments": ""}
+    return pd.DataFrame([{"video_id": path.stem, "path": path.name, **facts} for path in paths])
+
+
+def test_a_clip_without_sound_or_face_is_masked_and_shows_nothing(
+    tiny: Settings, decoded: list, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 99, (20, 64, 64, 3), np.uint8)
+    table = list_videos(write_video(tmp_path / "mute.mp4", noise))
+    for read in ("videos", "cache"):
+        settings = change(tiny, data={"root": str(tmp_path), "read": read})
+        for sample in MultimodalDataset(table, settings)[0], MultimodalDataset(table, settings, augment=True)[0]:
+            assert not sample["frame_mask"].any()
+            assert not sample["sound_mask"].any()
+            assert not sample["frames"].any()
+
+
+def test_without_a_detector_the_centre_of_the_picture_is_seen(tiny: Settings, clip: Clip, decoded: list) -> None:
+    settings = change(tiny, data={"root": str(clip.path.parent)}, video={"detector": "none"})
+    sample = MultimodalDataset(list_videos(clip.path), settings, sampling=0.4)[0]
+    assert sample["frame_mask"].all()
+    shown = cv2.resize(clip.frames[10][:, 16:112], (48, 48), interpolation=cv2.INTER_AREA)
+    assert np.abs(sample["frames"][0].permute(1, 2, 0).numpy().astype(int) - shown).mean() < 4
+
+
+def test_a_frame_is_cropped_alike_in_every_window(tiny: Settings, face_clip: Clip, decoded: list) -> None:
+    settings = change(tiny, data={"root": str(face_clip.path.parent)}, video={"fps": 25, "frames": 8})
+    early, late = (MultimodalDataset(list_videos(face_clip.path), settings, sampling=start)[0] for start in (0.0, 0.2))
+    assert early["frame_mask"].all()
+    assert torch.equal(early["frames"][5:], late["frames"][:3])
+    assert not torch.equal(early["frames"][5], early["frames"][4])
+
+
+def test_past_the_end_of_a_short_video_there_is_nothing(tiny: Settings, face_clip: Clip, decoded: list) -> None:
+    settings = change(tiny, data={"root": str(face_clip.path.parent)}, video={"fps": 25, "frames": 30})
+    sample = MultimodalDataset(list_videos(face_clip.path), settings, augment=True)[0]
+    assert sample["frame_mask"].tolist() == [True] * 20 + [False] * 10
+    assert sample["frames"][:20].flatten(1).any(dim=1).all()
+    assert not sample["frames"][20:].any()
+
+
+# What is kept gives the same as what is decoded
+
+
+WAYS = {
+    "evenly": {"windows": 3},
+    "at random, augmented": {"windows": 3, "sampling": "random", "augment": True},
+    "from a second on": {"sampling": 0.55},
+    "past the end": {"sampling": 9.0},
+}
+SPACES = {
+    "as the video": {"fps": 25},
+    "at an odd rate": {"fps": 11.7},
+    "over it all": {"fps": "spread"},
+    "longer than it": {"fps": 12.5, "frames": 40},
+}
+
+
+def assert_same_from_cache(table: pd.DataFrame, settings: Settings, **options: object) -> int:
+    """Read every window both ways, as a later epoch would; return how many have both streams."""
+    one, other = (
+        MultimodalDataset(table, change(settings, data={"read": read}), progress=False, **options)
+        for read in ("videos", "cache")
+    )
+    assert list(one.manifest["video_id"]) == list(other.manifest["video_id"]) == list(table["video_id"])
+    whole = 0
+    for index in range(7 * len(one), 8 * len(one)):
+        sample = one[index]
+        assert same(sample, other[index])
+        np.testing.assert_array_equal(one.read_sound(index), other.read_sound(index))
+        whole += bool(sample["frame_mask"].any() and sample["sound_mask"].any())
+    return whole
+
+
+@pytest.fixture
+def odd_clips(clip: Clip, mute_clip: Clip, face_clip: Clip, tmp_path: Path) -> pd.DataFrame:
+    """Sound without a face; neither, at 29.97 fps; both; a very short one; one whose sound ends early, at 44.1 kHz."""
+    for path in (clip.path, mute_clip.path, face_clip.path):
+        shutil.copy(path, tmp_path)
+    write_video(tmp_path / "blink.mp4", face_clip.frames[:3], sound=clip.sound[:1_900])
+    tone = np.sin(np.arange(20_000) / 20).astype(np.float32)
+    write_video(tmp_path / "early.mp4", face_clip.frames, fps=23.976, sound=tone, sample_rate=44_100)
+    return list_videos(*sorted(tmp_path.glob("*.mp4")))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_samples_from_the_cache_are_those_from_the_videos(
+    way: str, tiny: Settings, odd_clips: pd.DataFrame, decoded: list, tmp_path: Path
+) -> None:
+    data = {"root": str(tmp_path), "cache": str(tmp_path / "cache")}
+    for name, space in SPACES.items():
+        augment = {"noise": 0.1, "sound_noise": 0.5, "pitch": 1.0 if name == "as the video" else 0.0}
+        settings = change(tiny, data=data, video=space, augment=augment)
+        whole = assert_same_from_cache(odd_clips, settings, **WAYS[way])
+        assert (whole > 0) == (way != "past the end" or space["fps"] == "spread")
+    every = change(tiny, data=data, video={"detector": "none"}, audio={"sample_rate": 22_050})
+    assert (assert_same_from_cache(odd_clips, every, **WAYS[way]) > 0) == (way != "past the end")
+
+
+def test_the_cache_of_the_sample_gives_the_same_batches(tiny: Settings, manifest: pd.DataFrame) -> None:
+    one, other = (
+        make_training_loader(manifest, change(tiny, data={"read": read, "workers": 1}), progress=False)
+        for read in ("videos", "cache")
+    )
+    for epoch in (0, 5):
+        one.batch_sampler.epoch = other.batch_sampler.epoch = epoch
+        for batch, expected in zip(one, other, strict=True):
+            assert same(batch, expected)
+
+
+@pytest.mark.slow
+def test_samples_of_real_clips_are_the_same_from_the_cache(tiny: Settings, tmp_path: Path) -> None:
+    """On a folder of clips of your own, named in DFMM_CLIPS, with a manifest `clips.csv`."""
+    if "DFMM_CLIPS" not in os.environ:
+        pytest.skip("DFMM_CLIPS names no folder of real clips")
+    root = Path(os.environ["DFMM_CLIPS"])
+    table = read_manifest(root / "clips.csv", root)
+    data = {"root": str(root), "cache": str(tmp_path)}
+    for video in ({"fps": 25, "frames": 16, "size": 112}, {"fps": "spread"}):
+        settings = change(tiny, data=data, video=video)
+        assert assert_same_from_cache(table, settings, **WAYS["evenly"]) > 0
+        assert assert_same_from_cache(table, settings, **WAYS["at random, augmented"]) > 0
+
+
+def test_a_cache_that_is_damaged_while_it_is_used_costs_nothing(
+    tiny: Settings, face_clip: Clip, decoded: list, tmp_path: Path, said: list[str]
+) -> None:
+    data = {"root": str(face_clip.path.parent), "cache": str(tmp_path), "read": "cache"}
+    dataset = MultimodalDataset(list_videos(face_clip.path), change(tiny, data=data), windows=9)
+    before, place = [dataset[index] for index in range(9)], dataset.tracks.place(0, crops=True)
+    content = place.read_bytes()
+    at = 8 + HEADER_BYTES + 10 * 48 * 48 * 3  # of frame 10, which only some windows show
+    place.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    for index, sample in enumerate(before):
+        assert same(dataset[index], sample)
+    assert place.read_bytes() == content
+    assert sum("made again" in message for message in said) == 1
+
+
+def test_the_sound_to_listen_to_is_the_one_the_spectrogram_shows(tiny: Settings, videos: pd.DataFrame) -> None:
+    for read in ("videos", "cache"):
+        settings = change(tiny, data={"read": read}, augment={"sound_noise": 0.5, "drop_stream": 0.0})
+        dataset = MultimodalDataset(videos, settings, windows=2, sampling="random", augment=True)
+        for index in (0, 3, 3 + len(dataset)):
+            sound = dataset.read_sound(index)
+            assert (sound.dtype, sound.shape) == (np.float32, (5120,))
+            assert torch.equal(compute_log_mel(torch.from_numpy(sound), settings.audio), dataset[index]["log_mel"])
+
+
+# A dataset of many videos
+
+
+def test_the_empty_sample_counts_for_nothing(tiny: Settings, videos: pd.DataFrame) -> None:
+    dataset = MultimodalDataset(videos, tiny)
+    batch = collate_windows(dataset.__getitems__([2, EMPTY, 0, EMPTY]))
+    assert batch["video_id"] == [videos["video_id"][2], "", videos["video_id"][0], ""]
+    for name in ("label", "video_fake", "audio_fake", "in_sync"):
+        assert (batch[name] == -1).tolist()[1::2] == [True, True]
+    for name in ("frame_mask", "sound_mask", "frames"):
+        assert batch[name].flatten(1).any(dim=1).tolist() == [True, False, True, False]
+
+
+def test_several_processes_score_every_video_once(tiny: Settings, manifest: pd.DataFrame) -> None:
+    loaders = [make_evaluation_loader(manifest, "test", tiny, progress=False, rank=rank, world=3) for rank in range(3)]
+    read = [list(zip(b["video_id"], b["window"].tolist(), strict=True)) for loader in loaders for b in loader]
+    windows = [window for batch in read for window in batch if window[0]]
+    wanted = manifest[manifest["split"] == "test"]["video_id"]
+    assert sorted(windows) == sorted((name, window) for name in wanted for window in (0, 1))
+
+
+def test_a_million_videos_fit_into_a_worker(tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under 1 GB, that is 1 kB a video, with a manifest as long-winded as they come."""
+    names = [f"FakeVideo-FakeAudio/African/men/id{number:05d}/{number:012d}_wavtolip" for number in range(20_000)]
+    table = pd.DataFrame({"video_id": names, "path": [f"{name}.mp4" for name in names], "split": "test", "label": 1})
+    monkeypatch.setattr(extract, "make_key", lambda path, video: "0" * 24)
+    monkeypatch.setattr(extract.Tracks, "is_kept", lambda self, number: True)
+    dataset = MultimodalDataset(complete_manifest(table.assign(original=names, identities=names)), tiny)
+    assert len(dataset) == 20_000
+    assert len(pickle.dumps(dataset)) < 700 * len(dataset)
 
 
 def test_a_file_that_vanishes_costs_only_its_windows(tiny: Settings, videos: pd.DataFrame) -> None:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
-from dfmm.data.degrade import add_noise, add_sound_noise, augment_frames, augment_sound, change_colour, draw_square
+from dfmm.data.degrade import (
+    add_noise,
+    add_sound_noise,
+    augment_frames,
+    augment_sound,
+    change_colour,
+    crop_frames,
+    shift_pitch,
+)
 from dfmm.settings import Augment
 
-OFF = Augment(flip=0, crop=0, colour=0, noise=0, sound_gain=0, sound_noise=0)
-STRONG = Augment(flip=0.5, crop=0.3, colour=0.5, noise=0.1, sound_gain=10, sound_noise=1)
+RATE = 16_000
+OFF = Augment(flip=0, crop=0, colour=0, noise=0, sound_gain=0, sound_noise=0, pitch=0)
+STRONG = Augment(flip=0.5, crop=0.3, colour=0.5, noise=0.1, sound_gain=10, sound_noise=1, pitch=0)
 
 
 @pytest.fixture
@@ -27,8 +38,7 @@ def test_at_strength_zero_nothing_changes(frames: np.ndarray, sound: np.ndarray)
     for seed in range(5):
         rng = np.random.default_rng(seed)
         np.testing.assert_array_equal(augment_frames(frames, OFF, rng), frames)
-        np.testing.assert_array_equal(augment_sound(sound, OFF, rng), sound)
-        np.testing.assert_array_equal(draw_square(np.array([50.0, 60.0, 40.0]), OFF, rng), [50, 60, 40])
+        np.testing.assert_array_equal(augment_sound(sound, OFF, rng, sample_rate=RATE), sound)
 
 
 def test_one_draw_is_for_all_frames_of_a_window(frames: np.ndarray) -> None:
@@ -50,8 +60,8 @@ def test_a_flip_mirrors_left_and_right_as_often_as_asked(frames: np.ndarray) -> 
 
 
 def test_the_same_generator_gives_the_same_result(frames: np.ndarray, sound: np.ndarray) -> None:
-    square = np.array([50.0, 60.0, 40.0])
-    for function, given in ((augment_frames, frames), (augment_sound, sound), (draw_square, square)):
+    hear = functools.partial(augment_sound, sample_rate=RATE)
+    for function, given in ((augment_frames, frames), (hear, sound)):
         before = given.copy()
         first, second, other = (function(given, STRONG, np.random.default_rng(seed)) for seed in (3, 3, 4))
         np.testing.assert_array_equal(first, second)
@@ -60,14 +70,24 @@ def test_the_same_generator_gives_the_same_result(frames: np.ndarray, sound: np.
         np.testing.assert_array_equal(given, before)  # what was given is not written to
 
 
-def test_a_random_crop_stays_inside_its_square() -> None:
-    rng = np.random.default_rng(0)
-    drawn = np.stack([draw_square(np.array([50.0, 60.0, 40.0]), STRONG, rng) for _ in range(500)])
-    half = drawn[:, 2:] / 2
-    assert (drawn[:, :2] - half >= [30, 40]).all()
-    assert (drawn[:, :2] + half <= [70, 80]).all()
-    assert 40 * 0.7 <= drawn[:, 2].min() < 29
-    assert 39 < drawn[:, 2].max() <= 40
+def test_a_crop_shows_a_part_of_the_frame_and_no_more_is_cut_than_asked() -> None:
+    y, x = np.mgrid[0:60, 0:80] + 0.5
+    ramp = np.rint(np.stack([x * 3, y * 4, 0 * x], axis=2)).astype(np.uint8)[None]
+    for cut, across, down in ((0.25, 0, 0), (0.25, 1, 1), (0.1, 0.3, 0.8), (0, 0.5, 0.5)):
+        crop = crop_frames(ramp, cut=cut, across=across, down=down)
+        assert crop.shape == ramp.shape
+        shown_x = (cut * across + (1 - cut) * x / 80) * 80
+        shown_y = (cut * down + (1 - cut) * y / 60) * 60
+        expected = np.stack([shown_x * 3, shown_y * 4], axis=2)
+        assert np.abs(crop[0, 2:-2, 2:-2, :2] - expected[2:-2, 2:-2]).max() < 1.6
+    only = OFF.model_copy(update={"crop": 0.3})
+    corners = np.stack([augment_frames(ramp, only, np.random.default_rng(seed))[0] for seed in range(300)])
+    left, right = corners[:, 30, 0, 0] / 3, corners[:, 30, -1, 0] / 3
+    shares = (right - left) / 79
+    assert 0.69 < shares.min() < 0.72
+    assert 0.98 < shares.max() <= 1.001
+    assert (left >= 0).all()
+    assert left.max() > 15  # now and then it is the right part that stays
 
 
 def test_colours_change_as_they_are_asked_to(frames: np.ndarray) -> None:
@@ -109,8 +129,48 @@ def test_loudness_changes_within_its_range_and_nothing_else(sound: np.ndarray) -
     rng = np.random.default_rng(0)
     gains = []
     for _ in range(200):
-        changed = augment_sound(sound, louder, rng)
+        changed = augment_sound(sound, louder, rng, sample_rate=RATE)
         gains.append(20 * np.log10(np.abs(changed).max() / np.abs(sound).max()))
         np.testing.assert_allclose(changed, sound * 10 ** (gains[-1] / 20), rtol=1e-4)
     assert -6 <= min(gains) < -5
     assert 5 < max(gains) <= 6
+
+
+def play(frequency: float, seconds: float = 0.64) -> np.ndarray:
+    time = np.arange(round(seconds * RATE)) / RATE
+    return (0.3 * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
+
+
+def find_pitch(sound: np.ndarray) -> float:
+    """Return the frequency of a tone, in Hz, to a fraction of a cent."""
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), 1 << 18))
+    return spectrum.argmax() * RATE / (1 << 18)
+
+
+@pytest.mark.parametrize("semitones", [-12, -3.3, -0.4, 0.4, 3.3, 12])
+def test_a_tone_moves_by_the_semitones_that_were_asked_and_nothing_else_does(semitones: float) -> None:
+    tone = play(500)
+    shifted = shift_pitch(tone, semitones=semitones, sample_rate=RATE)
+    assert (shifted.shape, shifted.dtype) == (tone.shape, tone.dtype)
+    assert 12 * np.log2(find_pitch(shifted[2_000:-2_000]) / 500) == pytest.approx(semitones, abs=0.02)
+    assert np.sqrt(np.mean(shifted**2)) == pytest.approx(np.sqrt(np.mean(tone**2)), rel=1e-3)
+    time = np.arange(len(tone)) / RATE
+    for at in (0.15, 0.3, 0.5):
+        burst = shift_pitch(
+            tone * np.exp(-(((time - at) / 0.02) ** 2)).astype(np.float32), semitones=semitones, sample_rate=RATE
+        )
+        centre = np.sum(time * burst**2) / np.sum(burst**2)
+        assert centre == pytest.approx(at, abs=0.005 if abs(semitones) < 4 else 0.015)  # a frame is 0.04
+
+
+def test_the_shift_is_drawn_evenly_up_to_its_largest() -> None:
+    tone, only = play(500), OFF.model_copy(update={"pitch": 2.0})
+    shifts = []
+    for seed in range(60):
+        shifted = augment_sound(tone, only, np.random.default_rng(seed), sample_rate=RATE)
+        shifts.append(12 * np.log2(find_pitch(shifted[2_000:-2_000]) / 500))
+    assert -2.03 < min(shifts) < -1.6
+    assert 1.6 < max(shifts) < 2.03
+    assert abs(np.mean(shifts)) < 0.45
+    silence = np.zeros(10_240, np.float32)
+    np.testing.assert_array_equal(shift_pitch(silence, semitones=3, sample_rate=RATE), silence)

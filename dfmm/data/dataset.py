@@ -1,8 +1,9 @@
-"""Windows of videos as tensors: `MultimodalDataset`, the order they come in, and how they become a batch."""
+"""Windows of videos as tensors: `MultimodalDataset`, and the loaders that make batches of them."""
 
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,17 +11,21 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
-from dfmm.data.degrade import augment_frames, augment_sound, draw_square
-from dfmm.data.extract import SILENCE, Track, extract_tracks
-from dfmm.data.faces import crop_square, square_box
-from dfmm.data.media import Media, MediaError, read_media
+from dfmm.data.batches import EMPTY, BatchOrder, balance_videos
+from dfmm.data.cache import SILENCE, ArrayFile, CacheError, Track, read_crops, read_sound
+from dfmm.data.degrade import augment_frames, augment_sound
+from dfmm.data.extract import crop_faces, extract_tracks
+from dfmm.data.media import MediaError, Sound
 from dfmm.data.spectrogram import compute_log_mel
 from dfmm.manifest import STREAM_LABELS, parse_segments, select_split
-from dfmm.settings import Settings, resolve_path
+from dfmm.settings import Settings
 
 UNKNOWN = -1  # a label that takes no part in the loss
+PLACE, PICTURE, SOUND, STREAMS = range(4)  # what is drawn for a sample, each by a generator of its own
+
+Heard = tuple[np.ndarray, np.ndarray]  # a window's sound, float32 [S], and at which moments there is any, bool [T]
 
 log = logging.getLogger("dfmm")
 
@@ -36,15 +41,30 @@ class Window:
     sound_seconds: float
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What was read for one window."""
+
+    window: Window
+    crops: dict[int, np.ndarray]  # uint8 [size, size, 3] by frame number; none where no face is seen
+    samples: np.ndarray  # float32 [S]
+    heard: np.ndarray  # bool [T]
+
+
 class MultimodalDataset(Dataset):
-    """Windows of the videos of a manifest, decoded on the fly.
+    """Windows of the videos of a manifest, read from the videos or, the very same, from what is kept of them.
 
     A sample is a dict: `frames` uint8 `[T, 3, H, W]`; `frame_mask` bool `[T]`, False where there is no face or no
-    frame; `log_mel` float32 `[1, n_mels, F]`; `sound_mask` bool `[T]`, False where nothing is heard; `label`,
-    `video_fake`, `audio_fake`, `in_sync` (1, 0 or -1 unknown); `video_id`, `window` and `start` in seconds.
+    frame, and the frame then is zeros; `log_mel` float32 `[1, n_mels, F]`; `sound_mask` bool `[T]`, False where
+    nothing is heard; `label`, `video_fake`, `audio_fake`, `in_sync` (1, 0 or -1 unknown); `video_id`, `window` and
+    `start` in seconds. `read_sound` returns the waveform behind a log-mel.
 
-    What is random depends on (seed, epoch, index) alone. An index past the end means a later epoch:
-    `epoch * len(dataset) + index`.
+    A frame is cropped to a square that follows the face steadily through the whole video, the same whatever window it
+    is seen in. With `data.read: cache` these crops and the sound are extracted once; samples are equal to the bit.
+
+    What is random depends on the seed and the index alone. An index past the end means another round of draws:
+    `round * len(dataset) + index`; `BatchOrder` says how epochs are laid out in rounds. The index `EMPTY` is a sample
+    of no video that shows nothing and counts for nothing.
 
     Args:
         manifest: rows of one or more splits.
@@ -64,9 +84,9 @@ class MultimodalDataset(Dataset):
         progress: bool = True,
     ):
         self.settings, self.windows, self.sampling, self.augment = settings, windows, sampling, augment
-        self.root = resolve_path(settings.data.root)
-        self.tracks, self.failures = extract_tracks(manifest, settings, progress=progress)
-        self.manifest = manifest[manifest["video_id"].isin(self.tracks)].reset_index(drop=True)
+        self.cached = settings.data.read == "cache"
+        self.tracks, self.failures = extract_tracks(manifest, settings, crops=self.cached, progress=progress)
+        self.manifest = self.tracks.manifest
 
     def __len__(self) -> int:
         return len(self.manifest) * self.windows
@@ -77,62 +97,126 @@ class MultimodalDataset(Dataset):
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Return many samples, decoding each video once for all of its windows among them."""
         by_video: dict[int, list[int]] = {}
-        for index in indices:
-            by_video.setdefault(index % len(self) // self.windows, []).append(index)
         samples = {}
+        for index in dict.fromkeys(indices):
+            if index == EMPTY:
+                samples[index] = {"video_id": "", "window": 0, "start": 0.0, **self._make_empty()}
+            else:
+                by_video.setdefault(index % len(self) // self.windows, []).append(index)
         for number, wanted in by_video.items():
-            row = self.manifest.iloc[number]
-            samples.update(zip(wanted, self._read_samples(row, wanted), strict=True))
+            samples.update(zip(wanted, self._read_samples(number, wanted), strict=True))
         return [samples[index] for index in indices]
 
-    def _read_samples(self, row: pd.Series, indices: list[int]) -> Iterator[dict[str, Any]]:
-        track = self.tracks[row["video_id"]]
-        draws = [np.random.default_rng((self.settings.seed, *divmod(index, len(self)))) for index in indices]
-        numbers = [index % self.windows for index in indices]
-        windows = [self._place_window(track, number, rng) for number, rng in zip(numbers, draws, strict=True)]
-        media = self._decode(row, windows)
-        for number, window, rng in zip(numbers, windows, draws, strict=True):
-            sample = {"video_id": row["video_id"], "window": number, "start": float(window.moments[0])}
-            if media is None:
-                yield {**sample, **self._make_empty()}
-            else:
-                yield {**sample, **self._make_sample(row, track, media, window, rng)}
+    def read_sound(self, index: int) -> np.ndarray:
+        """Return the waveform that a sample's log-mel is made of, float32 `[S]` at `audio.sample_rate`."""
+        readings = self._read_windows(index % len(self) // self.windows, [index], look=False)
+        if readings is None:
+            return np.zeros(round(self.settings.window_seconds * self.settings.audio.sample_rate), np.float32)
+        return self._change_sound(index, readings[0])
 
-    def _place_window(self, track: Track, number: int, rng: np.random.Generator) -> Window:
+    def _draw(self, index: int, what: int) -> np.random.Generator:
+        return np.random.default_rng((self.settings.seed, *divmod(index, len(self)), what))
+
+    def _read_samples(self, number: int, indices: list[int]) -> Iterator[dict[str, Any]]:
+        row = self.manifest.iloc[number]
+        readings = self._read_windows(number, indices)
+        for at, index in enumerate(indices):
+            facts = {"video_id": row["video_id"], "window": index % self.windows}
+            if readings is None:
+                yield {**facts, "start": 0.0, **self._make_empty()}
+            else:
+                window = readings[at].window
+                yield {
+                    **facts,
+                    "start": float(window.moments[0]),
+                    **self._make_tensors(index, readings[at]),
+                    **label_window(row, window),
+                }
+
+    def _read_windows(self, number: int, indices: list[int], *, look: bool = True) -> list[Reading] | None:
+        """Read a video's windows; None, said in the log, where a file that was readable no longer is."""
+        try:
+            track = self.tracks.load(number)
+            windows = [self._place_window(track, index) for index in indices]
+            wanted = {int(frame) for window in windows for frame in window.numbers[window.inside]} if look else set()
+            crops, sounds = (self._read_cache if self.cached else self._decode)(number, track, windows, wanted)
+        except (MediaError, CacheError) as error:
+            log.warning("%s: its windows stay empty: %s", self.manifest["video_id"].iat[number], error)
+            return None
+        return [Reading(window, crops, *sound) for window, sound in zip(windows, sounds, strict=True)]
+
+    def _place_window(self, track: Track, index: int) -> Window:
+        number, rng = index % self.windows, self._draw(index, PLACE)
         return place_window(track, self.settings, number=number, of=self.windows, sampling=self.sampling, rng=rng)
 
-    def _decode(self, row: pd.Series, windows: list[Window]) -> Media | None:
-        """Read what the windows need; None, said in the log, where a file that was readable no longer is."""
-        wanted = {int(number) for window in windows for number in window.numbers}
-        try:
-            return read_media(
-                self.root / row["path"],
-                keep=wanted.__contains__,
-                sample_rate=self.settings.audio.sample_rate,
-                last_frame=max(wanted),
-                sound_until=max(window.sound_start + window.sound_seconds for window in windows),
-            )
-        except MediaError as error:
-            log.warning("%s: its windows stay empty: %s", row["video_id"], error)
-            return None
+    def _decode(
+        self, number: int, track: Track, windows: list[Window], wanted: set[int]
+    ) -> tuple[dict[int, np.ndarray], list[Heard]]:
+        """Decode the video: the crops of the wanted frames by number, and each window's sound."""
+        crops: dict[int, np.ndarray] = {}
+        sound = crop_faces(
+            self.tracks.path(number),
+            track.trace_squares(self.settings.video),
+            self.settings,
+            numbers=wanted,
+            take=crops.__setitem__,
+            sound_until=max(window.sound_start + window.sound_seconds for window in windows),
+        )
+        return crops, [self._cut_sound(sound, window) for window in windows]
 
-    def _make_sample(
-        self, row: pd.Series, track: Track, media: Media, window: Window, rng: np.random.Generator
-    ) -> dict[str, Any]:
-        frames, frame_mask = self._crop_frames(track, media, window, rng)
-        samples, sound_mask = self._cut_sound(media, window)
+    def _read_cache(
+        self, number: int, track: Track, windows: list[Window], wanted: set[int]
+    ) -> tuple[dict[int, np.ndarray], list[Heard]]:
+        """Read the same from the cache."""
+
+        def read(file: ArrayFile) -> tuple[dict[int, np.ndarray], list[Heard]]:
+            sound = read_sound(file)
+            return read_crops(file, wanted), [self._cut_sound(sound, window) for window in windows]
+
+        return self.tracks.read(number, read)
+
+    def _cut_sound(self, sound: Sound | None, window: Window) -> Heard:
+        """Return the window's sound `[S]` and at which of the T moments there is any, unless all of it is silent."""
+        steps = len(window.moments)
+        if sound is None:
+            samples = np.zeros(round(window.sound_seconds * self.settings.audio.sample_rate), np.float32)
+            return samples, np.zeros(steps, bool)
+        samples, _ = sound.cut(window.sound_start, window.sound_seconds)
+        centres = window.sound_start + (np.arange(steps) + 0.5) / steps * window.sound_seconds
+        heard = (centres >= sound.start) & (centres < sound.end)
+        return samples, heard & (np.abs(samples).max() > SILENCE)
+
+    def _make_tensors(self, index: int, reading: Reading) -> dict[str, torch.Tensor]:
+        frames, frame_mask = self._stack_crops(reading)
+        sound_mask, augment = reading.heard, self.settings.augment
         if self.augment:
-            frames = augment_frames(frames, self.settings.augment, rng)
-            samples = augment_sound(samples, self.settings.augment, rng)
-            if frame_mask.any() and sound_mask.any() and rng.random() < self.settings.augment.drop_stream:
+            if frame_mask.any():
+                frames[frame_mask] = augment_frames(frames[frame_mask], augment, self._draw(index, PICTURE))
+            rng = self._draw(index, STREAMS)
+            if frame_mask.any() and sound_mask.any() and rng.random() < augment.drop_stream:
                 (frame_mask if rng.random() < 0.5 else sound_mask)[:] = False
         return {
             "frames": torch.from_numpy(frames).permute(0, 3, 1, 2),
             "frame_mask": torch.from_numpy(frame_mask),
-            "log_mel": compute_log_mel(torch.from_numpy(samples), self.settings.audio),
+            "log_mel": compute_log_mel(torch.from_numpy(self._change_sound(index, reading)), self.settings.audio),
             "sound_mask": torch.from_numpy(sound_mask),
-            **label_window(row, window),
         }
+
+    def _stack_crops(self, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+        """Return a window's crops `[T, size, size, 3]`, zeros where there is none, and where there are any."""
+        T, size = self.settings.video.frames, self.settings.video.size
+        window, crops = reading.window, reading.crops
+        frames, seen = np.zeros((T, size, size, 3), np.uint8), np.zeros(T, bool)
+        for step in np.flatnonzero(window.inside):
+            if window.numbers[step] in crops:
+                frames[step], seen[step] = crops[window.numbers[step]], True
+        return frames, seen
+
+    def _change_sound(self, index: int, reading: Reading) -> np.ndarray:
+        if not self.augment:
+            return reading.samples
+        rate = self.settings.audio.sample_rate
+        return augment_sound(reading.samples, self.settings.augment, self._draw(index, SOUND), sample_rate=rate)
 
     def _make_empty(self) -> dict[str, Any]:
         """Return a sample that shows nothing, says nothing and counts for nothing."""
@@ -145,34 +229,6 @@ class MultimodalDataset(Dataset):
             "sound_mask": torch.zeros(video.frames, dtype=torch.bool),
             **dict.fromkeys(("label", *STREAM_LABELS), UNKNOWN),
         }
-
-    def _crop_frames(
-        self, track: Track, media: Media, window: Window, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return face crops `[T, size, size, 3]`, or centre crops where there is no face, and where a face is seen."""
-        video = self.settings.video
-        decoded = np.isin(window.numbers, list(media.frames))
-        seen = window.inside & decoded & near_detection(track, window.moments, video.detect_every)
-        if seen.any():
-            square = square_box(track.boxes_at(window.moments[seen]), video.margin)
-        else:
-            square = np.array([track.width / 2, track.height / 2, min(track.width, track.height)])
-        if self.augment:
-            square = draw_square(square, self.settings.augment, rng)
-        crops = {n: crop_square(media.frames[n], square, video.size) for n in set(window.numbers) & set(media.frames)}
-        blank = np.zeros((video.size, video.size, 3), np.uint8)
-        return np.stack([crops.get(number, blank) for number in window.numbers]), seen
-
-    def _cut_sound(self, media: Media, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Return the window's sound `[S]` and at which of the T moments there is any, unless all of it is silent."""
-        steps = len(window.moments)
-        if media.sound is None:
-            samples = np.zeros(round(window.sound_seconds * self.settings.audio.sample_rate), np.float32)
-            return samples, np.zeros(steps, bool)
-        samples, _ = media.sound.cut(window.sound_start, window.sound_seconds)
-        centres = window.sound_start + (np.arange(steps) + 0.5) / steps * window.sound_seconds
-        heard = (centres >= media.sound.start) & (centres < media.sound.end)
-        return samples, heard & (np.abs(samples).max() > SILENCE)
 
 
 def place_window(
@@ -204,17 +260,6 @@ def place_window(
     return Window(moments, numbers, moments < track.duration - 5e-4, start, seconds)
 
 
-def near_detection(track: Track, moments: np.ndarray, detect_every: int) -> np.ndarray:
-    """At which moments, bool `[T]`, was the followed face found at most two looks away?"""
-    if not track.has_face:
-        return np.zeros(len(moments), bool)
-    reach = 2 * detect_every * track.frame_seconds
-    after = np.clip(np.searchsorted(track.box_times, moments), 0, len(track.box_times) - 1)
-    before = np.maximum(after - 1, 0)
-    gaps = np.minimum(np.abs(track.box_times[after] - moments), np.abs(track.box_times[before] - moments))
-    return gaps <= reach
-
-
 def label_window(row: pd.Series, window: Window) -> dict[str, int]:
     """Return a window's labels: where a video is forged in places only, what overlaps with the window decides."""
     labels = {name: int(row[name]) for name in ("label", *STREAM_LABELS)}
@@ -234,66 +279,79 @@ def label_window(row: pd.Series, window: Window) -> dict[str, int]:
     return labels
 
 
-class EpochSampler(Sampler[int]):
-    """Yields `epoch * n + index` for all n samples, shuffled by (seed, epoch): workers learn the epoch from it."""
+def make_training_loader(
+    manifest: pd.DataFrame, settings: Settings, *, progress: bool = True, rank: int = 0, world: int = 1
+) -> DataLoader:
+    """Return shuffled, augmented random windows of the training split, this process's share of them.
 
-    def __init__(self, n: int, *, seed: int):
-        self.n, self.seed, self.epoch = n, seed, 0
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.n)
-        return iter((self.epoch * self.n + order).tolist())
-
-
-def make_training_loader(manifest: pd.DataFrame, settings: Settings, *, progress: bool = True) -> DataLoader:
-    """Return shuffled, augmented random windows of the training split; call `loader.sampler`'s epoch forward."""
-    train = select_split(manifest, "train", limit=settings.data.limit)
+    `batch_sampler` of the loader is a `BatchOrder`: set its `epoch` before each.
+    """
+    train, chosen = settings.train, select_split(manifest, "train", limit=settings.data.limit)
+    progress = progress and rank == 0
     dataset = MultimodalDataset(
-        train, settings, windows=settings.train.windows, sampling="random", augment=True, progress=progress
+        chosen, settings, windows=train.windows, sampling="random", augment=True, progress=progress
     )
-    sampler = EpochSampler(len(dataset), seed=settings.seed)
-    return _make_loader(dataset, settings, settings.train.batch_size, sampler=sampler)
+    order = BatchOrder(
+        len(dataset.manifest),
+        windows=train.windows,
+        batch_size=train.batch_size,
+        seed=settings.seed,
+        balance=balance_videos(dataset.manifest, train.balance),
+        together=settings.model.aggregation == "attention",
+        parts=train.accumulate,
+        rank=rank,
+        world=world,
+    )
+    return _make_loader(dataset, order)
 
 
 def make_evaluation_loader(
-    manifest: pd.DataFrame, split: str, settings: Settings, *, windows: int | None = None, progress: bool = True
+    manifest: pd.DataFrame,
+    split: str,
+    settings: Settings,
+    *,
+    windows: int | None = None,
+    progress: bool = True,
+    rank: int = 0,
+    world: int = 1,
 ) -> DataLoader:
     """Return evenly spaced windows of a split, in the manifest's order, those of a video one after the other."""
     chosen = select_split(manifest, split, limit=settings.data.limit)
-    return make_window_loader(chosen, settings, windows=windows or settings.evaluate.windows, progress=progress)
+    windows = windows or settings.evaluate.windows
+    return make_window_loader(chosen, settings, windows=windows, progress=progress, rank=rank, world=world)
 
 
 def make_window_loader(
-    manifest: pd.DataFrame, settings: Settings, *, windows: int, progress: bool = True
+    manifest: pd.DataFrame,
+    settings: Settings,
+    *,
+    windows: int,
+    progress: bool = True,
+    rank: int = 0,
+    world: int = 1,
 ) -> DataLoader:
-    """Return evenly spaced windows of all rows."""
-    dataset = MultimodalDataset(manifest, settings, windows=windows, progress=progress)
-    return _make_loader(dataset, settings, settings.evaluate.batch_size)
+    """Return evenly spaced windows of all rows, this process's share of them."""
+    dataset = MultimodalDataset(manifest, settings, windows=windows, progress=progress and rank == 0)
+    batch_size = settings.evaluate.batch_size * world
+    order = BatchOrder(len(dataset.manifest), windows=windows, batch_size=batch_size, rank=rank, world=world)
+    return _make_loader(dataset, order)
 
 
-def _make_loader(
-    dataset: MultimodalDataset, settings: Settings, batch_size: int, *, sampler: Sampler | None = None
-) -> DataLoader:
-    workers = min(settings.data.workers, -(-len(dataset) // batch_size))
+def _make_loader(dataset: MultimodalDataset, order: BatchOrder) -> DataLoader:
+    workers = min(dataset.settings.data.workers, len(order))
     return DataLoader(
         dataset,
-        batch_size,
-        sampler=sampler,
+        batch_sampler=order,
         num_workers=workers,
         collate_fn=collate_windows,
         persistent_workers=workers > 0,
-        worker_init_fn=_limit_threads,
+        worker_init_fn=_start_worker,
     )
 
 
-def _limit_threads(worker: int) -> None:
-    import cv2
-
+def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever stops the training ends its workers after the last step
 
 
 def collate_windows(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -1,113 +1,121 @@
-"""What is found once in every video and kept: its timing, its sound's span, and the track of a face."""
+"""What is found once in every video and kept: its timing, the track of a face and, if asked for, crops and sound."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessPool
 
-from dfmm.data.faces import BOX, LANDMARKS, find_faces, follow_face
-from dfmm.data.media import MediaError, read_media
+from dfmm.data.cache import ArrayFile, ArrayWriter, CacheError, Track, read_track, write_sound, write_track
+from dfmm.data.faces import BOX, LANDMARKS, Detect, crop_square, follow_face, load_detector
+from dfmm.data.media import Media, MediaError, Sound, read_media
 from dfmm.runs import show_progress
 from dfmm.settings import Settings, Video, resolve_path
 
-FORMAT = 2  # of the cache: a higher number makes older entries void
+FORMAT = 3  # of the cache: a higher number makes older entries void
 SAMPLE_RATE = 16_000  # at which a sound's peak, loudness and onset are measured
 ONSET = 5e-4  # a sample above this ends the leading silence (the reference rule of arXiv 2412.00175)
 SECONDS_PER_FILE = 600  # after this a worker is taken to hang, and killed
-SILENCE = 1e-4  # a sound that never gets louder, of full scale 1, is no evidence: −80 dB
+BATCH = 16  # frames a detector is given at once: all that is in memory of a long video
+SECOND_LOOK = 32  # frames in which the slow fallback detector must see a face before it looks at all of them
+DETECTORS = {"retinaface": ("retinaface", "mtcnn"), "mtcnn": ("mtcnn", "retinaface"), "none": ()}
+
+T = TypeVar("T")
 
 log = logging.getLogger("dfmm")
 
 
-@dataclass
-class Track:
-    """One video as later steps see it. Boxes and landmarks are in pixels, times in seconds after the first frame."""
-
-    times: np.ndarray  # float64 [N], of every frame
-    width: int
-    height: int
-    looked_at: int  # frames in which a face was looked for
-    detector: str  # that found the face; `centre` where none did
-    box_times: np.ndarray  # float64 [M], frames in which the followed face was found
-    boxes: np.ndarray  # float32 [M, 4]
-    landmarks: np.ndarray  # float32 [M, 5, 2]
-    sound_start: float  # both NaN without an audio track
-    sound_end: float
-    sound_peak: float  # of full scale 1
-    loudness: float  # root mean square in dB of full scale
-    leading_silence: float  # seconds of sound before the first sample above `ONSET`
-
-    @property
-    def frame_seconds(self) -> float:
-        """The usual time between two frames."""
-        return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.04
-
-    @property
-    def duration(self) -> float:
-        """Seconds from the first frame to the end of the last."""
-        return float(self.times[-1]) + self.frame_seconds
-
-    @property
-    def has_face(self) -> bool:
-        return len(self.boxes) > 0
-
-    @property
-    def has_sound(self) -> bool:
-        """Is there an audio track that is not silent throughout?"""
-        return self.sound_peak > SILENCE
-
-    @property
-    def face_coverage(self) -> float:
-        """Share of the frames looked at in which the followed face was found."""
-        return len(self.boxes) / max(self.looked_at, 1)
-
-    def boxes_at(self, times: np.ndarray) -> np.ndarray:
-        """Return the face's boxes at these times, float64 `[len(times), 4]`, interpolated between detections."""
-        return np.stack([np.interp(times, self.box_times, side) for side in self.boxes.T], axis=1)
-
-
 def find_track(path: str | Path, video: Video) -> Track:
-    """Decode a video once, small and only every `detect_every`-th frame, and follow its face.
+    """Decode a video, small and only every `detect_every`-th frame, and follow its face; no frame is kept.
 
     Raises:
         MediaError: the file is missing, broken, or has no picture.
     """
-    media = read_media(
-        path,
-        keep=lambda number: number % video.detect_every == 0,
-        sample_rate=SAMPLE_RATE,
-        short_side=video.detect_side,
-    )
-    detections, detector = find_faces(list(media.frames.values()), video.detector)
-    faces = zip(media.times[list(media.frames)], follow_face(detections), strict=True)
-    found = [(time, face) for time, face in faces if face is not None]
-    rows = np.array([face for _, face in found], np.float32).reshape(-1, 15)
-    scale = media.width / media.frames[0].shape[1]
+    media, detections, detector = _look_for_faces(path, video)
+    faces = zip(detections, follow_face(list(detections.values())), strict=True)
+    found = {number: face for number, face in faces if face is not None}
+    rows = np.array(list(found.values()), np.float32).reshape(-1, 15)
     sound = media.sound
     return Track(
         times=media.times,
         width=media.width,
         height=media.height,
-        looked_at=len(media.frames),
+        looked_at=len(detections),
         detector=detector,
-        box_times=np.array([time for time, _ in found]),
-        boxes=rows[:, BOX] * scale,
-        landmarks=rows[:, LANDMARKS].reshape(-1, 5, 2) * scale,
+        box_times=media.times[list(found)],
+        boxes=rows[:, BOX],
+        landmarks=rows[:, LANDMARKS].reshape(-1, 5, 2),
         sound_start=sound.start if sound else np.nan,
         sound_end=sound.end if sound else np.nan,
         **measure_sound(sound.samples if sound else np.zeros(0, np.float32), sample_rate=SAMPLE_RATE),
     )
+
+
+def _look_for_faces(path: str | Path, video: Video) -> tuple[Media, dict[int, np.ndarray], str]:
+    """Detect faces, with the other detector where the first finds none in the whole video.
+
+    Returns:
+        The video without its frames; the detections `[K, 15]` of each frame looked at, by number; who found them.
+    """
+    media, detections = None, {}
+    for name in DETECTORS[video.detector]:
+        detect = load_detector(name)
+        if detect is None:
+            continue
+        if media is not None:  # a second opinion
+            stride = video.detect_every * -(-len(detections) // SECOND_LOOK)
+            if not any(map(len, _detect_faces(path, video, detect, every=stride)[1].values())):
+                continue
+        media, detections = _detect_faces(path, video, detect, every=video.detect_every)
+        if any(map(len, detections.values())):
+            return media, detections, name
+    if media is None:
+        media = read_media(path, keep=lambda number: False, sample_rate=SAMPLE_RATE)
+    return media, detections, "none" if video.detector == "none" else "nobody"
+
+
+def _detect_faces(path: str | Path, video: Video, detect: Detect, *, every: int) -> tuple[Media, dict[int, np.ndarray]]:
+    """Decode a video and detect in every so-manieth frame, batch by batch; detections are in the video's own pixels."""
+    found: dict[int, np.ndarray] = {}
+    waiting: dict[int, np.ndarray] = {}
+    shape = []
+
+    def look() -> None:
+        found.update(zip(waiting, detect(list(waiting.values())), strict=True))
+        waiting.clear()
+
+    def take(number: int, frame: np.ndarray) -> None:
+        shape[:] = frame.shape[:2]
+        waiting[number] = frame
+        if len(waiting) == BATCH:
+            look()
+
+    media = read_media(
+        path,
+        keep=lambda number: number % every == 0,
+        sample_rate=SAMPLE_RATE,
+        short_side=video.detect_side,
+        take=take,
+    )
+    if waiting:
+        look()
+    across, down = media.width / shape[1], media.height / shape[0]
+    scale = np.array([across, down, across, down, 1, *[across, down] * 5], np.float32)
+    return media, {number: rows * scale for number, rows in found.items()}
 
 
 def measure_sound(samples: np.ndarray, *, sample_rate: int) -> dict[str, float]:
@@ -121,63 +129,257 @@ def measure_sound(samples: np.ndarray, *, sample_rate: int) -> dict[str, float]:
     }
 
 
-def save_track(track: Track, path: Path) -> None:
-    """Write a track as arrays; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial{os.getpid()}.npz")
-    np.savez_compressed(partial, **asdict(track))
-    partial.replace(path)
+def crop_faces(
+    path: str | Path,
+    squares: np.ndarray,
+    settings: Settings,
+    *,
+    numbers: Collection[int],
+    take: Callable[[int, np.ndarray], None],
+    sound_until: float | None = None,
+) -> Sound | None:
+    """Decode a video, up to the last of some frames, and hand over their canonical crops one by one.
+
+    The one way from a file to what a model sees and hears, whether it is kept or not.
+
+    Args:
+        squares: of all frames, as `Track.trace_squares` returns them; where it is NaN there is no crop.
+        take: is given a frame's number and its crop, uint8 `[size, size, 3]`.
+        sound_until: seconds of sound wanted; None for all.
+
+    Returns:
+        The sound, mono at `audio.sample_rate`, at least as far as it was wanted; None without an audio track.
+
+    Raises:
+        MediaError: the file is missing, broken, or has no picture.
+    """
+    wanted = {number for number in numbers if not np.isnan(squares[number, 0])}
+    rate, size = settings.audio.sample_rate, settings.video.size
+    media = read_media(
+        path,
+        keep=wanted.__contains__,
+        sample_rate=rate,
+        # Rounding may reach two samples further, and the last samples of a cut stream are not those of a whole one.
+        sound_until=None if sound_until is None else sound_until + 2 / rate,
+        last_frame=None if sound_until is None else max(wanted, default=0),
+        take=lambda number, frame: take(number, crop_square(frame, squares[number], size)),
+    )
+    return media.sound
 
 
-def load_track(path: Path) -> Track | None:
+def save_track(track: Track, place: Path) -> None:
+    """Write a track; the file appears whole or not at all."""
+    with ArrayWriter(place) as writer:
+        write_track(writer, track)
+
+
+def load_track(place: Path) -> Track | None:
     """Read a saved track; None if there is none, or it is damaged and must be found again."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            values = {name: arrays[name] for name in Track.__dataclass_fields__}
-    except Exception:  # zipfile, zlib and NumPy raise a dozen kinds, depending on which byte is wrong
+        return read_track(ArrayFile(place))
+    except CacheError:
         return None
-    return Track(**{name: value if value.ndim else value.item() for name, value in values.items()})
 
 
-def locate_track(path: Path, settings: Settings) -> Path:
-    """Return where a video's track is kept: another file, another time of change or other settings, another place."""
-    state = path.stat()
-    key = [FORMAT, str(path), state.st_size, state.st_mtime_ns]
-    key += [settings.video.detector, settings.video.detect_side, settings.video.detect_every]
-    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
-    return resolve_path(settings.data.cache) / "tracks" / name[:2] / f"{name}.npz"
+def save_crops(path: Path, track: Track, place: Path, settings: Settings) -> None:
+    """Write a video's track, the canonical crops of all frames with a face, and its sound; no frame is kept in memory.
+
+    Raises:
+        MediaError: the video cannot be read.
+        CacheError: the disk does not take it.
+    """
+    size = settings.video.size
+    with ArrayWriter(place) as writer:
+        numbers: list[int] = []
+
+        def take(number: int, crop: np.ndarray) -> None:
+            writer.append("crops", crop[None])
+            numbers.append(number)
+
+        writer.append("crops", np.zeros((0, size, size, 3), np.uint8))
+        squares = track.trace_squares(settings.video)
+        write_sound(writer, crop_faces(path, squares, settings, numbers=range(len(squares)), take=take))
+        writer.append("numbers", np.array(numbers, np.int64))
+        write_track(writer, track)
+
+
+class Tracks(Mapping[str, Track]):
+    """The tracks of many videos by `video_id`, read from the cache when asked for: a million cost but their keys.
+
+    What is found damaged is made again.
+
+    Args:
+        manifest: the videos' rows.
+        keys: of their entries in the cache, `[n]`, as from `make_key`.
+        crops: are they read from the files that hold crops and sound as well?
+    """
+
+    def __init__(self, manifest: pd.DataFrame, keys: np.ndarray, settings: Settings, *, crops: bool):
+        self.manifest, self.keys, self.settings, self.crops = manifest, keys, settings, crops
+        self.root, self.cache = find_root(settings), resolve_path(settings.data.cache)
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.manifest["video_id"])
+
+    def __contains__(self, video_id: object) -> bool:
+        return video_id in self._index
+
+    def __getitem__(self, video_id: str) -> Track:
+        return self.load(self._index.get_loc(video_id))
+
+    @functools.cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self.manifest["video_id"])
+
+    def path(self, number: int) -> str:
+        """Return where the video of this row is."""
+        return os.path.join(self.root, self.manifest["path"].iat[number])
+
+    def place(self, number: int, *, crops: bool) -> Path:
+        """Return where what is kept of it is: its track alone, or its crops and sound too."""
+        key = self.keys[number].decode()
+        if crops:
+            video = self.settings.video
+            key = _hash([key, video.margin, video.size, self.settings.audio.sample_rate])
+        return self.cache / ("crops" if crops else "tracks") / key[:2] / f"{key}.safetensors"
+
+    def name_files(self, number: int) -> tuple[str, Path, Path | None]:
+        """Return the video's file and those that are to be made of it, as `make_entry` takes them."""
+        crops = self.place(number, crops=True) if self.crops else None
+        return self.path(number), self.place(number, crops=False), crops
+
+    def is_kept(self, number: int) -> bool:
+        return self.place(number, crops=self.crops).is_file()
+
+    def load(self, number: int) -> Track:
+        """Read the track of this row's video.
+
+        Raises:
+            MediaError: it is damaged, and the video can no longer be read.
+        """
+        return self.read(number, read_track)
+
+    def read(self, number: int, read: Callable[[ArrayFile], T]) -> T:
+        """Apply a function to the file kept of this row's video, made again where it is damaged."""
+        place = self.place(number, crops=self.crops)
+        try:
+            return read(ArrayFile(place))
+        except CacheError as error:
+            log.warning("%s; it is made again", error)
+            make_entry(*self.name_files(number), self.settings)
+            return read(ArrayFile(place))
+
+
+def find_root(settings: Settings) -> str:
+    """Return the data's root, links followed."""
+    return os.path.realpath(resolve_path(settings.data.root))
+
+
+def make_key(path: str, video: Video) -> str:
+    """Return the name of a video's track: another file, time of change or way to look for faces, another name.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    state = os.stat(path)
+    return _hash(
+        [FORMAT, path, state.st_size, state.st_mtime_ns, video.detector, video.detect_side, video.detect_every]
+    )
+
+
+def _hash(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
+
+
+def make_entry(path: str | Path, track_place: Path, crops_place: Path | None, settings: Settings) -> str:
+    """Find a video's track, unless it is kept already, and its crops and sound, if they are asked for.
+
+    Returns:
+        The detector that found the face.
+    """
+    track = load_track(track_place)
+    if track is None:
+        track = find_track(path, settings.video)
+        save_track(track, track_place)
+    if crops_place is not None:
+        save_crops(path, track, crops_place, settings)
+    return track.detector
 
 
 def extract_tracks(
-    manifest: pd.DataFrame, settings: Settings, *, progress: bool = True
-) -> tuple[dict[str, Track], dict[str, str]]:
-    """Find the track of every video that has none kept yet, in parallel.
+    manifest: pd.DataFrame, settings: Settings, *, crops: bool = False, progress: bool = True
+) -> tuple[Tracks, dict[str, str]]:
+    """Find, in parallel, the track of every video that has none kept yet, and its crops and sound if they are wanted.
 
-    A worker that crashes or hangs costs its own file only.
+    A worker that crashes or hangs costs its own file only. Of several processes that ask at once, one does the work.
 
     Returns:
         Tracks and, for the videos that failed, the reason, both by `video_id`.
     """
-    root = resolve_path(settings.data.root)
-    paths = {row.video_id: (root / row.path).resolve() for row in manifest.itertuples()}
-    failures = {name: f"{path}: no such file" for name, path in paths.items() if not path.is_file()}
-    places = {name: locate_track(path, settings) for name, path in paths.items() if name not in failures}
-    tracks = {name: track for name, place in places.items() if (track := load_track(place)) is not None}
-    missing = [name for name in places if name not in tracks]
-    found = _find_in_parallel([paths[name] for name in missing], [places[name] for name in missing], settings)
-    found = show_progress(found, "faces", unit="video", total=len(missing), show=progress and bool(missing))
-    for name, result in zip(missing, found, strict=True):
-        if isinstance(result, Track):
-            tracks[name] = result
-        else:
-            failures[name] = result
+    root, keys, failures = find_root(settings), [], {}
+    for name, path in zip(manifest["video_id"], manifest["path"], strict=True):
+        try:
+            keys.append(make_key(os.path.join(root, path), settings.video))
+        except OSError:
+            keys.append("")
+            failures[name] = f"{os.path.join(root, path)}: no such file"
+    videos = Tracks(manifest, np.array(keys, "S24"), settings, crops=crops)
+    missing = [number for number, key in enumerate(keys) if key and not videos.is_kept(number)]
+    if missing:
+        failures |= _extract_missing(videos, missing, progress=progress)
     for name, reason in failures.items():
         log.warning("%s is left out: %s", name, reason)
-    _report_fallbacks([tracks[name] for name in missing if name in tracks], settings.video.detector)
-    return tracks, failures
+    there = ~manifest["video_id"].isin(list(failures)).to_numpy()
+    return Tracks(manifest[there].reset_index(drop=True), videos.keys[there], settings, crops=crops), failures
 
 
-def tabulate_tracks(manifest: pd.DataFrame, tracks: dict[str, Track]) -> pd.DataFrame:
+def _extract_missing(videos: Tracks, missing: list[int], *, progress: bool) -> dict[str, str]:
+    """Extract what is not kept yet; return why some of it failed, by `video_id`."""
+    settings = videos.settings
+    scope = videos.cache / "locks" / _hash([videos.root, settings.video.model_dump(), settings.audio.sample_rate])
+    record = scope.with_suffix(".json")  # what failed: whoever waited for it need not try that again
+    before = record.read_bytes() if record.is_file() else b""
+    with _hold_lock(scope.with_suffix(".lock")):
+        after = record.read_bytes() if record.is_file() else b""
+        known = json.loads(after)["failures"] if after != before else {}
+        keys = {number: videos.keys[number].decode() for number in missing}
+        failures = {number: known[key] for number, key in keys.items() if key in known}
+        missing = [number for number in missing if number not in failures and not videos.is_kept(number)]
+        if missing:
+            found = _extract_in_parallel([videos.name_files(number) for number in missing], settings)
+            found = show_progress(found, "faces", unit="video", total=len(missing), show=progress)
+            results = dict(zip(missing, found, strict=True))
+            failures |= {number: str(result) for number, result in results.items() if isinstance(result, MediaError)}
+            _write_record(record, {keys[number]: reason for number, reason in failures.items()})
+            _report_fallbacks([name for name in results.values() if isinstance(name, str)], settings.video.detector)
+    return {videos.manifest["video_id"].iat[number]: reason for number, reason in failures.items()}
+
+
+@contextmanager
+def _hold_lock(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for another process that extracts the same data")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write_record(path: Path, failures: dict[str, str]) -> None:
+    partial = path.with_name(f".{path.name}.partial{os.getpid()}")
+    partial.write_text(json.dumps({"written": time.time_ns(), "failures": failures}), encoding="utf-8")
+    partial.replace(path)
+
+
+def tabulate_tracks(manifest: pd.DataFrame, tracks: Mapping[str, Track]) -> pd.DataFrame:
     """Return a row a video: what was found in it, beside its `video_id`, `split`, `label` and `method`."""
     rows = [
         {
@@ -196,43 +398,35 @@ def tabulate_tracks(manifest: pd.DataFrame, tracks: dict[str, Track]) -> pd.Data
     return pd.concat([facts, pd.DataFrame(rows)], axis=1)
 
 
-def _find_in_parallel(paths: list[Path], places: list[Path], settings: Settings) -> Iterator[Track | str]:
-    """Yield a track or a reason for each path, in order."""
-    if not paths:
+def _extract_in_parallel(files: list[tuple[str, Path, Path | None]], settings: Settings) -> Iterator[str | MediaError]:
+    """Make the entries of these files; yield each one's detector, or why it failed, in order."""
+    if not files:
         return
     # Spawned, not forked: a process that has run PyTorch's threads cannot be forked safely.
     context = multiprocessing.get_context("spawn")
-    with ProcessPool(max_workers=min(os.cpu_count() or 1, len(paths)), context=context) as pool:
-        videos = [settings.video] * len(paths)
-        work = pool.map(_find_and_save, paths, places, videos, timeout=SECONDS_PER_FILE)
+    with ProcessPool(max_workers=min(os.cpu_count() or 1, len(files)), context=context) as pool:
+        work = pool.map(make_entry, *zip(*files, strict=True), [settings] * len(files), timeout=SECONDS_PER_FILE)
         try:
             results = work.result()
-            for path in paths:
-                yield _await_track(results, path)
+            for path, *_ in files:
+                yield _await_entry(results, path)
         finally:
             work.cancel()  # interrupted: leaving the pool would wait for all that is still to be done
 
 
-def _await_track(results: Iterator[Track], path: Path) -> Track | str:
+def _await_entry(results: Iterator[str], path: str) -> str | MediaError:
     try:
         return next(results)
     except MediaError as error:
-        return str(error)
+        return error
     except (FutureTimeoutError, ProcessExpired) as error:
-        return f"{path}: its decoder {'hung' if isinstance(error, FutureTimeoutError) else 'crashed'}"
+        return MediaError(f"{path}: its decoder {'hung' if isinstance(error, FutureTimeoutError) else 'crashed'}")
     except Exception as error:
-        return f"{path}: {type(error).__name__}: {error}"
+        return MediaError(f"{path}: {type(error).__name__}: {error}")
 
 
-def _find_and_save(path: Path, place: Path, video: Video) -> Track:
-    track = find_track(path, video)
-    save_track(track, place)
-    return track
-
-
-def _report_fallbacks(tracks: list[Track], wanted: str) -> None:
-    """Say once how many videos needed another detector, or got a centre crop."""
-    others = [track.detector for track in tracks if track.detector != wanted]
-    for name in sorted(set(others) - ({"centre"} if wanted == "none" else set())):
-        what = "no face, centre crop" if name == "centre" else f"face found by {name} only"
-        log.warning("%d of %d videos: %s", others.count(name), len(tracks), what)
+def _report_fallbacks(detectors: list[str], wanted: str) -> None:
+    """Say once how many videos needed another detector, or show nobody."""
+    for name in sorted(set(detectors) - {wanted}):
+        what = "no face was found, their frames are masked" if name == "nobody" else f"face found by {name} only"
+        log.warning("%d of %d videos: %s", detectors.count(name), len(detectors), what)

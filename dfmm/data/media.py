@@ -82,6 +82,7 @@ def read_media(
     short_side: int | None = None,
     last_frame: int | None = None,
     sound_until: float | None = None,
+    take: Callable[[int, np.ndarray], None] | None = None,
 ) -> Media:
     """Decode a file once from its start: its wanted frames, all frame times, and its sound.
 
@@ -90,12 +91,13 @@ def read_media(
         sample_rate: of the returned mono sound, in Hz.
         short_side: wanted frames are scaled down to this many pixels on their short side.
         last_frame, sound_until: stop early, once this frame and this second of sound are there.
+        take: is handed each wanted frame with its number as it comes, so that a long video need not fit into memory.
 
     Raises:
         MediaError: the file is missing, broken, or has no picture.
     """
     with open_media(path) as container:
-        reader = _Reader(keep, sample_rate, short_side)
+        reader = _Reader(keep, sample_rate, short_side, take)
         for frame in _decode_streams(container):
             reader.take(frame)
             if last_frame is not None and reader.has(last_frame, sound_until, container):
@@ -123,9 +125,16 @@ def _decode_streams(container: av.container.InputContainer) -> Iterator[av.Video
 class _Reader:
     """Collects what `read_media` returns while frames come in."""
 
-    def __init__(self, keep: Callable[[int], bool], sample_rate: int, short_side: int | None):
+    def __init__(
+        self,
+        keep: Callable[[int], bool],
+        sample_rate: int,
+        short_side: int | None,
+        take: Callable[[int, np.ndarray], None] | None,
+    ):
         self.keep, self.sample_rate, self.short_side = keep, sample_rate, short_side
-        self.frames: dict[int, np.ndarray] = {}
+        self.frames: dict[int, np.ndarray] = {}  # stays empty where somebody takes them
+        self.take_frame = take or self.frames.__setitem__
         self.times: list[float] = []
         self.width = self.height = 0
         self.chunks: list[np.ndarray] = []
@@ -143,7 +152,7 @@ class _Reader:
             sideways = round(frame.rotation / 90) % 2
             self.width, self.height = (frame.height, frame.width) if sideways else (frame.width, frame.height)
         if self.keep(len(self.times)):
-            self.frames[len(self.times)] = self._convert_frame(frame)
+            self.take_frame(len(self.times), self._convert_frame(frame))
         # Raw streams carry no timestamps: count on from the frame before.
         self.times.append(frame.time if frame.time is not None else self._guess_next_time())
 

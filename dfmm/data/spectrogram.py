@@ -1,4 +1,4 @@
-"""Waveform → log-mel spectrogram."""
+"""Waveform → log-mel spectrogram, by torchaudio or by librosa."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dfmm.settings import Audio
 # this brings them near zero mean and unit spread, the same for every clip, so loudness is kept.
 LOG_MEAN, LOG_SPREAD = -5.0, 4.0
 FLOOR = 1e-6
+LOWEST = 20.0  # Hz, where the mel bands begin; they are O'Shaughnessy's (HTK), not normalised
 
 
 def compute_log_mel(samples: torch.Tensor, audio: Audio) -> torch.Tensor:
@@ -26,7 +27,8 @@ def compute_log_mel(samples: torch.Tensor, audio: Audio) -> torch.Tensor:
         float32 `[1, n_mels, S // hop]`; frame i is centred on sample i · hop.
     """
     hop = _count_samples(audio.hop_ms, audio)
-    energies = _make_transform(audio)(samples)[:, : len(samples) // hop]
+    energies = _make_transform(audio)(samples) if audio.library == "torchaudio" else _use_librosa(samples, audio)
+    energies = energies[:, : len(samples) // hop]
     return ((torch.log(energies + FLOOR) - LOG_MEAN) / LOG_SPREAD)[None]
 
 
@@ -34,18 +36,44 @@ def _count_samples(milliseconds: float, audio: Audio) -> int:
     return round(milliseconds / 1000 * audio.sample_rate)
 
 
+def _use_librosa(samples: torch.Tensor, audio: Audio) -> torch.Tensor:
+    """Do what `_make_transform` does, by librosa."""
+    from librosa.feature import melspectrogram  # imported only when chosen: it takes seconds
+
+    window = _count_samples(audio.window_ms, audio)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Empty filters detected")  # as below
+        energies = melspectrogram(
+            y=samples.numpy(),
+            sr=audio.sample_rate,
+            n_fft=_find_size(window),
+            win_length=window,
+            hop_length=_count_samples(audio.hop_ms, audio),
+            fmin=LOWEST,
+            n_mels=audio.n_mels,
+            pad_mode="reflect",
+            htk=True,
+            norm=None,
+        )
+    return torch.from_numpy(energies)
+
+
+def _find_size(window: int) -> int:
+    """Return the length of the Fourier transform: the next power of two."""
+    return 1 << (window - 1).bit_length()
+
+
 @functools.cache
 def _make_transform(audio: Audio) -> MelSpectrogram:
     window = _count_samples(audio.window_ms, audio)
-    size = 1 << (window - 1).bit_length()
     with warnings.catch_warnings():
         # Many bands on a short transform leave the lowest one empty; it is constant and harms nothing.
         warnings.filterwarnings("ignore", message="At least one mel filterbank")
         return MelSpectrogram(
             audio.sample_rate,
-            n_fft=size,
+            n_fft=_find_size(window),
             win_length=window,
             hop_length=_count_samples(audio.hop_ms, audio),
-            f_min=20.0,
+            f_min=LOWEST,
             n_mels=audio.n_mels,
         )

@@ -1,0 +1,260 @@
+"""What is kept of a video: its track, and its crops and sound, in files that are read in parts and checked as read."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from dfmm.data.faces import trace_face
+from dfmm.data.media import Sound
+from dfmm.settings import Video
+
+# The header stands before the arrays, but their lengths are known last: this much room is left for it and filled up
+# with blanks, as the format allows (https://github.com/huggingface/safetensors#format).
+HEADER_BYTES = 4088  # with the eight bytes of its length a block of most disks
+TYPES = {"uint8": "U8", "uint32": "U32", "int64": "I64", "float32": "F32", "float64": "F64"}
+NAMES = {short: name for name, short in TYPES.items()}
+CHECKSUMS = ".checksums"  # an array's name and this: the CRC-32 of every block
+SILENCE = 1e-4  # a sound that never gets louder, of full scale 1, is no evidence: −80 dB
+
+
+@dataclass
+class Track:
+    """One video as later steps see it. Boxes and landmarks are in pixels, times in seconds after the first frame."""
+
+    times: np.ndarray  # float64 [N], of every frame
+    width: int
+    height: int
+    looked_at: int  # frames in which a face was looked for
+    detector: str  # that found the face; `none` where none was asked for, `nobody` where all found none
+    box_times: np.ndarray  # float64 [M], frames in which the followed face was found
+    boxes: np.ndarray  # float32 [M, 4]
+    landmarks: np.ndarray  # float32 [M, 5, 2]
+    sound_start: float  # both NaN without an audio track
+    sound_end: float
+    sound_peak: float  # of full scale 1
+    loudness: float  # root mean square in dB of full scale
+    leading_silence: float  # seconds of sound before the first sample above `ONSET`
+
+    @property
+    def frame_seconds(self) -> float:
+        """The usual time between two frames."""
+        return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.04
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame to the end of the last."""
+        return float(self.times[-1]) + self.frame_seconds
+
+    @property
+    def uses_centre(self) -> bool:
+        """Was no detector asked, so that the centre of the picture is taken for the face?"""
+        return self.detector == "none"
+
+    @property
+    def has_face(self) -> bool:
+        return self.uses_centre or len(self.boxes) > 0
+
+    @property
+    def has_sound(self) -> bool:
+        """Is there an audio track that is not silent throughout?"""
+        return self.sound_peak > SILENCE
+
+    @property
+    def face_coverage(self) -> float:
+        """Share of the frames looked at in which the followed face was found."""
+        return 1.0 if self.uses_centre else len(self.boxes) / max(self.looked_at, 1)
+
+    def trace_squares(self, video: Video) -> np.ndarray:
+        """Return what is cropped from every frame: a square's centre x, centre y and side in pixels, float64 `[N, 3]`.
+
+        NaN where the followed face was not found at most two looks away. Without a detector, the centre square.
+        """
+        if self.uses_centre:
+            return np.tile([self.width / 2, self.height / 2, min(self.width, self.height)], (len(self.times), 1))
+        reach = (2 * video.detect_every + 0.5) * self.frame_seconds  # the half frame forgives rounded clocks
+        squares = trace_face(self.times, self.box_times, self.boxes, reach=reach)
+        return squares * [1, 1, 1 + 2 * video.margin]
+
+
+class CacheError(RuntimeError):
+    """A file of the cache that is missing, damaged or cannot be written; the message says which, and why."""
+
+
+class ArrayWriter:
+    """Writes named arrays into a safetensors file, one block of rows after the other, of which it keeps none.
+
+    Used as a context: the file appears when it ends, and not at all after an error. `values` holds whatever else is
+    to be kept, for JSON.
+
+    Raises:
+        CacheError: the disk does not take it.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.values = path, {}
+        self.partial = path.with_name(f".{path.stem}.partial{os.getpid()}")
+        self.entries: dict[str, dict[str, Any]] = {}
+        self.blocks: dict[str, int] = {}
+        self.checksums: dict[str, list[int]] = {}
+
+    def __enter__(self) -> ArrayWriter:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = self.partial.open("wb")
+            self.file.seek(8 + HEADER_BYTES)
+        except OSError as error:
+            raise CacheError(f"{self.path}: cannot be written ({error})") from error
+        return self
+
+    def append(self, name: str, block: np.ndarray) -> None:
+        """Add a block of rows to the array of this name; all its blocks come in a row, and only the last is shorter."""
+        if name not in self.entries:
+            at = self.file.tell() - 8 - HEADER_BYTES
+            self.entries[name] = {
+                "dtype": TYPES[block.dtype.name],
+                "shape": [0, *block.shape[1:]],
+                "data_offsets": [at, at],
+            }
+            self.blocks[name], self.checksums[name] = max(len(block), 1), []
+        content = block.tobytes()
+        try:
+            self.file.write(content)
+        except OSError as error:
+            raise CacheError(f"{self.path}: cannot be written ({error})") from error
+        self.entries[name]["shape"][0] += len(block)
+        self.entries[name]["data_offsets"][1] += len(content)
+        if content:  # an empty block only declares an array's type and shape
+            self.checksums[name].append(zlib.crc32(content))
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                for name, sums in list(self.checksums.items()):
+                    self.append(name + CHECKSUMS, np.array(sums, np.uint32))
+                self._write_header()
+            self.file.close()
+            if kind is None:
+                self.partial.replace(self.path)
+        except OSError as problem:
+            raise CacheError(f"{self.path}: cannot be written ({problem})") from problem
+        finally:
+            self.file.close()
+            self.partial.unlink(missing_ok=True)
+
+    def _write_header(self) -> None:
+        values, blocks = json.dumps(self.values), json.dumps(self.blocks)
+        facts = {"values": values, "blocks": blocks, "checksum": str(zlib.crc32((values + blocks).encode()))}
+        header = json.dumps({"__metadata__": facts, **self.entries}).encode()
+        if len(header) > HEADER_BYTES:
+            raise CacheError(f"{self.path}: its header of {len(header)} bytes is longer than {HEADER_BYTES}")
+        self.file.seek(0)
+        self.file.write(HEADER_BYTES.to_bytes(8, "little") + header.ljust(HEADER_BYTES))
+
+
+class ArrayFile:
+    """Reads what an `ArrayWriter` wrote: `values`, and as much of each array as is asked for.
+
+    Raises:
+        CacheError: the file is missing, cut off, or not what was written.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self.file = safe_open(path, framework="np")
+            facts = self.file.metadata()
+            values, blocks = facts["values"], facts["blocks"]
+            if zlib.crc32((values + blocks).encode()) != int(facts["checksum"]):
+                raise ValueError("its header is not what was written")
+            self.values, self.blocks = json.loads(values), json.loads(blocks)
+        except FileNotFoundError as error:
+            raise CacheError(f"{path}: no such file") from error
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise CacheError(f"{path}: damaged ({error})") from error
+
+    def count(self, name: str) -> int:
+        """Return how many rows an array has."""
+        return self._find(name).get_shape()[0]
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Return the rows from `start` to before `stop`, all by default, once their blocks' checksums hold."""
+        rows, sums = self._find(name), self._find(name + CHECKSUMS)
+        count, *shape = rows.get_shape()
+        stop = count if stop is None else stop
+        if stop <= start:
+            return np.zeros((0, *shape), NAMES[rows.get_dtype()])
+        step = self.blocks[name]
+        first, last = start // step, -(-stop // step)
+        try:
+            found, sums = rows[first * step : min(last * step, count)], sums[first:last]
+        except SafetensorError as error:
+            raise CacheError(f"{self.path}: damaged ({error})") from error
+        for at, checksum in enumerate(sums):
+            if zlib.crc32(found[at * step : (at + 1) * step]) != checksum:
+                raise CacheError(f"{self.path}: damaged (block {first + at} of {name} is not what was written)")
+        return found[start - first * step : stop - first * step]
+
+    def _find(self, name: str) -> Any:
+        try:
+            return self.file.get_slice(name)
+        except SafetensorError as error:
+            raise CacheError(f"{self.path}: damaged ({error})") from error
+
+
+class StoredSamples:
+    """A sound of the cache, `[S]`, of which only what is sliced is read."""
+
+    def __init__(self, file: ArrayFile):
+        self.file = file
+
+    def __len__(self) -> int:
+        return self.file.count("sound")
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return self.file.read("sound", part.start, part.stop)
+
+
+def write_track(writer: ArrayWriter, track: Track) -> None:
+    """Write a track's arrays and numbers."""
+    facts = asdict(track)
+    for name in [name for name, value in facts.items() if isinstance(value, np.ndarray)]:
+        writer.append(name, facts.pop(name))
+    writer.values["track"] = facts
+
+
+def read_track(file: ArrayFile) -> Track:
+    """Read a track."""
+    facts = file.values["track"]
+    return Track(**{name: facts[name] if name in facts else file.read(name) for name in Track.__dataclass_fields__})
+
+
+def write_sound(writer: ArrayWriter, sound: Sound | None) -> None:
+    """Write a sound in blocks of a second, or that there is none."""
+    writer.values["sound"] = None if sound is None else {"sample_rate": sound.sample_rate, "start": sound.start}
+    if sound is not None:
+        for at in range(0, max(len(sound.samples), 1), sound.sample_rate):
+            writer.append("sound", sound.samples[at : at + sound.sample_rate])
+
+
+def read_sound(file: ArrayFile) -> Sound | None:
+    """Return the sound, whose samples are read as they are cut out; None where the video has none."""
+    facts = file.values["sound"]
+    return None if facts is None else Sound(StoredSamples(file), **facts)
+
+
+def read_crops(file: ArrayFile, numbers: Iterable[int]) -> dict[int, np.ndarray]:
+    """Return the canonical crops of these frames, uint8 `[size, size, 3]` by number, where there are any."""
+    kept = file.read("numbers")
+    wanted = np.unique(np.fromiter(numbers, np.int64))
+    rows = np.flatnonzero(np.isin(kept, wanted))
+    return {int(kept[row]): file.read("crops", row, row + 1)[0] for row in rows}

@@ -1,0 +1,363 @@
+"""Tracks and crops are found once, kept, found again where they must be, and never held in memory as a whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dfmm.data import extract
+from dfmm.data.cache import ArrayFile, Track, read_crops
+from dfmm.data.extract import extract_tracks, find_track, load_track, make_entry, save_track, tabulate_tracks
+from dfmm.data.media import MediaError, read_media, write_video
+from dfmm.settings import Settings, Video, validate_settings
+
+from .conftest import change
+
+if TYPE_CHECKING:
+    from .conftest import Clip
+
+NOBODY = np.zeros((0, 15), np.float32)
+
+
+def detect_bright(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Stand in for a detector: the bright square of a frame is its face."""
+    found = []
+    for frame in frames:
+        y, x = np.nonzero(frame.min(axis=2) > 128)
+        side = x.max() + 1 - x.min() if len(x) else 0
+        box = [x.min(), y.min(), x.min() + side, y.min() + side] if len(x) else []
+        found.append(np.array([[*box, 0.99, *[0] * 10]], np.float32) if len(x) else NOBODY)
+    return found
+
+
+def detect_nobody(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [NOBODY for _ in frames]
+
+
+@pytest.fixture
+def detectors(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable | None]:
+    """What stands in for the detectors, by name."""
+    stand_ins: dict[str, Callable | None] = {"retinaface": detect_nobody, "mtcnn": detect_nobody}
+    monkeypatch.setattr(extract, "load_detector", stand_ins.get)
+    return stand_ins
+
+
+def write_square(path: Path, frames: int, *, visible: Callable[[int], bool] = lambda number: True) -> Path:
+    """Write a video in which a bright square of 64 moves right by two pixels a frame."""
+    picture = np.zeros((frames, 160, 240, 3), np.uint8)
+    for number in filter(visible, range(frames)):
+        picture[number, 40:104, 2 * number : 2 * number + 64] = 255
+    return write_video(path, picture)
+
+
+# Looking for faces
+
+
+def test_a_track_is_in_pixels_of_the_video_and_its_squares_follow(tmp_path: Path, detectors: dict) -> None:
+    detectors["retinaface"] = detect_bright
+    path = write_square(tmp_path / "square.mp4", 41)
+    video = Video(detect_side=80, detect_every=5, margin=0.25)
+    track = find_track(path, video)
+    assert (track.width, track.height, track.looked_at, track.has_face) == (240, 160, 9, True)
+    np.testing.assert_allclose(track.box_times, np.arange(9) / 5, atol=1e-3)
+    expected = np.stack([2 * np.arange(41) + 32, [72] * 41, [96] * 41], axis=1)
+    np.testing.assert_allclose(track.trace_squares(video), expected, atol=3)
+    assert track.duration == pytest.approx(41 / 25, abs=1e-3)
+    assert not track.has_sound
+
+
+def test_without_a_detector_the_centre_counts_as_the_face_and_nobody_found_does_not(
+    clip: Clip, detectors: dict
+) -> None:
+    whole, masked = find_track(clip.path, Video(detector="none")), find_track(clip.path, Video())
+    assert (whole.detector, whole.has_face, whole.face_coverage) == ("none", True, 1)
+    assert (masked.detector, masked.has_face, masked.face_coverage) == ("nobody", False, 0)
+    np.testing.assert_array_equal(whole.trace_squares(Video(margin=0.5)), [[64, 48, 96]] * 50)
+    assert np.isnan(masked.trace_squares(Video())).all()
+
+
+def test_the_other_detector_is_asked_where_the_first_finds_nobody(tmp_path: Path, detectors: dict) -> None:
+    path = write_square(tmp_path / "square.mp4", 20)
+    assert find_track(path, Video()).detector == "nobody"
+    detectors["mtcnn"] = detect_bright
+    track = find_track(path, Video())
+    assert (track.detector, track.looked_at, len(track.boxes)) == ("mtcnn", 4, 4)
+    detectors["retinaface"] = detect_bright
+    assert find_track(path, Video()).detector == "retinaface"
+    assert find_track(path, Video(detector="mtcnn")).detector == "mtcnn"
+    detectors["retinaface"] = None  # is not installed
+    assert find_track(path, Video()).detector == "mtcnn"
+
+
+def test_the_fallback_looks_at_all_frames_only_where_it_sees_somebody(tmp_path: Path, detectors: dict) -> None:
+    looks = []
+
+    def detect(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+        looks.append(len(frames))
+        return detect_bright(frames)
+
+    detectors["mtcnn"] = detect
+    blank = write_square(tmp_path / "blank.mp4", 80, visible=lambda number: False)
+    assert find_track(blank, Video(detect_every=1)).detector == "nobody"
+    assert 0 < sum(looks) <= extract.SECOND_LOOK
+    half = write_square(tmp_path / "half.mp4", 80, visible=lambda number: number >= 40)
+    track = find_track(half, Video(detect_every=1))
+    assert (track.detector, track.looked_at, len(track.boxes)) == ("mtcnn", 80, 40)
+    assert max(looks) <= extract.BATCH
+
+
+def test_no_more_frames_are_in_memory_than_a_batch(
+    tmp_path: Path, detectors: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames: list[weakref.ref] = []
+    most = {"looking": 0, "cropping": 0}
+
+    def count(when: str, given: Sequence[np.ndarray]) -> None:
+        frames.extend(map(weakref.ref, given))
+        most[when] = max(most[when], sum(frame() is not None for frame in frames))
+
+    def detect(given: Sequence[np.ndarray]) -> list[np.ndarray]:
+        count("looking", given)
+        return detect_bright(given)
+
+    def crop(frame: np.ndarray, square: np.ndarray, size: int) -> np.ndarray:
+        count("cropping", [frame])
+        return crop_square(frame, square, size)
+
+    crop_square = extract.crop_square
+    monkeypatch.setattr(extract, "crop_square", crop)
+    detectors["retinaface"] = detect
+    path = write_square(tmp_path / "square.mp4", 80)
+    settings = validate_settings({"video": {"detect_every": 1}})
+    make_entry(path, tmp_path / "track", tmp_path / "crops", settings)
+    assert len(frames) == 160
+    assert 0 < most["looking"] <= 2 * extract.BATCH
+    assert 0 < most["cropping"] <= 2
+
+
+def test_retinaface_finds_a_drawn_face_and_where_it_is(face_clip: Clip) -> None:
+    pytest.importorskip("retinaface")
+    track = find_track(face_clip.path, Video(detect_every=4))
+    assert (track.detector, track.looked_at, track.face_coverage) == ("retinaface", 5, 1.0)
+    for box, points in zip(track.boxes, track.landmarks, strict=True):
+        assert 40 < box[0] < 128 < box[2] < 216
+        assert 20 < box[1] < 122 < box[3] < 236
+        assert ((points > box[:2]) & (points < box[2:])).all()
+        left_eye, right_eye, nose, left_mouth, right_mouth = points
+        assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
+        assert left_eye[0] < nose[0] < right_eye[0]
+
+
+# Keeping
+
+
+def test_a_track_survives_its_file_and_a_damaged_file_is_none(tmp_path: Path, clip: Clip) -> None:
+    track, path = find_track(clip.path, Video(detector="none")), tmp_path / "track"
+    assert (track.has_sound, track.sound_end) == (True, pytest.approx(2, abs=0.1))
+    assert load_track(path) is None
+    save_track(track, path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert_same(load_track(path), track)
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + b"x" + content[-8:])
+    assert load_track(path) is None
+
+
+def assert_same(one: Track | None, other: Track) -> None:
+    assert one is not None
+    for name in Track.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_crops_are_kept_of_frames_with_a_face_and_the_sound_as_it_was(tmp_path: Path, detectors: dict) -> None:
+    detectors["retinaface"] = detect_bright
+    path = write_square(tmp_path / "square.mp4", 60, visible=lambda number: number < 25)
+    settings = validate_settings({"video": {"detect_every": 5, "size": 32}})
+    make_entry(path, tmp_path / "track", tmp_path / "crops", settings)
+    track, file = load_track(tmp_path / "track"), ArrayFile(tmp_path / "crops")
+    squares = track.trace_squares(settings.video)
+    assert file.read("numbers").tolist() == np.flatnonzero(~np.isnan(squares[:, 0])).tolist() == list(range(31))
+    assert file.count("crops") == 31
+    assert file.values["sound"] is None
+    frames = read_media(path, keep=lambda number: True, sample_rate=16_000).frames
+    for number, crop in read_crops(file, range(60)).items():
+        np.testing.assert_array_equal(crop, extract.crop_square(frames[number], squares[number], 32))
+
+
+# Extraction of many
+
+
+@pytest.fixture
+def videos(tmp_path: Path, clip: Clip, mute_clip: Clip) -> tuple[pd.DataFrame, Settings]:
+    """Two good videos around a broken and a missing one, in which nobody looks for faces."""
+    root = tmp_path / "videos"
+    root.mkdir()
+    shutil.copy(clip.path, root / "clip.mp4")
+    shutil.copy(mute_clip.path, root / "mute.mp4")
+    (root / "broken.mp4").write_bytes(clip.path.read_bytes()[:999])
+    names = ["clip", "broken", "missing", "mute"]
+    table = pd.DataFrame({"video_id": names, "path": [f"{name}.mp4" for name in names]})
+    data = {"root": str(root), "cache": str(tmp_path / "cache")}
+    return table, validate_settings({"data": data, "video": {"detector": "none"}})
+
+
+def test_workers_find_what_one_process_finds_and_a_broken_file_costs_itself(
+    videos: tuple[pd.DataFrame, Settings], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, settings = videos
+    tracks, failures = extract_tracks(table, settings, crops=True, progress=False)
+    assert list(tracks) == list(tracks.manifest["video_id"]) == ["clip", "mute"]
+    for name, track in tracks.items():
+        assert_same(track, find_track(Path(settings.data.root) / f"{name}.mp4", settings.video))
+    assert set(failures) == {"broken", "missing"}
+    for name, reason in {"broken": "cannot be decoded", "missing": "no such file"}.items():
+        assert failures[name].startswith(f"{Path(settings.data.root) / name}.mp4: {reason}")
+        assert name not in tracks
+        with pytest.raises(KeyError):
+            tracks[name]
+    assert sum("is left out" in message for message in said) == 2
+    # The second time, nothing that is kept is decoded again, and what failed is tried.
+    tried = []
+
+    def fail(files: list[tuple], settings: Settings) -> list[MediaError]:
+        tried.extend(Path(path).name for path, *_ in files)
+        return [MediaError("still broken")]
+
+    monkeypatch.setattr(extract, "_extract_in_parallel", fail)
+    again, failures = extract_tracks(table, settings, crops=True, progress=False)
+    assert tried == ["broken.mp4"]
+    assert failures["broken"] == "still broken"
+    for name, track in again.items():
+        assert_same(track, tracks[name])
+
+
+def test_a_changed_video_and_other_settings_are_done_again_beside_what_is_kept(
+    videos: tuple[pd.DataFrame, Settings], decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, settings = videos
+    table = table[table["video_id"].isin(["clip", "mute"])]
+    path, both = Path(settings.data.root) / "clip.mp4", ["clip.mp4", "mute.mp4"]
+    found, find = [], extract.find_track
+    monkeypatch.setattr(extract, "find_track", lambda path, video: found.append(path) or find(path, video))
+
+    def extract_again(settings: Settings, *, crops: bool) -> list[str]:
+        decoded.clear()
+        assert len(extract_tracks(table, settings, crops=crops, progress=False)[0]) == 2
+        return list(decoded)
+
+    assert extract_again(settings, crops=False) == both
+    assert extract_again(settings, crops=False) == []
+    os.utime(path, ns=(1, 1))
+    assert extract_again(settings, crops=False) == ["clip.mp4"]
+    assert extract_again(change(settings, video={"detect_every": 9}), crops=False) == both
+    assert extract_again(change(settings, video={"size": 64}), crops=False) == []  # finds the same track
+    searches = len(found)
+    larger, louder = change(settings, video={"size": 128}), change(settings, audio={"sample_rate": 44_100})
+    for other in (settings, larger, change(settings, video={"margin": 0.3}), louder):
+        assert extract_again(other, crops=True) == both
+        assert extract_again(change(other, video={"frames": 4}, audio={"n_mels": 32}), crops=True) == []
+    assert extract_again(settings, crops=True) == []  # still there
+    assert len(found) == searches  # the tracks they crop by were kept
+
+
+def test_what_is_damaged_is_made_again_when_it_is_asked_for(
+    videos: tuple[pd.DataFrame, Settings], decoded: list[str], said: list[str]
+) -> None:
+    table, settings = videos
+    table = table[table["video_id"] == "clip"]
+    for crops in (False, True):
+        tracks, _ = extract_tracks(table, settings, crops=crops, progress=False)
+        track, place = tracks["clip"], tracks.place(0, crops=crops)
+        good = place.read_bytes()
+        place.write_bytes(good[:-1])
+        said.clear()
+        assert_same(tracks["clip"], track)
+        assert place.read_bytes() == good
+        assert "made again" in said[0]
+    place.write_bytes(b"")
+    Path(tracks.path(0)).unlink()
+    tracks.place(0, crops=False).unlink()
+    with pytest.raises(MediaError, match="no such file"):
+        tracks["clip"]
+
+
+def test_a_video_without_a_face_is_reported_once(
+    videos: tuple[pd.DataFrame, Settings], decoded: list[str], detectors: dict, said: list[str]
+) -> None:
+    table, settings = videos
+    settings = settings.model_copy(update={"video": Video()})
+    extract_tracks(table, settings, progress=False)
+    assert "2 of 2 videos: no face was found, their frames are masked" in said
+    said.clear()
+    extract_tracks(table, settings, progress=False)
+    assert not any("masked" in message for message in said)
+
+
+def test_the_table_of_tracks_has_a_row_a_video(videos: tuple[pd.DataFrame, Settings], decoded: list[str]) -> None:
+    table, settings = videos
+    table = table.iloc[[3, 0]].assign(split="test", label=1, method="x")
+    rows = tabulate_tracks(table, extract_tracks(table, settings, progress=False)[0])
+    assert list(rows["video_id"]) == ["mute", "clip"]
+    assert list(rows["fps"]) == pytest.approx([29.97, 25], abs=0.01)
+    assert list(rows["has_sound"]) == [False, True]
+    assert list(rows["seconds"]) == pytest.approx([32 / 29.97, 2], abs=0.01)
+
+
+def test_of_those_who_ask_at_once_one_does_the_work(
+    videos: tuple[pd.DataFrame, Settings], decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, settings = videos
+    make = extract._extract_in_parallel
+    monkeypatch.setattr(extract, "_extract_in_parallel", lambda *args: time.sleep(0.5) or make(*args))
+    results = []
+    threads = [
+        threading.Thread(target=lambda: results.append(extract_tracks(table, settings, progress=False)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(decoded) == ["broken.mp4", "clip.mp4", "mute.mp4"]  # what failed is not tried again by who waited
+    assert [list(tracks) for tracks, _ in results] == [["clip", "mute"]] * 3
+    assert results[0][1] == results[1][1] == results[2][1]
+
+
+class DeadlyPath:
+    """A path that ends the process which opens it, as a crash of its decoder would."""
+
+    def __fspath__(self) -> str:
+        os._exit(9)
+
+
+class EndlessPath:
+    """A path that keeps whoever opens it for long."""
+
+    def __fspath__(self) -> str:
+        time.sleep(20)
+        return "endless.mp4"
+
+
+def test_a_worker_that_dies_costs_its_file_and_an_interrupt_waits_for_nobody(
+    videos: tuple[pd.DataFrame, Settings], tmp_path: Path
+) -> None:
+    settings, root = videos[1], Path(videos[1].data.root)
+    paths = [root / "clip.mp4", DeadlyPath(), root / "mute.mp4", EndlessPath(), EndlessPath(), EndlessPath()]
+    files = [(path, tmp_path / f"{number}", None) for number, path in enumerate(paths)]
+    results = extract._extract_in_parallel(files, settings)
+    first, dead, third = (next(results) for _ in range(3))
+    assert (first, third) == ("none", "none")
+    assert "its decoder crashed" in str(dead)
+    started = time.monotonic()
+    results.close()
+    assert time.monotonic() - started < 10
