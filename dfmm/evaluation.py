@@ -19,6 +19,7 @@ from dfmm.data import load_manifest
 from dfmm.data.audit import measure_trivia, score_trivia
 from dfmm.data.dataset import make_evaluation_loader, make_window_loader
 from dfmm.data.extract import extract_tracks
+from dfmm.data.synchrony import correlate_videos
 from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, read_manifest
 from dfmm.metrics import choose_threshold, compute_auc, compute_metrics
 from dfmm.model import MultimodalModel, load_model, withhold_streams
@@ -141,6 +142,7 @@ def evaluate_run(
         settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": str(root)})})
     videos, windows = score_split(model, table, split, settings, progress=progress)
     videos["trivia_score"] = score_by_trivia(own, videos, trained, settings)
+    videos["mouth_loudness"] = videos["video_id"].map(correlate_videos(videos[videos["status"] == "ok"], settings))
     videos["predicted"] = (videos["score"] >= threshold).where(videos["status"] == "ok").astype("Int64")
     report = {
         "run": run.name,
@@ -243,7 +245,7 @@ def make_report(
         "window": compute_metrics(
             known["label"], known["score"], identities=list(_name_people(known["video_id"], names)), **options
         ),
-        "rivals": {"trivia": _score_column(scored, scored["trivia_score"], replicates)},
+        "rivals": {name: _score_column(scored, scores, replicates) for name, scores in _list_rivals(scored).items()},
         "methods": _score_methods(scored, replicates),
         "sources": _score_sources(scored, replicates),
     }
@@ -272,7 +274,7 @@ def _count_coverage(videos: pd.DataFrame) -> dict[str, Any]:
 
 
 def _score_methods(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
-    """Return each method's AUC against all reals: the joint score's, each stream's alone, and trivial features'."""
+    """Return each method's AUC against all reals: the joint score's, each stream's alone, and the rivals'."""
     methods = {}
     for method, fakes, rows in pair_methods(scored):
         suspicions = {
@@ -284,9 +286,14 @@ def _score_methods(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
             "videos": fakes,
             "auc": _score_column(rows, rows["score"], replicates),
             "streams": {name: _score_column(rows, scores, replicates) for name, scores in suspicions.items()},
-            "trivia": _score_column(rows, rows["trivia_score"], replicates),
+            **{name: _score_column(rows, scores, replicates) for name, scores in _list_rivals(rows).items()},
         }
     return methods
+
+
+def _list_rivals(videos: pd.DataFrame) -> dict[str, pd.Series]:
+    """Return how suspicious each video is to what a detector must beat: trivial features, and plain synchrony."""
+    return {"trivia": videos["trivia_score"], "synchrony": -videos["mouth_loudness"]}
 
 
 def pair_methods(scored: pd.DataFrame) -> Iterator[tuple[str, int, pd.DataFrame]]:
@@ -325,7 +332,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV that `write_table` wrote: empty means no score, but is a text like any other in a text's column."""
-    numbers = {name: [""] for name in (*SCORES, "trivia_score", "predicted")}
+    numbers = {name: [""] for name in (*SCORES, "trivia_score", "mouth_loudness", "predicted")}
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=numbers)
 
 

@@ -53,7 +53,7 @@ def make_scores(scores: list[float], labels: list[int], **columns: object) -> pd
     table = pd.DataFrame({"score": scores, "label": labels, "status": "ok", "reason": "", "windows": 1})
     table["video_id"] = [f"v{n}" for n in range(len(table))]
     table = table.assign(identities="", method=np.where(table["label"] == 1, "swap", "real"), dataset="d", source="s")
-    table[["video_fake_score", "audio_fake_score", "in_sync_score", "trivia_score"]] = np.nan
+    table[["video_fake_score", "audio_fake_score", "in_sync_score", "trivia_score", "mouth_loudness"]] = np.nan
     return table.assign(streams="both", **columns)
 
 

@@ -240,13 +240,13 @@ def test_only_the_quick_run_makes_its_own_checkpoint(tiny: Settings, manifest: p
 def test_a_video_the_model_cannot_score_is_named(
     tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_sample, victim = MultimodalDataset._make_sample, manifest.loc[manifest["split"] == "train", "video_id"].iloc[0]
+    read, victim = MultimodalDataset.__getitems__, manifest.loc[manifest["split"] == "train", "video_id"].iloc[0]
 
-    def poison(self: MultimodalDataset, row: pd.Series, *rest: object) -> dict:
-        sample = make_sample(self, row, *rest)
-        return sample | ({"log_mel": sample["log_mel"] * math.nan} if row["video_id"] == victim else {})
+    def poison(self: MultimodalDataset, indices: list[int]) -> list[dict]:
+        samples = read(self, indices)
+        return [s | ({"log_mel": s["log_mel"] * math.nan} if s["video_id"] == victim else {}) for s in samples]
 
-    monkeypatch.setattr(MultimodalDataset, "_make_sample", poison)
+    monkeypatch.setattr(MultimodalDataset, "__getitems__", poison)
     settings = change(tiny, model={"audio_backbone": "test_vit"})  # BatchNorm would spread it over the batch
     with pytest.raises(TrainingError, match=rf"from {victim}; lower"):
         Trainer(settings, manifest, open_run(tmp_path / "nan", settings), progress=False).fit()

@@ -1,0 +1,102 @@
+"""Do mouth and sound move together? The plain correlation that a detector of synchrony has to beat."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import gaussian_filter1d
+
+from dfmm.data.cache import ArrayFile, CacheError, Track, read_crops, read_sound
+from dfmm.data.extract import Tracks, crop_faces, extract_tracks
+from dfmm.data.media import MediaError, Sound
+from dfmm.settings import Settings
+
+DARKEST = 4  # per cent of the mouth's pixels: an open mouth is dark inside
+DRIFT_SECONDS = 0.32  # slower changes of darkness are the head's, not the mouth's
+LOUDNESS = 0.35  # power of the energy: about how loud it sounds (Stevens' law is .3 for loudness over intensity)
+
+log = logging.getLogger("dfmm")
+
+
+def correlate_videos(manifest: pd.DataFrame, settings: Settings) -> pd.Series:
+    """Return each video's correlation of mouth and loudness over its whole length, by `video_id`.
+
+    NaN where there is no face, no sound, or too little of either.
+    """
+    cached = settings.data.read == "cache"
+    tracks, _ = extract_tracks(manifest, settings, crops=cached, progress=False)
+    found = [_correlate_video(tracks, number, settings, cached=cached) for number in range(len(tracks))]
+    return pd.Series(found, index=list(tracks), dtype=float)
+
+
+def _correlate_video(tracks: Tracks, number: int, settings: Settings, *, cached: bool) -> float:
+    try:
+        track = tracks.load(number)
+        if not len(track.landmarks):
+            return np.nan
+        crops, sound = (_read_kept if cached else _decode)(tracks, number, track, settings)
+    except (MediaError, CacheError) as error:
+        log.warning("%s: no correlation of mouth and loudness: %s", tracks.path(number), error)
+        return np.nan
+    if sound is None or len(crops) < 3:
+        return np.nan
+    return correlate_mouth(track, crops, sound, settings)
+
+
+def _decode(
+    tracks: Tracks, number: int, track: Track, settings: Settings
+) -> tuple[dict[int, np.ndarray], Sound | None]:
+    crops: dict[int, np.ndarray] = {}
+    squares, numbers = track.trace_squares(settings.video), range(len(track.times))
+    sound = crop_faces(tracks.path(number), squares, settings, numbers=numbers, take=crops.__setitem__)
+    return crops, sound
+
+
+def _read_kept(
+    tracks: Tracks, number: int, track: Track, settings: Settings
+) -> tuple[dict[int, np.ndarray], Sound | None]:
+    def read(file: ArrayFile) -> tuple[dict[int, np.ndarray], Sound | None]:
+        return read_crops(file, range(len(track.times))), read_sound(file)
+
+    return tracks.read(number, read)
+
+
+def correlate_mouth(track: Track, crops: dict[int, np.ndarray], sound: Sound, settings: Settings) -> float:
+    """Return the correlation over time of how dark the mouth is, and so how open, with how loud the sound is.
+
+    Args:
+        crops: canonical crops, uint8 `[size, size, 3]`, by number of their frame.
+    """
+    numbers = np.array(sorted(crops))
+    top, bottom, left, right = find_mouth(track, settings)
+    mouths = np.stack([crops[number][top:bottom, left:right, 1] for number in numbers])  # green: lips are dark there
+    darkness = -np.percentile(mouths.reshape(len(numbers), -1), DARKEST, axis=1)
+    darkness -= gaussian_filter1d(darkness, DRIFT_SECONDS / track.frame_seconds)
+    loudness = np.array([measure_energy(sound, track.times[number], track.frame_seconds) for number in numbers])
+    loudness **= LOUDNESS
+    if darkness.std() < 1e-6 or loudness.std() < 1e-6:
+        return np.nan
+    return float(np.corrcoef(darkness, loudness)[0, 1])
+
+
+def find_mouth(track: Track, settings: Settings) -> tuple[int, int, int, int]:
+    """Return where the mouth is in the crops, in pixels: top, bottom, left and right."""
+    squares = track.trace_squares(settings.video)
+    at = np.clip(np.searchsorted(track.times, track.box_times), 0, len(squares) - 1)
+    x, y, side = squares[at].T[:, :, None]
+    corners = track.landmarks[:, 3:5]
+    across = ((corners[..., 0] - x) / side + 0.5) * settings.video.size
+    down = ((corners[..., 1] - y) / side + 0.5) * settings.video.size
+    width = np.nanmedian(np.abs(across[:, 1] - across[:, 0]))
+    middle, height = np.nanmedian(across), np.nanmedian(down)
+    edges = [height - 0.4 * width, height + 0.6 * width, middle - 0.6 * width, middle + 0.6 * width]
+    top, bottom, left, right = np.clip(np.round(edges), 0, settings.video.size - 1).astype(int)
+    return top, max(bottom, top + 1), left, max(right, left + 1)
+
+
+def measure_energy(sound: Sound, start: float, seconds: float) -> float:
+    """Return the mean square of a stretch of sound."""
+    samples, _ = sound.cut(start, seconds)
+    return float(np.mean(samples**2))
