@@ -161,17 +161,26 @@ def find_outside(paths: pd.Series, root: str | Path | None = None) -> np.ndarray
     return outside
 
 
-def find_links_out(root: str | Path, paths: Iterable[str]) -> set[str]:
+def find_links_out(root: str | Path, paths: Sequence[str] | pd.Series) -> set[str]:
     """Return those relative paths that a link takes out of the root.
 
     Each folder is listed once, however many of its files are asked for: a listing says what is a link.
     """
-    paths = list(paths)
     tree = _Links(root)
-    folders = {path.rpartition("/")[0] for path in paths}
-    leading = {folder for folder in folders if tree.look_into(folder)}
+    leading = {folder for folder in _list_folders(paths, root) if tree.look_into(folder)}
     split = ((path, *path.rpartition("/")[::2]) for path in paths) if leading else ()
     return {path for path, folder, name in split if folder in leading and tree.leads_out(folder, name)}
+
+
+def _list_folders(paths: Sequence[str] | pd.Series, root: str | Path) -> list[str]:
+    """Return the folders of relative paths, each once, without those below a first folder that is not there."""
+    kind = pa.large_string()
+    cells = pc.binary_join_element_wise(pa.scalar("", kind), pa.array(paths, kind), pa.scalar("/", kind))
+    halves = pc.split_pattern(cells, "/", max_splits=1, reverse=True)
+    folders = [folder.removeprefix("/") for folder in pc.unique(pc.list_element(halves, 0)).to_pylist()]
+    tops = {folder.partition("/")[0] for folder in folders}
+    absent = tuple(f"{top}/" for top in tops if not os.path.lexists(os.path.join(root, top)))
+    return [folder for folder in folders if not f"{folder}/".startswith(absent)]
 
 
 class _Links:

@@ -628,6 +628,26 @@ def test_the_command_writes_the_manifest_and_all_that_does_not_fit(
     assert len(read_manifest(tmp_path / "data/manifest.csv")) == 100
 
 
+def test_the_command_passes_its_options_on(tmp_path: Path) -> None:
+    make_faceforensics(tmp_path)
+    words = ["manifest", "faceforensics", str(tmp_path), "--compression", "c40", "--by", "method", "youtube"]
+    assert main([*words, "--resplit", "--val", "0", "--test", "0.5"]) == 0
+    table = read_manifest(tmp_path / "manifest.csv", tmp_path)
+    assert table["path"].str.contains("/c40/").all()
+    assert set(table["split"]) <= {"train", "test", "none"}
+    assert main([*words, "--by", "nonsense", "--resplit"]) == 1
+
+
+def test_faceforensics_without_official_lists_is_divided_by_identity(tmp_path: Path) -> None:
+    make_faceforensics(tmp_path)
+    for split in ("train", "val", "test"):
+        (tmp_path / f"splits/{split}.json").unlink()
+    listing = build_manifest("faceforensics", tmp_path, shares={"train": 0.5, "test": 0.5})
+    split = column(listing, "split", of="Deepfakes")
+    assert split["000_003"] == split["003_000"]  # a pair and its originals are one group
+    assert named(listing, "missing file") == ["test.json", "train.json", "val.json"]
+
+
 def test_the_command_fails_where_nothing_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["lavdf", str(tmp_path)], ["nonsense", str(tmp_path)], ["celebdf", str(tmp_path), "--val", "2"]):
         assert main(["manifest", *words]) == 1

@@ -84,7 +84,7 @@ def _read_metadata(tree: Tree, path: str, split: str, videos: pd.Series, problem
 def read_entry(entry: Any, problems: Problems) -> dict[str, Any] | None:
     """Read a video's entry as a row of the manifest; None, noted, for one that contradicts itself.
 
-    `modify_type` is believed: some thousand entries repeat a segment in the list of the stream that is untouched.
+    `modify_type` is believed: some entries repeat a segment in the list of the stream that is untouched.
     Picture and sound of a stretch that was forged in both were made for each other, so they are in sync; of one that
     was forged in one only, nobody says.
     """

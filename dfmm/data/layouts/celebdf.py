@@ -51,7 +51,7 @@ def _read_names(rows: pd.DataFrame, problems: Problems) -> pd.DataFrame:
     problems.add("malformed name", rows.loc[unread, "path"], "not called as the dataset calls its videos")
     target = "celebdf/" + named["target"].fillna("")
     people = target.where(~fake, target + "|celebdf/" + named["donor"].fillna(""))
-    ids = name_videos(rows["path"]).set_axis(rows["key"].str.replace(r"\.[^.]*$", "", regex=True))
+    ids = dict(zip(name_videos(rows["key"]), name_videos(rows["path"]), strict=True))
     source = "celeb-real/" + named["target"].fillna("") + "_" + named["recording"].fillna("")
     rows = rows.assign(
         label=fake.astype(int),

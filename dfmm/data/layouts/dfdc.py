@@ -91,7 +91,7 @@ def _describe(table: pd.DataFrame) -> pd.DataFrame:
     label = table["label"].astype(str).map(LABELS).astype(int)
     name = name_videos(table["path"].str.rsplit("/", n=1).str[-1])
     origin = name_videos(table["original"])
-    ids = name_videos(table["path"]).set_axis(name)
+    ids = dict(zip(name, name_videos(table["path"]), strict=True))
     folder = table["path"].str.extract(r"^((?:.*/)?)")[0]
     return table.assign(
         label=label,

@@ -33,7 +33,7 @@ def read_faceforensics(root: str | Path, *, compression: str | None = None) -> L
     """Read FaceForensics++; one compression only, by default c23 or else the only one there.
 
     Identities are `ff/071` and, for DFD's actors, `dfd/02`. Where `conversion_dict.json` is there, the column
-    `youtube` says which video a sequence was cut from: the official splits share some of these.
+    `youtube` says which video a sequence was cut from: of 977, the official splits share seven.
 
     Raises:
         ManifestError: no video of the layout, or none in the compression asked for.
@@ -96,19 +96,19 @@ def _read_part(files: pd.DataFrame, part: str, label: int, pattern: str) -> pd.D
 
 def _assign_splits(rows: pd.DataFrame, tree: Tree, problems: Problems) -> pd.DataFrame:
     """Give the pairs and singles of the official lists their split; a pair is listed once for both directions."""
-    split_of = {}
+    split_of: dict[str, str] = {}
     for split in SPLITS:
-        for path in tree.find(f"splits/{split}.json")[:1]:
-            try:
-                for one, other in read_json(tree.root / path):
-                    split_of |= dict.fromkeys((one, other, f"{one}_{other}", f"{other}_{one}"), split)
-            except (ManifestError, ValueError, TypeError) as error:
-                problems.add("malformed row", [path], f"no list of pairs: {error}")
+        paths = tree.find(f"splits/{split}.json")
+        if not paths:
+            problems.add("missing file", [f"splits/{split}.json"], "without official splits they are made by identity")
+            continue
+        try:
+            for one, other in read_json(tree.root / paths[0]):
+                split_of |= dict.fromkeys((one, other, f"{one}_{other}", f"{other}_{one}"), split)
+        except (ManifestError, ValueError, TypeError) as error:
+            problems.add("malformed row", paths[:1], f"no list of pairs: {error}")
     ff = rows["dataset"] == DATASETS["ff"]
-    if not split_of:
-        problems.add("missing file", ["splits/*.json"], "no official splits, so they are made by identity")
-        return rows.assign(split="")
-    return rows.assign(split=rows["name"].map(split_of).where(ff, "").fillna(""))
+    return rows.assign(split=[split_of.get(name, "") for name in rows["name"].where(ff, "")])
 
 
 def _name_sources(rows: pd.DataFrame, tree: Tree, problems: Problems) -> pd.DataFrame:
@@ -122,8 +122,8 @@ def _name_sources(rows: pd.DataFrame, tree: Tree, problems: Problems) -> pd.Data
         problems.add("malformed row", names[:1], f"no object of sequences and videos: {error}")
         return rows
     ff = rows["dataset"] == DATASETS["ff"]
-    rows = rows.assign(youtube=rows["name"].str[:3].map(cut_from).where(ff).fillna(""))
-    real = rows[ff & (rows["label"] == 0) & (rows["split"] != "") & (rows["youtube"] != "")]
+    rows = rows.assign(youtube=[cut_from.get(name[:3], "") for name in rows["name"].where(ff, "")])
+    real = rows[(rows["label"] == 0) & (rows["split"] != "") & (rows["youtube"] != "")]
     for name, group in real.groupby("youtube"):
         if group["split"].nunique() > 1:
             said = ", ".join(f"{number} {split}" for number, split in zip(group["name"], group["split"], strict=True))
