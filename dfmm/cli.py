@@ -14,6 +14,7 @@ from typing import Any
 EXAMPLES = """\
 examples:
   dfmm sample data/sample                                  draw synthetic talking heads with sound
+  dfmm manifest fakeavceleb data/FakeAVCeleb_v1.2          the manifest of a public dataset, and what is odd about it
   dfmm run all params/sample.yaml                          the five notebooks, headless, into outputs/sample
   dfmm run 03_train params/sample.yaml train.lr=1e-3 --run outputs/lr
   dfmm evaluate outputs/sample --split test                report.json, scores.csv and figures once more
@@ -52,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_sample, _add_run, _add_train, _add_evaluate, _add_score, _add_runs, _add_settings):
+    for add in (_add_sample, _add_manifest, _add_run, _add_train, _add_evaluate, _add_score, _add_runs, _add_settings):
         add(commands)
     return parser
 
@@ -69,6 +70,55 @@ def _draw_sample(options: argparse.Namespace) -> None:
     from dfmm.data.sample import make_sample
 
     print(make_sample(options.root, videos=options.videos, seed=options.seed))
+
+
+def _add_manifest(commands: Any) -> None:
+    parser = commands.add_parser("manifest", help="a public dataset's manifest, with splits, and what does not fit")
+    parser.add_argument(
+        "layout",
+        metavar="LAYOUT",
+        help="faceforensics, celebdf, dfdc, fakeavceleb, lavdf, avdeepfake1m, asvspoof, "
+        "folders (<split>/<video folder>/ with a meta.json) or realfake (real/ and fake/)",
+    )
+    parser.add_argument("root", type=Path, metavar="ROOT", help="the dataset's folder; paths will be relative to it")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=".csv or .parquet (default: ROOT/manifest.csv)")
+    parser.add_argument(
+        "--val", type=float, default=0.15, help="share of val, where no split is official (%(default)s)"
+    )
+    parser.add_argument("--test", type=float, default=0.15, help="share of test, likewise (%(default)s)")
+    parser.add_argument("--split-seed", type=int, default=0, help="another seed, other splits (default %(default)s)")
+    parser.add_argument(
+        "--by", nargs="+", default=["method"], metavar="COLUMN", help="shared out alike (default method)"
+    )
+    parser.add_argument("--resplit", action="store_true", help="divide by identity even where splits are official")
+    parser.add_argument("--compression", choices=("raw", "c23", "c40"), help="of faceforensics (default c23)")
+    parser.set_defaults(command=_write_manifest)
+
+
+def _write_manifest(options: argparse.Namespace) -> None:
+    from dfmm.data.layouts import build_manifest
+    from dfmm.manifest import ManifestError, summarise_manifest, write_manifest
+
+    listing = build_manifest(
+        options.layout,
+        options.root,
+        shares={"train": 1 - options.val - options.test, "val": options.val, "test": options.test},
+        seed=options.split_seed,
+        by=options.by,
+        resplit=options.resplit,
+        **({"compression": options.compression} if options.compression else {}),
+    )
+    try:
+        path = write_manifest(listing.table, options.out or options.root / "manifest.csv")
+    except PermissionError as error:
+        raise ManifestError(f"{error.filename}: may not be written; choose another place with --out") from error
+    details = write_manifest(listing.problems, path.with_suffix(".problems.csv"))
+    print(f"{path}: {len(listing.table)} videos\n\n{summarise_manifest(listing.table).to_string()}\n")
+    print(*listing.notes, sep="\n")
+    for kind, found in listing.problems.groupby("kind"):
+        names = ", ".join(found["name"].iloc[:3]) + (", …" if len(found) > 3 else "")
+        print(f"{len(found)} × {kind}: {names}")
+    print(f"all of these, with details: {details}" if len(listing.problems) else "nothing that does not fit")
 
 
 def _add_run(commands: Any) -> None:

@@ -53,7 +53,7 @@ class Video(Section):
     size: int = Field(112, ge=32, le=1024, description="height and width of a face crop, in pixels")
     detector: Literal["retinaface", "mtcnn", "none"] = Field(
         "retinaface",
-        description="first face detector to try, then the other one; `none` takes every frame's centre square for a face",
+        description="first face detector to try, then the other one; `none` takes the centre square for a face",
     )
     detect_side: int = Field(360, ge=64, description="frames are detected at this short side, in pixels")
     detect_every: int = Field(5, ge=1, description="a face is looked for in every n-th frame")

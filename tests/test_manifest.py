@@ -12,7 +12,9 @@ import pytest
 from dfmm.manifest import (
     COLUMNS,
     ManifestError,
+    find_links_out,
     fingerprint_manifest,
+    format_segments,
     parse_segments,
     read_manifest,
     select_split,
@@ -83,6 +85,12 @@ def test_a_missing_column_or_file_is_named(tmp_path: Path) -> None:
     assert "has no rows" in refuse(write_csv(tmp_path / "m.csv", "path,split,label"))
 
 
+def test_an_empty_path_is_no_path(tmp_path: Path) -> None:
+    assert "line 2: path '' is empty" in refuse(
+        write_csv(tmp_path / "m.csv", "path,split,label", ",train,0", "a,val,1")
+    )
+
+
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     for name, content in (("empty.csv", b""), ("cut.csv", b'path,split,label\n"a'), ("cut.parquet", b"PAR1")):
         (tmp_path / name).write_bytes(content)
@@ -137,6 +145,53 @@ def test_a_link_may_not_lead_out_of_the_root(tmp_path: Path) -> None:
     assert len(read_manifest(path)) == 2  # nobody asked: without a root, links are not followed
 
 
+def test_links_are_followed_however_deep_they_lie(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "a/b/c").mkdir(parents=True)
+    (tmp_path / "out/deep").mkdir(parents=True)
+    (root / "a/out").symlink_to(tmp_path / "out")
+    (root / "a/in").symlink_to(root / "a/b")
+    (root / "a/b/back").symlink_to("../out/deep")  # a link over a link
+    (root / "a/b/c/file.mp4").symlink_to(tmp_path / "out/x.mp4")
+    (root / "a/b/up.mp4").symlink_to("c/y.mp4")
+    (tmp_path / "alias").symlink_to(root)
+    inside = {"x.mp4", "a/x.mp4", "a/in/x.mp4", "a/in/c/x.mp4", "a/b/up.mp4", "gone/away/x.mp4", "a/b/c/other.mp4"}
+    outside = {
+        "a/out/x.mp4",
+        "a/out/deep/x.mp4",
+        "a/b/back/x.mp4",
+        "a/in/back/x.mp4",
+        "a/b/c/file.mp4",
+        "a/in/c/file.mp4",
+    }
+    for place in (root, tmp_path / "alias"):
+        assert find_links_out(place, sorted(inside | outside)) == outside
+    assert find_links_out(tmp_path / "nowhere", sorted(inside)) == set()
+
+
+def test_a_manifest_holds_segments_that_can_be_read_and_no_others(tmp_path: Path) -> None:
+    good = ["", "0-1", "0.5-1.25|3-4", "007-8", "0-1|", "|0-1", "|", "1 - 2", "0-inf", "1e0-2", "0.-1", ".5-1"]
+    bad = ["0-0", "1-0.5", "0-1|2-1", "a", "0", "0-", "-1", "0-1-2", "nan-1", "0-1|x"]
+
+    for number, text in enumerate(good + bad):
+        path = tmp_path / f"{number}.parquet"
+        row = {"path": ["a"], "split": ["train"], "label": [1], "video_segments": [text]}
+        pd.DataFrame(row).to_parquet(path)
+        if text in good:
+            parse_segments(text)
+            assert len(read_manifest(path)) == 1
+        else:
+            assert "segment" in refuse(path)
+
+
+def test_segments_are_written_as_they_are_read() -> None:
+    assert parse_segments(format_segments([(0.48, 1.2), (2, 2.0625)])) == [(0.48, 1.2), (2.0, 2.062)]
+    assert format_segments([]) == ""
+    for wrong in ([(1, 1)], [(2, 1)], [(-1, 1)], [(0, 1), (2, 2.0004)], [(float("nan"), 1)]):
+        with pytest.raises(ValueError, match="does not end after it starts"):
+            format_segments(wrong)
+
+
 def test_segments_are_pairs_of_seconds_in_order() -> None:
     assert parse_segments("") == []
     assert parse_segments("0.48-1.20|2-2.5") == [(0.48, 1.2), (2.0, 2.5)]
@@ -189,6 +244,16 @@ def test_a_split_without_videos_is_refused(table: pd.DataFrame) -> None:
     assert list(select_split(table, "val")["video_id"]) == ["b/one"]
     with pytest.raises(ManifestError, match=r"'test'.*train 2, val 1"):
         select_split(table, "test")
+
+
+def test_videos_kept_out_of_all_splits_are_never_selected(tmp_path: Path) -> None:
+    rows = ("a.mp4,train,0,real,,", "b.mp4,none,1,swap,,", "c.mp4,none,0,real,,")
+    table = read_manifest(write_csv(tmp_path / "m.csv", ROWS[0], *rows))
+    assert list(select_split(table, "train")["path"]) == ["a.mp4"]
+    with pytest.raises(ManifestError, match="kept out of all splits"):
+        select_split(table, "none")
+    assert summarise_manifest(table)["none"].to_dict() == {"real": 1, "swap": 1}
+    assert "split is ''" in refuse(write_csv(tmp_path / "m.csv", ROWS[0], "a.mp4,,0,real,,"))  # no split is no accident
 
 
 def test_the_fingerprint_knows_the_content_and_not_the_order(table: pd.DataFrame) -> None:

@@ -1,0 +1,183 @@
+"""What all layouts share: a tree listed once, rows brought together with files, and a list of all that does not fit."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dfmm.manifest import VIDEO_ENDINGS, ManifestError, complete_manifest, find_outside
+
+AUDIO_ENDINGS = (".flac", ".wav")
+
+
+@dataclass
+class Problems:
+    """What does not fit: of each the kind, the name of the file or row, and a detail."""
+
+    kinds: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
+
+    def add(self, kind: str, names: Iterable[str], detail: str = "") -> None:
+        """Note one problem of a kind for each name."""
+        names = list(names)
+        self.kinds += [kind] * len(names)
+        self.names += names
+        self.details += [detail] * len(names)
+
+    def collect(self) -> pd.DataFrame:
+        """Return a row for each problem: columns kind, name, detail."""
+        return pd.DataFrame({"kind": self.kinds, "name": self.names, "detail": self.details}, dtype="str")
+
+
+@dataclass
+class Listing:
+    """A dataset as a manifest, and all that does not fit into it.
+
+    Attributes:
+        table: a manifest; `split` is empty where the dataset publishes none.
+        problems: columns kind, name, detail. A file or row named here as missing, without a row, without a label,
+            malformed, double or outside the root is not in the table.
+        notes: where the splits come from, and what dividing cost, in words.
+    """
+
+    table: pd.DataFrame
+    problems: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Tree:
+    """The files below a root by their paths, relative and with /, sorted."""
+
+    root: Path
+    files: list[str]
+    links_out: list[str]  # links, to files or folders, that lead out of the root: refused
+
+    def find(self, name: str) -> list[str]:
+        """Return the files with this name, in whatever folder, the least deep first."""
+        found = [path for path in self.files if path == name or path.endswith(f"/{name}")]
+        return sorted(found, key=lambda path: (path.count("/"), path))
+
+    def select(self, endings: tuple[str, ...]) -> pd.Series:
+        """Return the files with one of these endings, whatever their case."""
+        return pd.Series([path for path in self.files if path.lower().endswith(endings)], dtype="str")
+
+
+def list_tree(root: str | Path, problems: Problems, *, endings: tuple[str, ...] = VIDEO_ENDINGS) -> Tree:
+    """List the files with these endings below a root: each folder is read once, no file is opened or asked for.
+
+    Links inside the root are followed. Links out of it, hidden files and unreadable folders are noted as problems.
+
+    Raises:
+        ManifestError: the root is no folder.
+    """
+    base, endings = os.path.realpath(root), tuple(map(str.lower, endings))
+    if not os.path.isdir(base):
+        raise ManifestError(f"{root}: no such folder")
+    files: list[str] = []
+    links_out: list[str] = []
+    hidden: list[str] = []
+    folders = [("", base, (base,))]
+    while folders:
+        prefix, place, above = folders.pop()
+        try:
+            with os.scandir(place) as scan:
+                entries = list(scan)
+        except OSError as error:
+            problems.add("unreadable folder", [prefix.rstrip("/")], str(error.strerror))
+            continue
+        for entry in entries:
+            path, target, is_folder = prefix + entry.name, entry.path, entry.is_dir(follow_symlinks=False)
+            if entry.is_symlink():
+                target = os.path.realpath(target)
+                is_folder = os.path.isdir(target)
+                if target != base and not target.startswith(base.rstrip(os.sep) + os.sep):
+                    if is_folder or path.lower().endswith(endings):
+                        links_out.append(path)
+                    continue
+            if is_folder and not entry.name.startswith("."):
+                if target not in above:  # a link to where it stands would never end
+                    folders.append((f"{path}/", target, (*above, target)))
+            elif not is_folder and path.lower().endswith(endings):
+                (hidden if entry.name.startswith(".") else files).append(path)
+    problems.add("hidden file", sorted(hidden), "left by some program, no part of the data")
+    problems.add("outside the root", sorted(links_out), "a link leads there")
+    return Tree(Path(base), sorted(_drop_unwritable(files, problems)), links_out)
+
+
+def _drop_unwritable(files: list[str], problems: Problems) -> list[str]:
+    """Note names that are no valid text: no manifest could hold them."""
+    bad = [path for path in files if not path.isascii() and any("\ud800" <= letter <= "\udfff" for letter in path)]
+    problems.add("malformed name", [repr(path) for path in bad], "not valid UTF-8")
+    return sorted(set(files) - set(bad)) if bad else files
+
+
+def match_files(rows: pd.DataFrame, files: pd.Series, tree: Tree, problems: Problems) -> pd.DataFrame:
+    """Return the rows, with a column `path`, whose file is there: one for each file.
+
+    Rows of missing files, second rows of a file and files without a row are noted.
+    """
+    outside = find_outside(rows["path"])
+    problems.add("outside the root", rows.loc[outside, "path"], "its row names a path that leaves the root")
+    rows = rows[~outside]
+    double = rows["path"].duplicated()
+    problems.add("duplicate row", rows.loc[double, "path"], "its file has a row before it")
+    rows = rows[~double]
+    there = is_among(rows["path"], files)
+    gone = rows.loc[~there, "path"]
+    below = tuple(f"{link}/" for link in tree.links_out)
+    refused = gone[[f"{path}/".startswith(below) for path in gone]]
+    problems.add("outside the root", refused, "a link leads there")
+    problems.add("missing file", gone.drop(refused.index), "it has a row")
+    problems.add("no row", files[~is_among(files, rows["path"])], "a file that nothing says anything about")
+    return rows[there]
+
+
+def make_listing(rows: pd.DataFrame, problems: Problems, *, root: str | Path, expected: str) -> Listing:
+    """Complete rows, with at least a path and a label, to a manifest.
+
+    Raises:
+        ManifestError: there is no row at all; `expected` says what the layout looks like.
+    """
+    if rows.empty:
+        noted = ", ".join(f"{count} × {kind}" for kind, count in Counter(problems.kinds).items())
+        raise ManifestError(f"{root}: found none of {expected}" + (f"; noted: {noted}" if noted else ""))
+    rows = rows.sort_values("path", ignore_index=True)
+    rows["video_id"] = name_videos(rows["path"])
+    table = complete_manifest(rows if "split" in rows else rows.assign(split=""))
+    twins = table["video_id"].duplicated()
+    problems.add("duplicate file", table.loc[twins, "path"], "another file has this name with another ending")
+    return Listing(table[~twins].reset_index(drop=True), problems.collect())
+
+
+def name_videos(paths: pd.Series) -> pd.Series:
+    """Return the ids of many videos, as `name_video` does of one; no name here begins with a dot."""
+    return paths.str.replace(r"\.[^./]*$", "", regex=True)
+
+
+def is_among(names: pd.Series, others: pd.Series) -> pd.Series:
+    """Which names are among others, bool? pandas' own `isin` turns a million texts into objects first."""
+    found = pc.is_in(pa.array(names, pa.large_string()), pa.array(others, pa.large_string()))
+    return pd.Series(found.to_numpy(zero_copy_only=False), index=names.index)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ManifestError: it is none.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{path}: not JSON: {error}") from error

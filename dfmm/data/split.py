@@ -1,0 +1,341 @@
+"""Train, val and test without a person in two of them: identities are divided so that few videos are left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+from dfmm.manifest import NO_SPLIT, SPLITS, ManifestError
+
+SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
+TOLERANCE = 0.05  # by which a split's part of a method may miss its share, relative to that
+PRICE = 1.0  # of a split's part that misses beyond that by its whole share, in parts of all videos left out
+RARE = 0.02  # a method with less than this part of the videos is priced as if it had as much
+WHOLE = 0.1  # groups up to this part of the smallest split are never torn apart
+STARTS = 16  # divisions tried; the best is taken
+PATIENCE = 60  # moves in a row that make nothing better, and a pass ends
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Division:
+    """A manifest with its splits, and what the division cost."""
+
+    table: pd.DataFrame
+    left_out: pd.DataFrame  # video_id, reason: the videos that are in no split now
+    identities: dict[str, int]  # how many identities each split has to itself
+    unnamed: int  # videos that name nobody: each, or its original, stands for itself
+
+    @property
+    def share_kept(self) -> float:
+        """Part of the videos that found a split."""
+        return 1 - len(self.left_out) / len(self.table)
+
+
+def split_by_identity(
+    table: pd.DataFrame,
+    *,
+    shares: Mapping[str, float] = SHARES,
+    seed: int = 0,
+    by: Sequence[str] = ("method",),
+) -> Division:
+    """Divide identities among splits; a video goes where all the people it names are, or nowhere.
+
+    Swaps tie nearly everyone to everyone, so that connected components put nearly all into one split. Here people
+    are moved from split to split as long as that keeps more videos (passes after Fiduccia and Mattheyses, DAC 1982,
+    on the hypergraph whose edges are videos, from several starts), while each split holds its share of every
+    method, a video counting for its people in equal parts. Where all are swapped with all, no division keeps much
+    more of the swaps than the sum of the squared shares.
+
+    A fake stays with its original. The order of the rows does not matter.
+
+    Args:
+        table: a manifest; its `split` is overwritten, with `none` for the videos that are left out.
+        shares: of each split, adding up to 1.
+        seed: another seed, another division.
+        by: columns whose every combination is shared out alike.
+
+    Raises:
+        ManifestError: the shares are not shares, or a column is missing.
+    """
+    shares = check_shares(shares)
+    if missing := [name for name in by if name not in table]:
+        raise ManifestError(f"cannot share out by {', '.join(missing)}: the manifest has {', '.join(table.columns)}")
+    table = table.reset_index(drop=True)
+    rows, names, labels = list_people(table)
+    strata = table.groupby(list(by), sort=True, dropna=False).ngroup().to_numpy()
+    place = _divide(rows, names, strata, np.array([*shares.values()]), np.random.default_rng(seed))
+    split, reasons = _settle(table, rows, place[names], [*shares])
+    named = place[[not label.startswith("\0") for label in labels]]
+    return Division(
+        table.assign(split=split),
+        pd.DataFrame({"video_id": table["video_id"], "reason": reasons})[reasons != ""].reset_index(drop=True),
+        dict(zip(shares, np.bincount(named, minlength=len(shares)).tolist(), strict=True)),
+        int((table["identities"] == "").sum()),
+    )
+
+
+def check_shares(shares: Mapping[str, float]) -> dict[str, float]:
+    """Return the shares above 0, in the order of the splits; refuse what does not add up."""
+    wrong = [name for name in shares if name not in SPLITS]
+    if wrong or any(share < 0 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
+        raise ManifestError(f"expected shares of {', '.join(SPLITS)} that add up to 1, got {dict(shares)}")
+    return {name: shares[name] for name in SPLITS if shares.get(name)}
+
+
+def list_people(table: pd.DataFrame) -> tuple[Array, Array, list[str]]:
+    """Return who is in which row: rows `[k]`, numbers of people `[k]`, and the people's labels.
+
+    To a video's own people come those of its original. A video that names nobody stands for itself under its
+    original's id or its own, marked by a leading zero byte, unless its original does name somebody.
+    """
+    names = table["identities"].str.strip("|")
+    stand_in = "\0" + table["original"].where(table["original"] != "", table["video_id"])
+    own = pd.concat([names[names != ""].str.split("|").explode(), stand_in[names == ""]])
+    number = pd.Series(table.index, index=table["video_id"])
+    source = table["original"].map(number).dropna().astype("int64")  # the original's row, where it has one
+    covered = source.index[(names[source.index] == "") & (names[source].to_numpy() != "")]
+    borrowed = source.rename("source").reset_index().merge(own.rename("label"), left_on="source", right_index=True)
+    own = own.drop(covered).rename("label").reset_index()
+    pairs = pd.concat([own, borrowed[["index", "label"]]], ignore_index=True)
+    pairs = pairs[pairs["label"] != ""].drop_duplicates()
+    codes, labels = pd.factorize(pairs["label"], sort=True)
+    return pairs["index"].to_numpy(), codes, list(labels)
+
+
+def _settle(table: pd.DataFrame, rows: Array, places: Array, splits: list[str]) -> tuple[pd.Series, pd.Series]:
+    """Return each video's split, and why it has none."""
+    first, last = np.full(len(table), len(splits)), np.full(len(table), -1)
+    np.minimum.at(first, rows, places)
+    np.maximum.at(last, rows, places)
+    words = np.array([*splits, NO_SPLIT], dtype=object)
+    split = pd.Series(words[np.where(first == last, first, len(splits))], index=table.index)
+    crossing = "names people of " + pd.Series(words[first]) + " and of " + pd.Series(words[last])
+    reasons = crossing.where(first != last, "")
+    # Fakes of one original that is not in the table itself may yet have come apart.
+    inside = split[first == last]
+    family = table["original"].where(table["original"] != "", table["video_id"])[inside.index]
+    counts = _count_shared(family, inside)
+    home = family.map(dict(counts.idxmax(axis=1)) if len(counts) else {})
+    astray = home.index[home.notna() & (home != inside)]
+    reasons[astray] = [f"another fake of the same original is in {name}" for name in home[astray]]
+    split[astray] = NO_SPLIT
+    return split, reasons
+
+
+def _divide(rows: Array, names: Array, strata: Array, shares: Array, rng: np.random.Generator) -> Array:
+    """Return the number of the split, `[n]`, of each of the n people."""
+    n, people = len(strata), int(names.max()) + 1
+    pairs = csr_array((np.ones(len(rows)), (names, rows + people)), shape=(people + n, people + n))
+    group = connected_components(pairs, directed=False)[1]
+    torn = np.bincount(group[people:], minlength=group.max() + 1) > WHOLE * shares.min() * n
+    # A group that stays whole is moved as one person.
+    item = np.unique(np.where(torn[group[:people]], np.arange(people), people + group[:people]), return_inverse=True)[1]
+    weights = _weigh_items(item[names], strata[rows], np.bincount(rows)[rows])
+    place = np.full(len(weights), -1)
+    if torn.any():
+        # Those that weigh something are placed together with the torn, so that one makes up for the other.
+        heavy = weights.sum(1) > WHOLE / 10 * shares.min() * n
+        loose = np.union1d(item[torn[group[:people]]], np.flatnonzero(heavy))
+        inside = torn[group[people:]][rows]
+        edges, costs = _gather_edges(rows[inside], np.searchsorted(loose, item[names[inside]]), len(loose))
+        place[loose] = _Cut(edges, costs, weights[loose], shares).search(rng)
+    _fill(place, weights, shares, rng)
+    return place[item]
+
+
+def _weigh_items(items: Array, strata: Array, sizes: Array) -> Array:
+    """Return how many videos of each stratum are an item's, `[items, strata]`, one of k people counting 1 / k."""
+    weights = np.zeros((items.max() + 1, strata.max() + 1))
+    for size in np.unique(sizes):  # whole numbers first: their sum is the same in any order
+        counts = np.zeros_like(weights)
+        np.add.at(counts, (items[sizes == size], strata[sizes == size]), 1)
+        weights += counts / size
+    return weights
+
+
+def _gather_edges(rows: Array, items: Array, n: int) -> tuple[csr_array, Array]:
+    """Return the sets of items that videos tie together, bool `[edges, n]`, and how many videos tie each, `[edges]`."""
+    order = np.lexsort((items, rows))
+    starts = np.flatnonzero(np.diff(rows[order], prepend=-1))
+    counts = Counter(tuple(dict.fromkeys(part.tolist())) for part in np.split(items[order], starts[1:]))
+    edges = sorted(edge for edge in counts if len(edge) > 1)
+    ends = np.cumsum([0, *map(len, edges)])
+    flat = np.array([item for edge in edges for item in edge], int)
+    together = csr_array((np.ones(len(flat), bool), flat, ends), shape=(len(edges), n))
+    return together, np.array([counts[edge] for edge in edges], float)
+
+
+def _fill(place: Array, weights: Array, shares: Array, rng: np.random.Generator) -> None:
+    """Place, in place, the items that have none (-1), the heaviest first, where most of their videos are missing."""
+    wanted = shares[:, None] * weights.sum(0)
+    held = np.zeros_like(wanted)
+    np.add.at(held, place[place >= 0], weights[place >= 0])
+    free = rng.permutation(np.flatnonzero(place < 0))
+    single = weights[free].sum(1) <= 1
+    for item in free[~single][np.argsort(-weights[free[~single]].sum(1), kind="stable")]:
+        place[item] = _find_room(held, wanted, weights[item])
+        held[place[item]] += weights[item]
+    # Videos on their own are dealt out by the thousand.
+    for stratum in range(weights.shape[1]):
+        items = free[single & (weights[free, stratum] > 0)]
+        if len(items):
+            missing = np.maximum(wanted[:, stratum] - held[:, stratum], 0) + 1e-9
+            bounds = np.round(np.cumsum(missing) / missing.sum() * len(items)).astype(int)
+            place[items] = np.searchsorted(bounds, np.arange(len(items)), side="right")
+
+
+def _find_room(held: Array, wanted: Array, weight: Array) -> int:
+    """Return the split that is best off with one more item: the squared error of its parts, relative to them."""
+    return int((weight * (2 * (held - wanted) + weight) / np.maximum(wanted, 1e-9)).sum(1).argmin())
+
+
+class _Cut:
+    """Items tied together by edges, and the search for a division that cuts few.
+
+    A tie is an edge and one of its items. `gain[i, s]` is what is kept of item i's edges while it is in split s.
+    """
+
+    def __init__(self, edges: csr_array, costs: Array, weights: Array, shares: Array):
+        self.costs, self.weights, self.shares = costs, weights, shares
+        self.sizes = np.diff(edges.indptr)
+        self.edge, self.item = np.repeat(np.arange(len(costs)), self.sizes), edges.indices
+        turned = edges.T.tocsr()
+        self.edges_of = np.split(turned.indices, turned.indptr[1:-1])
+        length = self.sizes[self.edge]
+        shift = np.repeat(edges.indptr[self.edge] - np.cumsum(length) + length, length)
+        owner = np.repeat(self.item, length)
+        ties = (np.arange(len(shift)) + shift)[np.argsort(owner, kind="stable")]
+        self.ties_of = np.split(ties, np.cumsum(np.bincount(owner, minlength=len(weights)))[:-1])
+        self.degree = np.bincount(self.item, costs[self.edge], minlength=len(weights))
+        self.wanted = shares[:, None] * weights.sum(0)
+        self.slack = np.maximum(TOLERANCE * self.wanted, weights.max(0) / 2)
+        self.price = PRICE * weights.sum() / np.maximum(self.wanted, RARE * shares[:, None] * weights.sum())
+
+    def search(self, rng: np.random.Generator) -> Array:
+        """Return the best division found, `[n]`: every other start grows around one item, the others are random."""
+        found = [self._refine(self._scatter(rng) if start % 2 else self._grow(rng)) for start in range(STARTS)]
+        return min(found, key=lambda result: result[1])[0]
+
+    def _grow(self, rng: np.random.Generator) -> Array:
+        """Let the smaller splits grow, each from a random item along the closest ties; the largest takes the rest."""
+        *small, largest = np.argsort(self.shares, kind="stable")
+        place, mass = np.full(len(self.weights), -1), self.weights.sum(1)
+        for split in small:
+            close, held = np.zeros(len(place)), 0.0
+            while (free := np.flatnonzero(place < 0)).size and held < self.shares[split] * mass.sum():
+                closeness = close[free] / np.maximum(self.degree[free], 1e-9)
+                item = free[np.argmax(closeness + 1e-9 * rng.random(len(free)))]
+                place[item], held = split, held + mass[item]
+                ties = self.ties_of[item]
+                np.add.at(close, self.item[ties], self.costs[self.edge[ties]])
+        return np.where(place < 0, largest, place)
+
+    def _scatter(self, rng: np.random.Generator) -> Array:
+        place, held = np.zeros(len(self.weights), int), np.zeros_like(self.wanted)
+        for item in rng.permutation(len(place)):
+            place[item] = _find_room(held, self.wanted, self.weights[item])
+            held[place[item]] += self.weights[item]
+        return place
+
+    def _refine(self, place: Array) -> tuple[Array, float]:
+        """Return the division and its cost after passes of moves, until a pass finds nothing better."""
+        cost = self._measure(place)
+        while True:
+            better, lower = self._pass(place, cost)
+            if lower > cost - 1e-6:
+                return place, cost
+            place, cost = better, lower
+
+    def _pass(self, place: Array, cost: float) -> tuple[Array, float]:
+        """Move each item at most once, the cheapest move first even if it costs; return the best division met."""
+        place, everyone = place.copy(), np.arange(len(place))
+        best, lowest, since = place, cost, 0
+        counts, held = self._count(place), self._hold(place)
+        gain = np.zeros((len(place), len(self.shares)))
+        np.add.at(gain, self.item, self._weigh(slice(None), counts, place))
+        moved = np.zeros(len(place), bool)
+        while since < PATIENCE and not moved.all():
+            change = gain[everyone, place][:, None] - gain + self._change_balance(place, held)
+            change[everyone, place] = change[moved] = np.inf
+            item, split = divmod(int(change.argmin()), len(self.shares))
+            cost += change[item, split]
+            ties, edges = self.ties_of[item], self.edges_of[item]
+            np.subtract.at(gain, self.item[ties], self._weigh(ties, counts, place))
+            counts[edges, place[item]] -= 1
+            held[place[item]] -= self.weights[item]
+            place[item] = split
+            counts[edges, split] += 1
+            held[split] += self.weights[item]
+            np.add.at(gain, self.item[ties], self._weigh(ties, counts, place))
+            moved[item], since = True, since + 1
+            if cost < lowest - 1e-6:
+                best, lowest, since = place.copy(), cost, 0
+        return best, lowest
+
+    def _measure(self, place: Array) -> float:
+        """Videos left out, and the price of what is out of balance."""
+        cut = self._count(place).max(1, initial=0) < self.sizes
+        return float(self.costs[cut].sum() + self._misfit(self._hold(place)).sum())
+
+    def _count(self, place: Array) -> Array:
+        """How many items of each edge are in each split, `[edges, splits]`."""
+        counts = np.zeros((len(self.costs), len(self.shares)), int)
+        np.add.at(counts, (self.edge, place[self.item]), 1)
+        return counts
+
+    def _hold(self, place: Array) -> Array:
+        """What each split holds of each stratum, `[splits, strata]`."""
+        held = np.zeros_like(self.wanted)
+        np.add.at(held, place, self.weights)
+        return held
+
+    def _misfit(self, held: Array, split: Array | slice = slice(None)) -> Array:
+        beyond = np.maximum(np.abs(held - self.wanted[split]) - self.slack[split], 0)
+        return (self.price[split] * beyond).sum(-1)
+
+    def _change_balance(self, place: Array, held: Array) -> Array:
+        """What moving each item to each split changes in the price of balance, `[n, splits]`."""
+        now = self._misfit(held)
+        leave = self._misfit(held[place] - self.weights, place) - now[place]
+        return leave[:, None] + self._misfit(held + self.weights[:, None]) - now
+
+    def _weigh(self, ties: Array | slice, counts: Array, place: Array) -> Array:
+        """What is kept of each tie's edge if its item is in each split, `[ties, splits]`: all its others are there."""
+        edge = self.edge[ties]
+        others = counts[edge] - (place[self.item[ties]][:, None] == np.arange(len(self.shares)))
+        return self.costs[edge][:, None] * (others == self.sizes[edge][:, None] - 1)
+
+
+def find_leaks(table: pd.DataFrame) -> pd.DataFrame:
+    """Return identities and originals that are in more than one split: columns kind, name, detail."""
+    table = table[table["split"].isin(SPLITS)]
+    family = table["original"].where(table["original"] != "", table["video_id"])
+    people = table["identities"].str.split("|").explode()
+    leaks = [
+        _find_shared(people[people != ""], table["split"], "identity in two splits"),
+        _find_shared(family, table["split"], "original in two splits"),
+    ]
+    return pd.concat(leaks, ignore_index=True)
+
+
+def _find_shared(names: pd.Series, split: pd.Series, kind: str) -> pd.DataFrame:
+    counts = _count_shared(names, split[names.index])
+    details = [", ".join(f"{name} {n}" for name, n in row.items() if n) for row in counts.to_dict("records")]
+    return pd.DataFrame({"kind": kind, "name": counts.index.astype(str), "detail": details})
+
+
+def _count_shared(names: pd.Series, split: pd.Series) -> pd.DataFrame:
+    """Count the videos of each name (rows) in each split (columns), of the names that are in more than one."""
+    numbers = split.map({name: number for number, name in enumerate(SPLITS)}).to_numpy()
+    spans = pd.DataFrame({"name": names.to_numpy(), "number": numbers}).groupby("name")["number"].agg(["min", "max"])
+    shared = names.isin(spans.index[spans["min"] < spans["max"]]).to_numpy()
+    counts = pd.crosstab(names.to_numpy()[shared], split.to_numpy()[shared])
+    return counts.reindex(columns=[name for name in SPLITS if name in counts])
