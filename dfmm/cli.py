@@ -1,4 +1,4 @@
-"""The `dfmm` command: sample data, notebooks, evaluation and scores from a terminal."""
+"""The `dfmm` command: sample data, its audit, notebooks, evaluation and scores from a terminal."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EXAMPLES = """\
 examples:
   dfmm sample data/sample                                  draw synthetic talking heads with sound
   dfmm manifest fakeavceleb data/FakeAVCeleb_v1.2          the manifest of a public dataset, and what is odd about it
+  dfmm audit params/sample.yaml --out outputs/audit        what leaks between splits, what gives fakes away
   dfmm run all params/sample.yaml                          the five notebooks, headless, into outputs/sample
   dfmm run 03_train params/sample.yaml train.lr=1e-3 --run outputs/lr
   dfmm evaluate outputs/sample --split test                report.json, scores.csv and figures once more
   dfmm score clip.mp4 more/ --run outputs/sample --json    a line of JSON for each file
 
 The same `dfmm run` again goes on where it was cut off. `dfmm settings` lists every setting.
-Exit status: 0 all done, 1 something failed (it is named), 2 the command was wrong.
+Exit status: 0 all done, 1 something failed or was found (it is named), 2 the command was wrong.
 """
 
 
@@ -53,7 +57,8 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_sample, _add_manifest, _add_run, _add_train, _add_evaluate, _add_score, _add_runs, _add_settings):
+    data, runs = (_add_sample, _add_manifest, _add_audit), (_add_run, _add_train, _add_evaluate, _add_score, _add_runs)
+    for add in (*data, *runs, _add_settings):
         add(commands)
     return parser
 
@@ -119,6 +124,50 @@ def _write_manifest(options: argparse.Namespace) -> None:
         names = ", ".join(found["name"].iloc[:3]) + (", …" if len(found) > 3 else "")
         print(f"{len(found)} × {kind}: {names}")
     print(f"all of these, with details: {details}" if len(listing.problems) else "nothing that does not fit")
+
+
+def _add_audit(commands: Any) -> None:
+    parser = commands.add_parser(
+        "audit",
+        help="leaks between splits, and shortcuts that tell fakes from reals",
+        description="Look for people, originals and videos that are in two splits, and for facts of the files (length, "
+        "codec, silence, loudness, …) that tell fakes from reals. Each file is decoded once.",
+        epilog="Exit status: 0 nothing found, 1 a leak or a shortcut found (or an error, which is named), "
+        "3 nothing found, but people are too few to tell.",
+    )
+    parser.add_argument("params", help="params file, such as params/sample.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help="settings laid over the params file")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write audit.json, audit.png and every case as CSV")
+    parser.add_argument("--run", metavar="FOLDER", help="compare with the detector of this run, as evaluated on test")
+    parser.add_argument("--json", action="store_true", help="print all that was found as JSON")
+    parser.set_defaults(command=_audit)
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from dfmm.data import load_manifest
+    from dfmm.data.audit import audit_data, describe_audit, format_audit, save_audit
+    from dfmm.plots_audit import plot_audit
+    from dfmm.settings import load_settings
+
+    settings = load_settings(options.params, options.overrides)
+    scores = _read_scores(options.run) if options.run else None
+    audit = audit_data(load_manifest(settings), settings, scores=scores)
+    if options.out:
+        save_audit(audit, options.out)
+        plot_audit(audit).savefig(options.out / "audit.png")
+    print(json.dumps(describe_audit(audit), ensure_ascii=False) if options.json else format_audit(audit))
+    return {"clean": 0, "problem": 1, "unknown": 3}[audit.verdict]
+
+
+def _read_scores(folder: str) -> pd.DataFrame:
+    """Return the video table of a run's evaluation on test."""
+    from dfmm.evaluation import read_evaluation
+    from dfmm.runs import Run, RunError
+
+    evaluation = read_evaluation(Run(folder))
+    if evaluation is None:
+        raise RunError(f"{folder} has no evaluation of its present model on test; run dfmm evaluate {folder} first")
+    return evaluation[1]
 
 
 def _add_run(commands: Any) -> None:

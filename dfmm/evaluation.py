@@ -16,9 +16,8 @@ import torch
 from torch import nn
 
 from dfmm.data import load_manifest
-from dfmm.data.audit import measure_trivia, score_trivia
 from dfmm.data.dataset import make_evaluation_loader, make_window_loader
-from dfmm.data.extract import extract_tracks
+from dfmm.data.shortcuts import measure_trivia, score_trivia
 from dfmm.data.synchrony import correlate_videos
 from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, read_manifest
 from dfmm.metrics import choose_threshold, compute_auc, compute_metrics
@@ -168,11 +167,8 @@ def score_by_trivia(own: pd.DataFrame, videos: pd.DataFrame, trained: Settings, 
         videos, settings: the scored videos, and the settings that say where their files are.
     """
     train = own[own["split"] == "train"]
-    features = []
-    for table, chosen in ((train, trained), (videos[videos["status"] == "ok"], settings)):
-        tracks, _ = extract_tracks(table, chosen, progress=False)
-        table = table[table["video_id"].isin(tracks)]
-        features.append(measure_trivia(table, tracks, resolve_path(chosen.data.root)))
+    pairs = ((train, trained), (videos[videos["status"] == "ok"], settings))
+    features = [measure_trivia(table, chosen, progress=False) for table, chosen in pairs]
     labels = train.set_index("video_id")["label"].loc[features[0].index]
     scores = pd.Series(score_trivia(features[0], labels, features[1]), index=features[1].index)
     return videos["video_id"].map(scores)

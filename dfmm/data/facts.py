@@ -1,0 +1,274 @@
+"""What is measured once in every file for the audit, and kept: its encoding, its sound's edges, its fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pebble import ProcessExpired, ProcessPool
+
+from dfmm.data.extract import ONSET, SECONDS_PER_FILE, SILENCE, measure_sound
+from dfmm.data.media import Media, MediaError, Sound, open_media, read_media
+from dfmm.runs import show_progress, write_json
+from dfmm.settings import Settings, resolve_path
+
+FORMAT = 3  # of the cache: a higher number makes older entries void
+SAMPLE_RATE = 16_000  # at which sound is measured
+STRETCHES = 8  # equal parts of a video, each of which gives a mean picture
+SIDE = 32  # of these pictures, in pixels
+SLICES, BANDS = 32, 8  # of the sound's fingerprint: equal parts of the video, and bands from 200 to 4,000 Hz
+SCENE_SIZE, MOTION_SIZE, SOUND_SIZE = 64, 256, SLICES * (BANDS - 1)  # bytes; of motion, for each stretch
+STILL = 0.2  # grey levels (root mean square) below which a stretch does not differ from the rest
+STEPS = 8  # of the sound's fingerprint in a factor of e
+
+Prepare = Callable[[Media], Media]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One file as the audit sees it. Times in seconds, rates in bits a second, None where there is no sound."""
+
+    sha256: str
+    file_size: int  # bytes
+    duration: float
+    frames: int
+    fps: float
+    width: int
+    height: int
+    video_codec: str  # with profile and pixel format
+    video_bit_rate: float  # of the packets themselves: what containers claim is often wrong
+    has_audio: bool
+    audio_codec: str | None
+    audio_bit_rate: float | None
+    sample_rate: int | None
+    channels: int | None
+    sound_start: float | None  # after the first frame
+    sound_overhang: float | None  # by which it ends after the picture
+    leading_silence: float | None  # before the first sample above `ONSET`, and after the last
+    trailing_silence: float | None
+    loudness: float | None  # dB of full scale
+    peak: float | None  # of full scale 1
+    scene: str  # fingerprints, in hexadecimal: int8 [SCENE_SIZE]
+    motion: str  # int8 [STRETCHES, MOTION_SIZE]
+    sound: str | None  # int8 [SLICES, BANDS - 1]
+
+
+def measure_file(path: str | Path, prepare: Prepare | None = None) -> Facts:
+    """Measure one file: decoded once, in small.
+
+    Args:
+        prepare: what is done to picture and sound before a detector gets to see them; then that is measured instead.
+
+    Raises:
+        MediaError: the file is missing, broken, or has no picture.
+    """
+    encoding = _describe_encoding(path)
+    media = read_media(path, keep=lambda number: True, sample_rate=SAMPLE_RATE, short_side=SIDE)
+    media = prepare(media) if prepare else media
+    frame_seconds = float(np.median(np.diff(media.times))) if len(media.times) > 1 else 0.04
+    duration = float(media.times[-1]) + frame_seconds
+    heard = {name: encoding.pop(name) for name in ("audio_bits", "audio_codec", "sample_rate", "channels")}
+    content = Path(path).read_bytes()
+    return Facts(
+        sha256=hashlib.sha256(content).hexdigest(),
+        file_size=len(content),
+        duration=round(duration, 4),  # clocks differ by less, and that shall not part what is equal
+        frames=len(media.times),
+        fps=round(1 / frame_seconds, 3),
+        width=media.width,
+        height=media.height,
+        video_bit_rate=encoding.pop("video_bits") / duration,
+        **encoding,
+        **_describe_sound(media.sound, duration, heard),
+        **_print_picture(media, duration),
+    )
+
+
+def _describe_encoding(path: str | Path) -> dict[str, Any]:
+    """Read what the container says of its streams, and count their packets' bits."""
+    with open_media(path) as container:
+        video, audio = container.streams.video[0], next(iter(container.streams.audio), None)
+        bits = {stream.index: 0 for stream in (video, audio) if stream}
+        for packet in container.demux(*filter(None, (video, audio))):
+            bits[packet.stream.index] += 8 * packet.size
+        return {
+            "video_codec": _name_codec(video.codec_context, video.codec_context.pix_fmt),
+            "video_bits": bits[video.index],
+            "audio_codec": _name_codec(audio.codec_context) if audio else None,
+            "audio_bits": bits[audio.index] if audio else None,
+            "sample_rate": audio.rate if audio else None,
+            "channels": audio.channels if audio else None,
+        }
+
+
+def _name_codec(codec: Any, *more: str | None) -> str:
+    return " ".join(filter(None, (codec.name, codec.profile, *more)))
+
+
+def _describe_sound(sound: Sound | None, duration: float, heard: dict[str, Any]) -> dict[str, Any]:
+    """Return all facts of a sound, None each where there is none."""
+    names = ("sound_start", "sound_overhang", "leading_silence", "trailing_silence", "loudness", "peak", "sound")
+    if sound is None:
+        return {"has_audio": False, "audio_bit_rate": None, **dict.fromkeys(heard.keys() - {"audio_bits"} | {*names})}
+    measured = measure_sound(sound.samples, sample_rate=sound.sample_rate)
+    above = np.abs(sound.samples[::-1]) > ONSET
+    return {
+        "has_audio": True,
+        "audio_bit_rate": heard.pop("audio_bits") / duration,
+        **heard,
+        "sound_start": round(sound.start, 4),
+        "sound_overhang": round(sound.end - duration, 4),
+        "leading_silence": measured["leading_silence"],
+        "trailing_silence": (int(above.argmax()) if above.any() else len(above)) / sound.sample_rate,
+        "loudness": measured["loudness"],
+        "peak": measured["sound_peak"],
+        "sound": _print_sound(sound, duration),
+    }
+
+
+# Fingerprints. Fixed shares of a video, not seconds, so that another frame rate changes nothing.
+
+
+def _print_picture(media: Media, duration: float) -> dict[str, str]:
+    """Fingerprint the usual picture and, apart from it, what moves, by their lowest frequencies (DCT).
+
+    A perceptual hash with numbers in place of bits, whose signs are chance where a picture is smooth. Clips of one
+    person in one room share the picture; what tells them apart is how each stretch differs from the usual one. That is
+    the median of all stretches: a mean would carry a flaw of one stretch into all others.
+    """
+    pictures = _average_stretches(media, duration)
+    usual = np.median(pictures, axis=0)
+    scene = cv2.dct(usual)[:8, :8].reshape(1, SCENE_SIZE)
+    motion = np.stack([cv2.dct(change)[:16, :16] for change in pictures - usual]).reshape(STRETCHES, MOTION_SIZE)
+    for waves in (scene, motion):
+        waves[:, 0] = 0  # brightness as a whole
+    motion[np.linalg.norm(motion, axis=1) < STILL * SIDE] = 0
+    # The root keeps the few largest waves, such as a wall that is lit from one side, from drowning the others.
+    return {"scene": _pack(np.sign(scene) * np.sqrt(np.abs(scene))), "motion": _pack(motion)}
+
+
+def _pack(rows: NDArray[np.float32]) -> str:
+    """Return rows as hexadecimal int8, each scaled to its largest value."""
+    largest = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-6)
+    return np.rint(127 * rows / largest).astype(np.int8).tobytes().hex()
+
+
+def _average_stretches(media: Media, duration: float) -> NDArray[np.float32]:
+    """Return the mean grey picture of each stretch, `[STRETCHES, SIDE, SIDE]`."""
+    numbers = sorted(media.frames)
+    greys = [cv2.cvtColor(media.frames[number], cv2.COLOR_RGB2GRAY) for number in numbers]
+    small = np.stack([cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for grey in greys])
+    times = media.times[numbers] / duration * STRETCHES
+    nearest = [np.abs(times - stretch - 0.5).argmin() for stretch in range(STRETCHES)]
+    members = [np.flatnonzero(times.astype(int) == stretch) for stretch in range(STRETCHES)]
+    chosen = [some if len(some) else [one] for some, one in zip(members, nearest, strict=True)]
+    return np.stack([small[some].mean(axis=0, dtype=np.float32) for some in chosen])
+
+
+def _print_sound(sound: Sound, duration: float) -> str | None:
+    """Fingerprint a sound by how its energy is spread over pitch and time, whatever its loudness; None for silence.
+
+    Differences between neighbouring bands, as in Haitsma & Kalker (ISMIR 2002), but kept as numbers.
+    """
+    samples, _ = sound.cut(0, duration)
+    width, hop = 512, 160
+    if len(samples) < width or np.abs(samples).max() <= SILENCE:
+        return None
+    pieces = np.lib.stride_tricks.sliding_window_view(samples, width)[::hop] * np.hanning(width).astype(np.float32)
+    power = np.abs(np.fft.rfft(pieces, axis=1)) ** 2
+    edges = np.searchsorted(np.fft.rfftfreq(width, 1 / sound.sample_rate), np.geomspace(200, 4000, BANDS + 1))
+    bands = np.add.reduceat(power[:, : edges[-1]], edges[:-1], axis=1)
+    starts = (np.arange(SLICES) * len(bands)) // SLICES
+    counts = np.maximum(np.diff([*starts, len(bands)]), 1)[:, None]
+    tilt = np.diff(np.log(np.add.reduceat(bands, starts, axis=0) / counts + 1e-7), axis=1)
+    tilt -= tilt.mean(axis=0)
+    return np.clip(np.rint(STEPS * tilt), -127, 127).astype(np.int8).tobytes().hex()
+
+
+# Many files
+
+
+def extract_facts(
+    manifest: pd.DataFrame, settings: Settings, *, prepare: Prepare | None = None, progress: bool = True
+) -> tuple[dict[str, Facts], dict[str, str]]:
+    """Measure every file that has no facts kept yet, in parallel; a broken one costs only itself.
+
+    Args:
+        prepare: as in `measure_file`; it must be a function of a module, or a `partial` of one.
+
+    Returns:
+        Facts and, for the files that failed, the reason, both by `video_id`.
+    """
+    root = resolve_path(settings.data.root)
+    paths = {row.video_id: (root / row.path).resolve() for row in manifest.itertuples()}
+    failures = {name: f"{path}: no such file" for name, path in paths.items() if not path.is_file()}
+    places = {name: locate_facts(path, settings, prepare) for name, path in paths.items() if name not in failures}
+    kept = {name: load_facts(place) for name, place in places.items()}
+    missing = [name for name, facts in kept.items() if facts is None]
+    found = _measure_in_parallel([paths[name] for name in missing], [places[name] for name in missing], prepare)
+    found = show_progress(found, "facts", unit="video", total=len(missing), show=progress and bool(missing))
+    kept.update(zip(missing, found, strict=True))
+    failures |= {name: result for name, result in kept.items() if isinstance(result, str)}
+    return {name: kept[name] for name in paths if name not in failures}, failures
+
+
+def locate_facts(path: Path, settings: Settings, prepare: Prepare | None = None) -> Path:
+    """Return where a file's facts are kept: another time of change, or prepared otherwise, another place."""
+    state = path.stat()
+    key = [FORMAT, str(path), state.st_size, state.st_mtime_ns, pickle.dumps(prepare).hex()]
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
+    return resolve_path(settings.data.cache) / "facts" / name[:2] / f"{name}.json"
+
+
+def load_facts(path: Path) -> Facts | None:
+    """Read kept facts; None if there are none, or they are damaged and must be measured again."""
+    try:
+        return Facts(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _measure_in_parallel(paths: list[Path], places: list[Path], prepare: Prepare | None) -> Iterator[Facts | str]:
+    """Yield the facts or a reason for each path, in order."""
+    if not paths:
+        return
+    # Spawned, not forked: a process that has run PyTorch's threads cannot be forked safely.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPool(max_workers=min(os.cpu_count() or 1, len(paths)), context=context) as pool:
+        work = pool.map(_measure_and_save, paths, places, [prepare] * len(paths), timeout=SECONDS_PER_FILE)
+        try:
+            results = work.result()
+            for path in paths:
+                yield _await_facts(results, path)
+        finally:
+            work.cancel()  # interrupted: leaving the pool would wait for all that is still to be done
+
+
+def _await_facts(results: Iterator[Facts], path: Path) -> Facts | str:
+    try:
+        return next(results)
+    except MediaError as error:
+        return str(error)
+    except (FutureTimeoutError, ProcessExpired) as error:
+        return f"{path}: its decoder {'hung' if isinstance(error, FutureTimeoutError) else 'crashed'}"
+    except Exception as error:
+        return f"{path}: {type(error).__name__}: {error}"
+
+
+def _measure_and_save(path: Path, place: Path, prepare: Prepare | None) -> Facts:
+    cv2.setNumThreads(1)
+    facts = measure_file(path, prepare)
+    write_json(asdict(facts), place)
+    return facts
