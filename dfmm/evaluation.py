@@ -328,7 +328,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV that `write_table` wrote: empty means no score, but is a text like any other in a text's column."""
-    numbers = {name: [""] for name in (*SCORES, "trivia_score", "mouth_loudness", "predicted")}
+    numbers = {name: [""] for name in (*SCORES, "weight", "trivia_score", "mouth_loudness", "predicted")}
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=numbers)
 
 

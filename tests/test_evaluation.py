@@ -20,9 +20,11 @@ from dfmm.evaluation import (
     make_report,
     name_evaluation,
     read_evaluation,
+    read_table,
     score_files,
     score_split,
     score_windows,
+    write_table,
 )
 from dfmm.manifest import write_manifest
 from dfmm.metrics import choose_threshold
@@ -150,6 +152,12 @@ def test_windows_are_weighed_in_evaluation_as_in_training() -> None:
     videos = aggregate_windows(windows, "attention").set_index("video_id").loc[["a", "b"]]
     pooled = pool_windows(logits, weight, there, 5).softmax(dim=1)[:, 1]
     assert videos["score"].tolist() == pytest.approx(pooled.tolist(), abs=1e-6)
+
+
+def test_a_table_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    windows = make_windows(score=[0.1, np.nan], weight=[2.0, np.nan]).assign(streams=["both", ""])
+    write_table(windows, tmp_path / "windows.csv")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "windows.csv"), windows, check_dtype=False)
 
 
 def test_a_model_that_weighs_windows_says_how_much_and_another_cannot(tiny: Settings, manifest: pd.DataFrame) -> None:
