@@ -19,7 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pebble import ProcessExpired, ProcessPool
 
-from dfmm.data.extract import ONSET, SECONDS_PER_FILE, SILENCE, measure_sound
+from dfmm.data.cache import SILENCE
+from dfmm.data.extract import ONSET, SECONDS_PER_FILE, measure_sound
 from dfmm.data.media import Media, MediaError, Sound, open_media, read_media
 from dfmm.runs import show_progress, write_json
 from dfmm.settings import Settings, resolve_path
