@@ -203,6 +203,16 @@ def test_past_the_end_of_a_short_video_there_is_nothing(tiny: Settings, face_cli
     assert not sample["frames"][20:].any()
 
 
+def test_a_stream_that_is_withheld_shows_nothing_either(tiny: Settings, videos: pd.DataFrame) -> None:
+    dataset = MultimodalDataset(videos, change(tiny, augment={"drop_stream": 1.0}), augment=True)
+    samples = [dataset[index] for index in range(len(dataset))]
+    assert {(bool(s["frame_mask"].any()), bool(s["sound_mask"].any())) for s in samples} == {
+        (True, False),
+        (False, True),
+    }
+    assert all(bool(s["frame_mask"].any()) == bool(s["frames"].any()) for s in samples)
+
+
 # What is kept gives the same as what is decoded
 
 

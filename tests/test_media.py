@@ -236,6 +236,23 @@ def test_reading_stops_early_with_the_same_pixels_and_sound(clip: Clip) -> None:
     np.testing.assert_array_equal(part.sound.cut(0, 0.6)[0], whole.sound.cut(0, 0.6)[0])
 
 
+def test_frames_can_be_taken_one_by_one_instead_of_kept(clip: Clip) -> None:
+    taken = []
+    media = read_media(
+        clip.path,
+        keep=lambda number: number % 20 == 3,
+        sample_rate=16_000,
+        take=lambda number, frame: taken.append((number, frame)),
+    )
+    kept = read_media(clip.path, keep=lambda number: True, sample_rate=16_000)
+    assert [number for number, _ in taken] == [3, 23, 43]
+    for number, frame in taken:
+        np.testing.assert_array_equal(frame, kept.frames[number])
+    assert media.frames == {}
+    np.testing.assert_array_equal(media.times, kept.times)
+    np.testing.assert_array_equal(media.sound.samples, kept.sound.samples)
+
+
 def test_frames_are_scaled_down_to_their_short_side_and_never_up(clip: Clip) -> None:
     small = read(clip.path, short_side=48)
     assert small.frames[0].shape == (48, 64, 3)

@@ -195,6 +195,7 @@ class MultimodalDataset(Dataset):
             rng = self._draw(index, STREAMS)
             if frame_mask.any() and sound_mask.any() and rng.random() < augment.drop_stream:
                 (frame_mask if rng.random() < 0.5 else sound_mask)[:] = False
+                frames[~frame_mask] = 0
         return {
             "frames": torch.from_numpy(frames).permute(0, 3, 1, 2),
             "frame_mask": torch.from_numpy(frame_mask),

@@ -159,8 +159,7 @@ def crop_faces(
         path,
         keep=wanted.__contains__,
         sample_rate=rate,
-        # Rounding may reach two samples further, and the last samples of a cut stream are not those of a whole one.
-        sound_until=None if sound_until is None else sound_until + 2 / rate,
+        sound_until=None if sound_until is None else sound_until + 1 / rate,  # both ends of a cut are rounded
         last_frame=None if sound_until is None else max(wanted, default=0),
         take=lambda number, frame: take(number, crop_square(frame, squares[number], size)),
     )
