@@ -128,7 +128,9 @@ def _find_faults(table: pd.DataFrame, root: str | Path | None) -> Iterator[str]:
         for line, value in zip(lines[bad], table.loc[bad, name], strict=True):
             yield f"line {line}: {name} is {value!r}, expected one of {', '.join(map(str, allowed))}"
     for name in ("video_id", "path"):
-        if table[name].is_unique and (table[name] != "").all():
+        if _are_names(table[name]):
+            if name == "video_id" and _go_on_from(table["path"], table["video_id"]):
+                break
             continue
         repeated = table[name].duplicated(keep=False) | (table[name] == "")
         for line, value in zip(lines[repeated], table.loc[repeated, name], strict=True):
@@ -143,6 +145,15 @@ def _find_faults(table: pd.DataFrame, root: str | Path | None) -> Iterator[str]:
                 parse_segments(value)
             except ValueError as error:
                 yield f"line {line}: {name}: {error}"
+
+
+def _are_names(column: pd.Series) -> bool:
+    return column.is_unique and bool((column != "").all())
+
+
+def _go_on_from(paths: pd.Series, ids: pd.Series) -> bool:
+    """Is every path its id with the same ending? Then paths are as unique as ids, and need not be compared, too."""
+    return bool((ids + os.path.splitext(paths.iloc[0])[1] == paths).all()) if len(paths) else True
 
 
 def is_inside(path: str) -> bool:

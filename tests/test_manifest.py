@@ -91,6 +91,14 @@ def test_an_empty_path_is_no_path(tmp_path: Path) -> None:
     )
 
 
+def test_two_ids_may_not_share_a_path(tmp_path: Path) -> None:
+    header = "video_id,path,split,label"
+    message = refuse(write_csv(tmp_path / "m.csv", header, "a,a.mp4,train,0", "b,b.mp4,train,0", "c,a.mp4,val,1"))
+    assert [line.strip() for line in message.splitlines()[1:]] == [
+        f"line {number}: path 'a.mp4' is repeated" for number in (2, 4)
+    ]
+
+
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     for name, content in (("empty.csv", b""), ("cut.csv", b'path,split,label\n"a'), ("cut.parquet", b"PAR1")):
         (tmp_path / name).write_bytes(content)
