@@ -120,7 +120,7 @@ def test_where_a_video_comes_from_is_looked_at_and_left_out() -> None:
     source = np.where(np.arange(120) % 2, "studio", "street") + np.where(np.arange(120) % 20 < 2, "x", "")
     videos = list_videos(source=source)
     assert find_shortcuts(videos, draw_features(videos), replicates=100).set_index("feature").loc["source", "matters"]
-    videos = list_videos(source=np.where(np.arange(120) % 4 < 2, "studio", "street"))
+    videos = list_videos(source=np.where(np.arange(120) % 6 < 4, "studio", "street"))
     features = draw_features(videos)
     loud = (videos["label"] == 1).to_numpy() == (videos["source"] == "studio").to_numpy()
     features["loudness"] = np.where(loud, -10.0, -30.0)  # in one source fakes are loud, in the other reals
@@ -132,9 +132,9 @@ def test_where_a_video_comes_from_is_looked_at_and_left_out() -> None:
 
 
 def test_no_person_and_no_original_is_in_two_folds() -> None:
-    identities = [f"p{n // 2}|p{n // 2 + 1}" if n % 4 == 1 else f"p{n // 2}" for n in range(40)]
+    identities = [f"p{n // 2}|p{n // 2 + 1}" if n % 4 == 3 else f"p{n // 2}" for n in range(40)]
     videos = list_videos(40, identities=identities)
-    videos.loc[[0, 1, 20], "identities"] = ""
+    videos.loc[[0, 20], "identities"] = ""
     videos.loc[[1, 20], "original"] = "000"
     groups, kept_apart = group_people(videos)
     folds = pd.Series(assign_folds(videos["label"], groups))
@@ -186,7 +186,7 @@ def test_equal_values_stay_equal_across_folds() -> None:
 
 def test_trivia_learnt_on_some_videos_score_others_with_what_was_never_seen() -> None:
     videos = list_videos()
-    features = plant(draw_features(videos), videos, "has_audio")
+    features = plant(draw_features(videos), videos, "has_audio").drop(columns="has_audio")  # known by what is missing
     features.iloc[-1, features.columns.get_loc("video_codec")] = "av1"
     scores = score_trivia(features[:80], videos["label"][:80], features[80:])
     assert compute_auc(videos["label"][80:], scores)["value"] == 1
