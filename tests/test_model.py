@@ -87,7 +87,7 @@ def test_only_attention_over_windows_adds_to_the_model(tiny: Settings) -> None:
 def test_the_usual_families_learn_but_where_they_are_frozen(name: str) -> None:
     """Half frozen: the first stages keep weights and statistics through two steps, and all others change."""
     torch.manual_seed(0)
-    encoder = FrameEncoder(name, pretrained=False, dim=8, size=32, frozen=0.5).train()
+    encoder = FrameEncoder(name, pretrained=False, dim=8, size=32, frozen=0.5)
     before = deepcopy(encoder.state_dict())
     frames, mask = torch.randint(0, 256, (2, 2, 3, 32, 32)), torch.ones(2, 2, dtype=torch.bool)
     optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1)

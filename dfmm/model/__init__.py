@@ -16,7 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfmm.model.aggregation import WindowAttention
-from dfmm.model.frames import FrameEncoder, TemporalEncoder, average_steps, evaluation_mode
+from dfmm.model.backbone import evaluation_mode
+from dfmm.model.frames import FrameEncoder, TemporalEncoder, average_steps
 from dfmm.model.fusion import AttentionFusion, ConcatFusion, CrossModalFusion
 from dfmm.model.sound import SoundEncoder
 from dfmm.settings import Settings, validate_settings

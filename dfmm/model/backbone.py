@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import timm
@@ -71,13 +73,24 @@ def check_patches(backbone: nn.Module, size: int) -> None:
 @torch.no_grad()
 def measure_width(backbone: nn.Module, size: int) -> int:
     """Return C, how many features a picture has: timm's num_features is not what every model's head returns."""
-    training = backbone.training
     picture = torch.zeros(1, 3, size, size, device=next(backbone.parameters()).device)
-    features = backbone.eval()(picture)
-    backbone.train(training)
+    with evaluation_mode(backbone):
+        features = backbone(picture)
     if features.ndim != 2:
         raise ValueError(f"it returns {list(features.shape)} for a picture, not features [1, C]")
     return features.shape[1]
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Have a module in evaluation mode for a while, and give each part its own mode back."""
+    learning = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in learning:
+            part.training = True
 
 
 def suggest_sizes(name: str, size: int) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from dfmm.model.backbone import freeze_stages, make_backbone, measure_width
+from dfmm.model.backbone import evaluation_mode, freeze_stages, make_backbone, measure_width
 
 
 class FrameEncoder(nn.Module):
@@ -29,6 +28,7 @@ class FrameEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(config["mean"]).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).view(3, 1, 1) * 255, persistent=False)
         self.project = nn.Sequential(nn.Linear(measure_width(self.backbone, size), dim), nn.LayerNorm(dim))
+        self.train()
 
     def train(self, mode: bool = True) -> FrameEncoder:
         super().train(mode)
@@ -64,18 +64,6 @@ def encode_present(
         with evaluation_mode(encoder):
             found = encode(chosen) if len(chosen) else encode(torch.zeros_like(values[:1]))[:0]
     return found.new_zeros(len(values), *found.shape[1:]).index_put((present,), found)
-
-
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Have a module in evaluation mode for a while, and give each part its own mode back."""
-    learning = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in learning:
-            part.training = True
 
 
 class TemporalEncoder(nn.Module):

@@ -6,7 +6,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from dfmm.model.backbone import check_name, fix_size
+from dfmm.model.backbone import check_name, evaluation_mode, fix_size
 from dfmm.model.frames import encode_present
 from dfmm.model.pretrained import BackboneError, shorten
 
@@ -93,8 +93,8 @@ class SpectrogramBackbone(nn.Module):
 
     @torch.no_grad()
     def _check_columns(self, n_mels: int, steps: int) -> None:
-        maps = self.eval()(torch.zeros(1, 1, n_mels, steps))
-        self.train()
+        with evaluation_mode(self):
+            maps = self(torch.zeros(1, 1, n_mels, steps))
         self.width = maps.shape[1]
         if maps.shape[3] != steps:
             raise ValueError(f"its last map has {maps.shape[3]} columns")
