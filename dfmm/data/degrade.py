@@ -14,11 +14,12 @@ def augment_frames(frames: np.ndarray, augment: Augment, rng: np.random.Generato
     """Mirror, crop, recolour and add noise to a window's frames, uint8 `[T, H, W, 3]`: one draw for all of them."""
     if rng.random() < augment.flip:
         frames = frames[:, :, ::-1]
-    cut, across, down = rng.uniform(0, [augment.crop, 1, 1])
+    # By whole pixels: to resample once more would blur the very traces that a forgery leaves.
+    right, down = np.rint(rng.uniform(-augment.crop, augment.crop, size=2) * frames.shape[1]).astype(int)
     brightness, contrast, saturation = 1 + rng.uniform(-augment.colour, augment.colour, size=3)
     deviation = rng.uniform(0, augment.noise) * 255
-    if cut:
-        frames = crop_frames(frames, cut=cut, across=across, down=down)
+    if right or down:
+        frames = shift_frames(frames, right=right, down=down)
     if augment.colour:
         frames = change_colour(frames, brightness=brightness, contrast=contrast, saturation=saturation)
     if deviation:
@@ -26,21 +27,12 @@ def augment_frames(frames: np.ndarray, augment: Augment, rng: np.random.Generato
     return np.ascontiguousarray(frames)
 
 
-def crop_frames(frames: np.ndarray, *, cut: float, across: float, down: float) -> np.ndarray:
-    """Cut off a share of height and width and scale what is left up again, uint8 `[T, H, W, 3]`.
-
-    Args:
-        across, down: where what is left lies, from 0 (left, top) to 1.
-    """
+def shift_frames(frames: np.ndarray, *, right: int, down: int) -> np.ndarray:
+    """Move frames, uint8 `[T, H, W, 3]`, by whole pixels; what comes in repeats their edges."""
     height, width = frames.shape[1:3]
-    box = (
-        cut * across * width,
-        cut * down * height,
-        width - cut * (1 - across) * width,
-        height - cut * (1 - down) * height,
-    )
-    images = map(Image.fromarray, np.ascontiguousarray(frames))
-    return np.stack([image.resize((width, height), Image.Resampling.BICUBIC, box=box) for image in images])
+    rows = np.clip(np.arange(height) - down, 0, height - 1)
+    columns = np.clip(np.arange(width) - right, 0, width - 1)
+    return frames[:, rows[:, None], columns]
 
 
 def change_colour(frames: np.ndarray, *, brightness: float, contrast: float, saturation: float) -> np.ndarray:
