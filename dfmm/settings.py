@@ -79,7 +79,7 @@ class Audio(Section):
 
 class Augment(Section):
     flip: Share = Field(0.5, description="chance that a window is mirrored")
-    crop: float = Field(0.1, ge=0, le=0.5, description="largest share of the side by which a random crop is off centre")
+    crop: float = Field(0.05, ge=0, le=0.5, description="largest share of the side by which a window is shifted")
     colour: float = Field(0.15, ge=0, le=1, description="strength of brightness, contrast and saturation jitter")
     noise: float = Field(0.0, ge=0, le=1, description="largest standard deviation of pixel noise, 1 = full range")
     sound_gain: float = Field(3.0, ge=0, le=40, description="largest change of loudness, in dB")
