@@ -17,7 +17,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed lint
 	rm -rf outputs/quick # what an earlier version trained must not pass for this one's
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 # two processes of one thread: threads that wait hold up all others
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
 
 slow: $(VENV)/installed
