@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -127,17 +129,8 @@ def show_videos(settings: Settings, folder: Path) -> str:
     return hash_values([len(manifest), list(loader.dataset.manifest["path"])])
 
 
-def show_cache(settings: Settings, folder: Path) -> str:
-    """What reading leaves in the cache."""
-    show_samples(settings, folder)
-    return hash_values(sorted(path.stat().st_size for path in Path(settings.data.cache).rglob("*") if path.is_file()))
-
-
 def show_log(settings: Settings, folder: Path) -> str:
     """What the terminal and a tracker are told."""
-    import contextlib
-    import io
-
     run = open_run(folder / hash_values(flatten_settings(settings)), settings)
     screen = io.StringIO()
     with contextlib.redirect_stdout(screen):
@@ -152,73 +145,80 @@ def show_log(settings: Settings, folder: Path) -> str:
 Probe = Callable[[Settings, Path], str]
 
 
+# Every setting with another value of it, by what shows the change; in TRAINING also what must be set for it to matter.
+SAMPLES = {
+    "seed": 1,
+    "video.frames": 3,
+    "video.fps": 25.0,
+    "video.size": 64,
+    "video.detector": "none",
+    "video.detect_side": 120,
+    "video.detect_every": 3,
+    "video.margin": 0.4,
+    "audio.library": "librosa",
+    "audio.sample_rate": 8000,
+    "audio.n_mels": 40,
+    "audio.window_ms": 40.0,
+    "audio.hop_ms": 8.0,
+    "augment.flip": 1.0,
+    "augment.crop": 0.5,
+    "augment.colour": 0.9,
+    "augment.noise": 0.5,
+    "augment.sound_gain": 30.0,
+    "augment.sound_noise": 1.0,
+    "augment.pitch": 6.0,
+    "augment.drop_stream": 1.0,
+}
+MODELS = {
+    "model.backbone": "test_efficientnet",
+    "model.frozen": 0.5,
+    "model.streams": "video",
+    "model.audio_backbone": "test_resnet",
+    "model.dim": 32,
+    "model.temporal": "transformer",
+    "model.fusion": "attention",
+    "model.aggregation": "attention",
+    "model.dropout": 0.9,
+}
+TRAINING = (
+    ("train.epochs", 3, {}),
+    ("train.batch_size", 6, {}),
+    ("train.accumulate", 2, {}),
+    ("train.loss", "focal", {}),
+    ("train.label_smoothing", 0.2, {}),
+    ("train.class_weights", True, {}),
+    ("train.stream_loss", 0.1, {}),
+    ("train.lr", 1e-4, {}),
+    ("train.backbone_lr", 1e-6, {}),
+    ("train.schedule", "one_cycle", {}),
+    ("train.warmup", 0.6, {}),
+    ("train.weight_decay", 5.0, {}),
+    ("train.clip", 0.01, {}),
+    ("train.ema", 0.9, {}),
+    ("train.checkpoint_every", 1, {"train.keep_checkpoints": 50}),
+    ("train.keep_checkpoints", 1, {}),
+    ("train.mixed_precision", "bf16", {}),
+)
+OTHERS = (
+    ("audio.spread_seconds", 1.0, show_samples, {"video.fps": "spread"}),
+    ("train.windows", 3, show_order, {}),
+    ("train.balance", "method", show_order, {}),
+    ("data.workers", 1, show_order, {}),
+    ("evaluate.windows", 3, show_report, {}),
+    ("evaluate.threshold", "fpr=0.3", show_report, {}),
+    ("evaluate.batch_size", 5, show_batches, {}),
+    ("data.limit", 2, show_videos, {}),
+    ("logging.level", "debug", show_log, {}),
+    ("logging.format", "json", show_log, {}),
+)
+
+
 def list_changes() -> Iterator[tuple[str, Any, Probe, dict[str, Any]]]:
     """Yield every setting, another value of it, what shows the change, and what else is set for it to matter."""
-    for name, value in {
-        "seed": 1,
-        "video.frames": 3,
-        "video.fps": 25.0,
-        "video.size": 64,
-        "video.detector": "none",
-        "video.detect_side": 120,
-        "video.detect_every": 3,
-        "video.margin": 0.4,
-        "audio.library": "librosa",
-        "audio.sample_rate": 8000,
-        "audio.n_mels": 40,
-        "audio.window_ms": 40.0,
-        "audio.hop_ms": 8.0,
-        "augment.flip": 1.0,
-        "augment.crop": 0.5,
-        "augment.colour": 0.9,
-        "augment.noise": 0.5,
-        "augment.sound_gain": 30.0,
-        "augment.sound_noise": 1.0,
-        "augment.pitch": 6.0,
-        "augment.drop_stream": 1.0,
-    }.items():
-        yield name, value, show_samples, {}
-    yield "audio.spread_seconds", 1.0, show_samples, {"video.fps": "spread"}
-    for name, value in {"train.windows": 3, "train.balance": "method", "data.workers": 1}.items():
-        yield name, value, show_order, {}
-    for name, value in {
-        "model.backbone": "test_efficientnet",
-        "model.frozen": 0.5,
-        "model.streams": "video",
-        "model.audio_backbone": "test_resnet",
-        "model.dim": 32,
-        "model.temporal": "transformer",
-        "model.fusion": "attention",
-        "model.aggregation": "attention",
-        "model.dropout": 0.9,
-    }.items():
-        yield name, value, show_model, {}
-    for name, value, others in (
-        ("train.epochs", 3, {}),
-        ("train.batch_size", 6, {}),
-        ("train.accumulate", 2, {}),
-        ("train.loss", "focal", {}),
-        ("train.label_smoothing", 0.2, {}),
-        ("train.class_weights", True, {}),
-        ("train.stream_loss", 0.1, {}),
-        ("train.lr", 1e-4, {}),
-        ("train.backbone_lr", 1e-6, {}),
-        ("train.schedule", "one_cycle", {}),
-        ("train.warmup", 0.6, {}),
-        ("train.weight_decay", 5.0, {}),
-        ("train.clip", 0.01, {}),
-        ("train.ema", 0.9, {}),
-        ("train.checkpoint_every", 1, {"train.keep_checkpoints": 50}),
-        ("train.keep_checkpoints", 1, {}),
-        ("train.mixed_precision", "bf16", {}),
-    ):
-        yield name, value, show_training, others
-    for name, value in {"evaluate.windows": 3, "evaluate.threshold": "fpr=0.3"}.items():
-        yield name, value, show_report, {}
-    yield "evaluate.batch_size", 5, show_batches, {}
-    yield "data.limit", 2, show_videos, {}
-    for name, value in {"logging.level": "debug", "logging.format": "json"}.items():
-        yield name, value, show_log, {}
+    yield from ((name, value, show_samples, {}) for name, value in SAMPLES.items())
+    yield from ((name, value, show_model, {}) for name, value in MODELS.items())
+    yield from ((name, value, show_training, others) for name, value, others in TRAINING)
+    yield from OTHERS
 
 
 # Shown elsewhere, each by a test of its own.
