@@ -60,4 +60,4 @@ def test_shuffled_training_labels_teach_nothing(settings: Settings, tmp_path: Pa
         aucs.append(measure_auc(train_and_score(settings, shuffled, tmp_path / str(seed))))
     print("shuffled labels:", np.round(aucs, 3))
     assert abs(np.mean(aucs) - 0.5) < 0.12
-    assert all(abs(auc - 0.5) < 0.2 for auc in aucs)
+    assert all(abs(auc - 0.5) < 0.25 for auc in aucs)
