@@ -173,11 +173,15 @@ def _read_scores(folder: str) -> pd.DataFrame:
 def _add_run(commands: Any) -> None:
     parser = commands.add_parser("run", help="execute a notebook, or all, headless through papermill")
     parser.add_argument("notebook", help="a notebook's name, such as 03_train, or all")
+    _add_run_options(parser)
+    parser.set_defaults(command=_run_notebooks)
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("params", help="params file, such as params/sample.yaml")
     parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help="settings laid over the params file")
     parser.add_argument("--run", metavar="FOLDER", help="the run's folder (default: outputs/<name of the params file>)")
     parser.add_argument("--restart", action="store_true", help="begin again instead of going on")
-    parser.set_defaults(command=_run_notebooks)
 
 
 def _run_notebooks(options: argparse.Namespace) -> None:
@@ -192,10 +196,7 @@ def _add_train(commands: Any) -> None:
     parser = commands.add_parser(
         "train", help="what 03_train does, without the notebook; also under torchrun and accelerate launch"
     )
-    parser.add_argument("params", help="params file, such as params/sample.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help="settings laid over the params file")
-    parser.add_argument("--run", metavar="FOLDER", help="the run's folder (default: outputs/<name of the params file>)")
-    parser.add_argument("--restart", action="store_true", help="begin again instead of going on")
+    _add_run_options(parser)
     parser.set_defaults(command=_train)
 
 
