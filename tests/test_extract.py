@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfmm.data import extract
+from dfmm.data import extract, tracking
 from dfmm.data.cache import ArrayFile, Track, read_crops
 from dfmm.data.extract import extract_tracks, find_track, load_track, make_entry, save_track, tabulate_tracks
 from dfmm.data.media import MediaError, read_media, write_video
@@ -48,7 +48,7 @@ def detect_nobody(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
 def detectors(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable | None]:
     """What stands in for the detectors, by name."""
     stand_ins: dict[str, Callable | None] = {"retinaface": detect_nobody, "mtcnn": detect_nobody}
-    monkeypatch.setattr(extract, "load_detector", stand_ins.get)
+    monkeypatch.setattr(tracking, "load_detector", stand_ins.get)
     return stand_ins
 
 
@@ -109,11 +109,11 @@ def test_the_fallback_looks_at_all_frames_only_where_it_sees_somebody(tmp_path: 
     detectors["mtcnn"] = detect
     blank = write_square(tmp_path / "blank.mp4", 80, visible=lambda number: False)
     assert find_track(blank, Video(detect_every=1)).detector == "nobody"
-    assert 0 < sum(looks) <= extract.SECOND_LOOK
+    assert 0 < sum(looks) <= tracking.SECOND_LOOK
     half = write_square(tmp_path / "half.mp4", 80, visible=lambda number: number >= 40)
     track = find_track(half, Video(detect_every=1))
     assert (track.detector, track.looked_at, len(track.boxes)) == ("mtcnn", 80, 40)
-    assert max(looks) <= extract.BATCH
+    assert max(looks) <= tracking.BATCH
 
 
 def test_no_more_frames_are_in_memory_than_a_batch(
@@ -134,14 +134,14 @@ def test_no_more_frames_are_in_memory_than_a_batch(
         count("cropping", [frame])
         return crop_square(frame, square, size)
 
-    crop_square = extract.crop_square
-    monkeypatch.setattr(extract, "crop_square", crop)
+    crop_square = tracking.crop_square
+    monkeypatch.setattr(tracking, "crop_square", crop)
     detectors["retinaface"] = detect
     path = write_square(tmp_path / "square.mp4", 80)
     settings = validate_settings({"video": {"detect_every": 1}})
     make_entry(path, tmp_path / "track", tmp_path / "crops", settings)
     assert len(frames) == 160
-    assert 0 < most["looking"] <= 2 * extract.BATCH
+    assert 0 < most["looking"] <= 2 * tracking.BATCH
     assert 0 < most["cropping"] <= 2
 
 
@@ -191,7 +191,7 @@ def test_crops_are_kept_of_frames_with_a_face_and_the_sound_as_it_was(tmp_path: 
     assert file.values["sound"] is None
     frames = read_media(path, keep=lambda number: True, sample_rate=16_000).frames
     for number, crop in read_crops(file, range(60)).items():
-        np.testing.assert_array_equal(crop, extract.crop_square(frames[number], squares[number], 32))
+        np.testing.assert_array_equal(crop, tracking.crop_square(frames[number], squares[number], 32))
 
 
 # Extraction of many

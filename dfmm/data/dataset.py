@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from dfmm.data.batches import EMPTY, BatchOrder, balance_videos
 from dfmm.data.cache import SILENCE, ArrayFile, CacheError, Track, read_crops, read_sound
 from dfmm.data.degrade import augment_frames, augment_sound
-from dfmm.data.extract import crop_faces, extract_tracks
+from dfmm.data.extract import extract_tracks
 from dfmm.data.media import MediaError, Sound
 from dfmm.data.spectrogram import compute_log_mel
+from dfmm.data.tracking import crop_faces
 from dfmm.manifest import STREAM_LABELS, parse_segments, select_split
 from dfmm.settings import Settings
 

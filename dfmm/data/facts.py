@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from pebble import ProcessExpired, ProcessPool
 
 from dfmm.data.cache import SILENCE
-from dfmm.data.extract import ONSET, SECONDS_PER_FILE, measure_sound
+from dfmm.data.extract import SECONDS_PER_FILE
 from dfmm.data.media import Media, MediaError, Sound, open_media, read_media
+from dfmm.data.tracking import ONSET, measure_sound
 from dfmm.runs import show_progress, write_json
 from dfmm.settings import Settings, resolve_path
 

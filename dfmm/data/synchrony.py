@@ -9,8 +9,9 @@ import pandas as pd
 from scipy.ndimage import gaussian_filter1d
 
 from dfmm.data.cache import ArrayFile, CacheError, Track, read_crops, read_sound
-from dfmm.data.extract import Tracks, crop_faces, extract_tracks
+from dfmm.data.extract import Tracks, extract_tracks
 from dfmm.data.media import MediaError, Sound
+from dfmm.data.tracking import crop_faces
 from dfmm.settings import Settings
 
 DARKEST = 4  # per cent of the mouth's pixels: an open mouth is dark inside
