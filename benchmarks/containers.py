@@ -22,11 +22,11 @@ from pathlib import Path
 
 os.environ["SVT_LOG"] = "1"  # the AV1 encoder reports errors only
 
-import av  # noqa: E402
-import av.error  # noqa: E402
-import numpy as np  # noqa: E402
+import av
+import av.error
+import numpy as np
 
-from dfmm.data.media import Media, MediaError, read_media  # noqa: E402
+from dfmm.data.media import Media, MediaError, read_media
 
 SECONDS = 3.0
 MARKS = (0.6, 2.2)  # seconds near which there is a flash, and a burst with it

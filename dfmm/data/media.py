@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,38 +16,20 @@ import av.error
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from dfmm.data.container import DECODE_OPTIONS, LONGEST_SECONDS, MediaError, find_picture, open_media
+
 # Sound that is out of step with its timestamps by more than this is put right: silence fills a gap, an overlap is cut.
 # Half a frame at 60 fps, which is what sound and picture may differ by; above what containers round times to (1 ms),
 # below the shortest packet that is usually lost (20 ms).
 CLOCK_TOLERANCE_SECONDS = 0.008
 
-# What a file may demand. H.264 and HEVC keep up to 16 pictures beside the one they draw, of three bytes a pixel at
-# 10 bits: 4096 × 4096 pixels (4K either way up fits, 8K does not) are 0.86 GB. Three hours of sound at 16 kHz are
-# 0.69 GB.
-LARGEST_PICTURE = 4096 * 4096
-LONGEST_SECONDS = 3 * 3600
-MOST_STREAMS = 64
+# Of the sound in a file, in Hz. A resampler between rates that lie further apart takes gigabytes for its filters.
+LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
 
-# Demuxers that read one file, and nothing it names: no playlists (hls, dash, concat, sdp, imf), devices, or images.
-FORMATS = (
-    *("mov", "matroska", "avi", "mpeg", "mpegts", "flv", "asf", "ogg", "rm", "mxf", "nut", "ivf", "dv", "wtv"),
-    *("h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "yuv4mpegpipe"),
-    *("wav", "w64", "aiff", "caf", "flac", "mp3", "aac", "ac3", "eac3", "amr", "au"),
-)
 # These tell of a packet only where it stands in the file: the frames, in the order they are shown, take these places.
 UNTIMED = ("avi", "h264", "hevc", "m4v", "mpegvideo", "obu")
-OPEN_OPTIONS = {
-    "protocol_whitelist": "file",
-    "format_whitelist": ",".join(FORMATS),
-    "max_streams": str(MOST_STREAMS),
-}
-DECODE_OPTIONS = {"max_pixels": str(LARGEST_PICTURE)}
 # A packet that fails so is passed over, as players do: one damaged packet costs itself, not the file.
 DAMAGE = (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.ExternalError)
-
-
-class MediaError(Exception):
-    """A file that cannot be decoded; the message says which, and why."""
 
 
 @dataclass
@@ -84,36 +66,6 @@ class Media:
     sound: Sound | None  # up to where decoding stopped; None without an audio track
     width: int  # of the picture as it is shown, before any scaling, in pixels
     height: int
-
-
-@contextmanager
-def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
-    """Open a file for decoding; everything that goes wrong with it inside becomes one `MediaError`.
-
-    Only regular files of the formats in `FORMATS` are opened, and none that they name, in this file or elsewhere.
-    """
-    if not Path(path).is_file():
-        raise MediaError(f"{path}: {'not a regular' if Path(path).exists() else 'no such'} file")
-    try:
-        # The prefix keeps a name such as `concat:a|b` a name.
-        with av.open(
-            f"file:{path}",
-            options=DECODE_OPTIONS,
-            container_options=OPEN_OPTIONS,
-            metadata_errors="replace",  # old files have titles in any encoding
-        ) as container:
-            if find_picture(container) is None:
-                raise MediaError(f"{path}: has no video stream")
-            yield container
-    except (av.error.FFmpegError, OSError, ValueError, EOFError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise MediaError(f"{path}: cannot be decoded ({reason})") from error
-
-
-def find_picture(container: av.container.InputContainer) -> av.VideoStream | None:
-    """Return the first video stream that is no cover picture."""
-    covers = av.stream.Disposition.attached_pic
-    return next((stream for stream in container.streams.video if not stream.disposition & covers), None)
 
 
 def read_media(
@@ -243,18 +195,22 @@ class _SoundTrack:
         self.start: float | None = None
         self.resampler: av.AudioResampler | None = None
         self.kind: tuple[str, str, int] | None = None
+        self.gain = np.float32(1)
 
     def expect(self, packet: av.Packet) -> None:
         """Nothing: sound always has its times."""
 
     def take(self, frame: av.AudioFrame) -> None:
+        if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
+            raise ValueError(f"it has sound of {frame.sample_rate:,} Hz")
         if self.start is None:
             self.start = frame.time or 0.0
         told, frame.pts = frame.time, None  # the resampler is given one unbroken stream; gaps are filled here
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if kind != self.kind:  # streams may change midway, and a damaged packet may claim to
             self._append(self._resample(None))
-            self.resampler, self.kind = av.AudioResampler("flt", "mono", self.sample_rate), kind
+            layout, self.gain = _choose_mix(frame.layout.name)
+            self.resampler, self.kind = av.AudioResampler("flt", layout, self.sample_rate), kind
         gap = 0.0 if told is None else told - self.start - len(self.samples) / self.sample_rate
         chunk = self._resample(frame)
         if CLOCK_TOLERANCE_SECONDS < gap <= LONGEST_SECONDS:
@@ -276,13 +232,31 @@ class _SoundTrack:
         return Sound(np.frombuffer(self.samples, np.float32), self.sample_rate, self.start - origin)
 
     def _resample(self, frame: av.AudioFrame | None) -> np.ndarray:
-        chunks = [chunk.to_ndarray()[0] for chunk in self.resampler.resample(frame)] if self.resampler else []
-        return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
+        chunks = self.resampler.resample(frame) if self.resampler else []
+        mixed = [chunk.to_ndarray().reshape(chunk.samples, -1).sum(axis=1) / self.gain for chunk in chunks]
+        return np.concatenate(mixed) if mixed else np.zeros(0, np.float32)
 
     def _append(self, chunk: np.ndarray) -> None:
         if len(self.samples) + len(chunk) > LONGEST_SECONDS * self.sample_rate:
             raise ValueError(f"its sound lasts longer than {LONGEST_SECONDS / 3600:g} hours")
         self.samples.frombytes(chunk.tobytes())
+
+
+@functools.cache
+def _choose_mix(layout: str) -> tuple[str, np.float32]:
+    """Return what channels are mixed down to, and by how much that makes sound louder that is the same in all of them.
+
+    FFmpeg adds channels up: without a correction the same voice is 3 dB louder in stereo than in mono. Channels of
+    which it does not know where they belong stay as they are; their mean is taken.
+    """
+    channels = av.AudioLayout(layout).nb_channels
+    frame = av.AudioFrame.from_ndarray(np.ones((1, 1024 * channels), np.float32), format="flt", layout=layout)
+    frame.sample_rate = HIGHEST_RATE
+    try:
+        mixed = av.AudioResampler("flt", "mono", HIGHEST_RATE).resample(frame)[0].to_ndarray()
+    except av.error.ArgumentError:
+        return layout, np.float32(channels)
+    return "mono", max(mixed[0, -1], np.float32(1))
 
 
 def write_video(
