@@ -25,6 +25,7 @@ CLOCK_TOLERANCE_SECONDS = 0.008
 
 # Of the sound in a file, in Hz. A resampler between rates that lie further apart takes gigabytes for its filters.
 LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
+LOUDEST = 16  # of full scale 1
 
 # These tell of a packet only where it stands in the file: the frames, in the order they are shown, take these places.
 UNTIMED = ("avi", "h264", "hevc", "m4v", "mpegvideo", "obu")
@@ -120,7 +121,10 @@ def _demux(streams: list[av.VideoStream | av.AudioStream], path: str | Path) -> 
             raise MediaError(f"{path}: there is no decoder for its {stream.type}")
         stream.codec_context.thread_count = 1  # parallel over files; threads inside slow small clips down
         stream.codec_context.options = DECODE_OPTIONS
-    return streams[0].container.demux(streams)
+    try:
+        yield from streams[0].container.demux(streams)
+    except IndexError:  # PyAV's, at the very end, about streams that appeared midway
+        return
 
 
 def _decode(packet: av.Packet) -> list[av.VideoFrame] | list[av.AudioFrame]:
@@ -214,7 +218,7 @@ class _SoundTrack:
         gap = 0.0 if told is None else told - self.start - len(self.samples) / self.sample_rate
         chunk = self._resample(frame)
         if CLOCK_TOLERANCE_SECONDS < gap <= LONGEST_SECONDS:
-            self._append(np.zeros(round(gap * self.sample_rate), np.float32))
+            self._append_silence(round(gap * self.sample_rate))
         elif -LONGEST_SECONDS <= gap < -CLOCK_TOLERANCE_SECONDS:
             chunk = chunk[round(-gap * self.sample_rate) :]
         self._append(chunk)
@@ -237,9 +241,19 @@ class _SoundTrack:
         return np.concatenate(mixed) if mixed else np.zeros(0, np.float32)
 
     def _append(self, chunk: np.ndarray) -> None:
-        if len(self.samples) + len(chunk) > LONGEST_SECONDS * self.sample_rate:
+        self._check_room(len(chunk))
+        if not np.abs(chunk).max(initial=0) < LOUDEST:  # damaged floats may be anything, or no numbers
+            chunk = np.nan_to_num(chunk, posinf=0, neginf=0).clip(-LOUDEST, LOUDEST)
+        self.samples.frombytes(chunk.view(np.uint8))
+
+    def _append_silence(self, length: int) -> None:
+        self._check_room(length)
+        for start in range(0, length, 1 << 20):  # hours of it are not to be in memory twice
+            self.samples.frombytes(bytes(4 * min(1 << 20, length - start)))
+
+    def _check_room(self, length: int) -> None:
+        if len(self.samples) + length > LONGEST_SECONDS * self.sample_rate:
             raise ValueError(f"its sound lasts longer than {LONGEST_SECONDS / 3600:g} hours")
-        self.samples.frombytes(chunk.tobytes())
 
 
 @functools.cache
