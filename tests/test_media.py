@@ -273,7 +273,7 @@ def test_what_is_no_video_is_named(tmp_path: Path, clip: Clip) -> None:
         (tmp_path / name).write_bytes(broken)
         assert "cannot be decoded" in refuse(tmp_path / name)
     assert "no such file" in refuse(tmp_path / "missing.mp4")
-    assert "no such file" in refuse(tmp_path)
+    assert "not a regular file" in refuse(tmp_path)
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         mux(container, encode_sound(container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")))
     assert "no video stream" in refuse(tmp_path / "sound.mp4")
