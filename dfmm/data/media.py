@@ -25,7 +25,10 @@ class MediaError(Exception):
 
 @dataclass
 class Sound:
-    """Mono sound on the clock of its video: sample 0 is heard `start` seconds after the first frame."""
+    """Mono sound on the clock of its video: sample 0 is heard `start` seconds after the first frame.
+
+    Without a picture the clock starts with the sound.
+    """
 
     samples: np.ndarray  # float32 [S]
     sample_rate: int
@@ -53,7 +56,7 @@ class Media:
     """What `read_media` decoded from a file."""
 
     frames: dict[int, np.ndarray]  # wanted frames by number, uint8 RGB [H, W, 3]
-    times: np.ndarray  # of every decoded frame, float64 [N], in seconds after the first
+    times: np.ndarray  # of every decoded frame, float64 [N], in seconds after the first; N = 0 where there is only sound
     sound: Sound | None  # up to where decoding stopped; None without an audio track
     width: int  # of the picture as it is shown, before any scaling, in pixels
     height: int
@@ -66,12 +69,19 @@ def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
         raise MediaError(f"{path}: no such file")
     try:
         with av.open(str(path), metadata_errors="replace") as container:  # old files have titles in any encoding
-            if not container.streams.video:
-                raise MediaError(f"{path}: has no video stream")
+            if not find_streams(container):
+                raise MediaError(f"{path}: has neither a picture nor sound")
             yield container
     except (av.error.FFmpegError, OSError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise MediaError(f"{path}: cannot be decoded ({reason})") from error
+
+
+def find_streams(container: av.container.InputContainer) -> list[av.VideoStream | av.AudioStream]:
+    """Return the first video stream, unless that is only a cover, and the first audio stream, where there are any."""
+    covers = av.stream.Disposition.attached_pic
+    pictures = [stream for stream in container.streams.video if not stream.disposition & covers]
+    return [*pictures[:1], *container.streams.audio[:1]]
 
 
 def read_media(
@@ -94,7 +104,7 @@ def read_media(
         take: is handed each wanted frame with its number as it comes, so that a long video need not fit into memory.
 
     Raises:
-        MediaError: the file is missing, broken, or has no picture.
+        MediaError: the file is missing, broken, or has neither picture nor sound.
     """
     with open_media(path) as container:
         reader = _Reader(keep, sample_rate, short_side, take)
@@ -102,7 +112,8 @@ def read_media(
             reader.take(frame)
             if last_frame is not None and reader.has(last_frame, sound_until, container):
                 break
-        if not reader.times:
+        silent = reader.sound_start is None or find_streams(container)[0].type == "video"
+        if not reader.times and silent:
             raise MediaError(f"{path}: not one frame could be decoded")
         return reader.finish()
 
@@ -112,7 +123,7 @@ def _decode_streams(container: av.container.InputContainer) -> Iterator[av.Video
 
     A packet that does not decode is passed over, as players do: one damaged packet costs itself, not the file.
     """
-    streams = [container.streams.video[0], *container.streams.audio[:1]]
+    streams = find_streams(container)
     for stream in streams:
         stream.codec_context.thread_count = 1  # parallel over files; threads inside slow small clips down
     for packet in container.demux(streams):
@@ -158,20 +169,25 @@ class _Reader:
 
     def has(self, last_frame: int, sound_until: float | None, container: av.container.InputContainer) -> bool:
         """Is everything asked for there, so that decoding may stop?"""
-        if len(self.times) <= last_frame:
+        if len(self.times) <= last_frame and find_streams(container)[0].type == "video":
             return False
         if sound_until is None or not container.streams.audio:
             return True
         if self.sound_start is None:
             return False
-        return self.sound_start - self.times[0] + self.samples / self.sample_rate >= sound_until
+        return self.sound_start - self.origin + self.samples / self.sample_rate >= sound_until
+
+    @property
+    def origin(self) -> float:
+        """When the first frame is shown; where there is no picture, when the sound starts."""
+        return self.times[0] if self.times else self.sound_start
 
     def finish(self) -> Media:
-        origin, sound = self.times[0], None
+        origin, sound = self.origin, None
         if self.sound_start is not None:
             self.chunks += [chunk.to_ndarray()[0] for chunk in self.resampler.resample(None)]
             sound = Sound(np.concatenate(self.chunks), self.sample_rate, self.sound_start - origin)
-        return Media(self.frames, np.array(self.times) - origin, sound, self.width, self.height)
+        return Media(self.frames, np.array(self.times, float) - origin, sound, self.width, self.height)
 
     def _take_sound(self, frame: av.AudioFrame) -> None:
         time = frame.time if frame.time is not None else 0.0
