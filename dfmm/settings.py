@@ -95,7 +95,8 @@ class Augment(Section):
 
 class Cure(Section):
     trim_silence: Literal["none", "start", "both"] = Field(
-        "none", description="cut every video, picture and sound, to begin (and to end) with the first (last) thing heard"
+        "none",
+        description="cut every video, picture and sound, to begin (and to end) with the first (last) thing heard",
     )
     start_jitter: float = Field(
         0.0,
@@ -128,7 +129,10 @@ class Cure(Section):
         480, ge=64, le=4096, description="pixels of its short side at most; smaller pictures keep their size"
     )
     reencode_crf: int = Field(
-        28, ge=0, le=51, description="x264's constant rate factor: choose one coarser than what the files have been through"
+        28,
+        ge=0,
+        le=51,
+        description="x264's constant rate factor: best coarser than all that the files have been through",
     )
     reencode_sample_rate: int = Field(16_000, ge=8_000, le=48_000, description="Hz of its sound")
     reencode_bit_rate: int = Field(48_000, ge=8_000, le=320_000, description="bits a second of its sound")

@@ -208,7 +208,9 @@ def test_large_faces_are_no_sharper_than_small_ones(tmp_path: Path, decoded: lis
     fine = rng.integers(0, 256, (10, 96, 96, 3), dtype=np.uint8)
     write_video(tmp_path / "a.mp4", fine, crf=5)
     sharp, blurred = (
-        MultimodalDataset(list_clips(tmp_path), make_settings(tmp_path, face_pixels=pixels), progress=False)[0]["frames"]
+        MultimodalDataset(list_clips(tmp_path), make_settings(tmp_path, face_pixels=pixels), progress=False)[0][
+            "frames"
+        ]
         for pixels in (None, 16)
     )
     assert sharp.shape == blurred.shape

@@ -345,7 +345,8 @@ def format_audit(audit: Audit) -> str:
     order = ("problem", "unknown", "remark")
     findings = sorted(audit.findings, key=lambda finding: order.index(finding.status))
     lines = [f"{finding.status}: {finding.text}" for finding in findings]
-    return "\n".join([f"The data {verdict} ({len(audit.features)} of {audit.videos} videos read{synthetic}{cures}).", *lines])
+    read = f"{len(audit.features)} of {audit.videos} videos read"
+    return "\n".join([f"The data {verdict} ({read}{synthetic}{cures}).", *lines])
 
 
 def describe_audit(audit: Audit) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is done to every video alike, real or fake, so that a fact that is no evidence no longer tells one from the other.
+"""What is done to every video alike, real or fake, so that facts that are no evidence no longer tell the two apart.
 
 What each of them cures, and what it does not:
 

@@ -155,7 +155,7 @@ def find_root(settings: Settings) -> str:
 
 
 def make_key(path: str, settings: Settings) -> str:
-    """Return the name of a video's track: another file, time of change, encoding or way to look for faces, another name.
+    """Return the name of a video's track: another file, time of change, encoding or way to look, another name.
 
     Raises:
         OSError: there is no such file.

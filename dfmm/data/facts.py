@@ -82,13 +82,15 @@ def measure_file(path: str | Path, cure: Cure = UNCURED) -> Facts:
     bits = {name: encoding.pop(f"{name}_bits") / seconds for name in ("video", "audio")}
     media = cure_media(whole, cure)
     track = describe_media(media)
+    seen = {"video_codec": encoding.pop("video_codec"), "video_bit_rate": bits["video"]}
+    heard = {"audio_bit_rate": bits["audio"], **encoding}
     content = Path(path).read_bytes()
     return Facts(
         sha256=hashlib.sha256(content).hexdigest(),
         file_size=len(content),
         duration=round(track.duration, 4),  # clocks differ by less, and that shall not part what is equal
-        **_describe_picture(media, track, {"video_bit_rate": bits["video"], "video_codec": encoding.pop("video_codec")}),
-        **_describe_sound(media.sound, track, {"audio_bit_rate": bits["audio"], **encoding}),
+        **_describe_picture(media, track, seen),
+        **_describe_sound(media.sound, track, heard),
     )
 
 

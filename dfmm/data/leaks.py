@@ -41,8 +41,7 @@ def find_leaks(manifest: pd.DataFrame, facts: Mapping[str, Facts]) -> pd.DataFra
         - `contradiction`: the same file with both labels;
         - `unnamed original`: no leak, but a fake that looks and moves as a real of its split, and does not name it.
 
-        Two videos that the manifest ties by `original` are no duplicates. Files without a picture are compared as copies
-    only.
+        Two videos that the manifest ties by `original` are no duplicates. Without a picture, only copies are found.
     """
     kinds = [
         _find_shared_identities(manifest),
@@ -154,9 +153,8 @@ def match_videos(manifest: pd.DataFrame, facts: Mapping[str, Facts]) -> pd.DataF
 def _read_prints(facts: Sequence[Facts]) -> dict[str, NDArray[np.int8]]:
     """Return all videos' fingerprints as arrays, of which `motion` is `[n, STRETCHES, MOTION_SIZE]`."""
     shapes = {"scene": (SCENE_SIZE,), "motion": (STRETCHES, MOTION_SIZE), "sound": (SOUND_SIZE,)}
-    texts = {
-        name: "".join(getattr(one, name) or "00" * int(np.prod(shape)) for one in facts) for name, shape in shapes.items()
-    }
+    nothing = {name: "00" * int(np.prod(shape)) for name, shape in shapes.items()}
+    texts = {name: "".join(getattr(one, name) or nothing[name] for one in facts) for name in shapes}
     return {
         name: np.frombuffer(bytes.fromhex(texts[name]), np.int8).reshape(len(facts), *shape)
         for name, shape in shapes.items()

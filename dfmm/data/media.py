@@ -56,7 +56,7 @@ class Media:
     """What `read_media` decoded from a file."""
 
     frames: dict[int, np.ndarray]  # wanted frames by number, uint8 RGB [H, W, 3]
-    times: np.ndarray  # of every decoded frame, float64 [N], in seconds after the first; N = 0 where there is only sound
+    times: np.ndarray  # of every decoded frame, float64 [N], in seconds after the first; empty without a picture
     sound: Sound | None  # up to where decoding stopped; None without an audio track
     width: int  # of the picture as it is shown, before any scaling, in pixels
     height: int

@@ -142,9 +142,7 @@ def _add_video(
     return video
 
 
-def _add_sound(
-    container: av.container.OutputContainer, sound: Sound, duration: float, cure: Cure
-) -> Iterator[None]:
+def _add_sound(container: av.container.OutputContainer, sound: Sound, duration: float, cure: Cure) -> Iterator[None]:
     """Add a stream of sound, and return an iterator that encodes one second after the other."""
     stream = container.add_stream("aac", rate=cure.reencode_sample_rate, layout="mono")
     stream.bit_rate = cure.reencode_bit_rate
