@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from dfmm.cli import main
 from dfmm.data import audit as module
 from dfmm.data.audit import Audit, AuditError, audit_data, describe_audit, format_audit, save_audit
 from dfmm.data.facts import Facts
-from dfmm.data.media import Media, read_media, write_video
+from dfmm.data.media import read_media, write_video
 from dfmm.data.sample import make_sample
 from dfmm.data.shortcuts import SOUND
 from dfmm.manifest import read_manifest, write_manifest
@@ -259,43 +258,47 @@ def come_closer(file: dict[str, Any]) -> None:
     file["frames"] = np.stack([cv2.resize(frame[40:-40, 40:-40], (256, 256)) for frame in file["frames"]])
 
 
+PLANTED = [
+    (silence_start, "leading_silence", {"cure": {"trim_silence": "start"}}),
+    (silence_end, "trailing_silence", {"cure": {"trim_silence": "both"}}),
+    (raise_level, "loudness", {"cure": {"loudness": -26.0}}),
+    (lower_quality, "video_bit_rate", {"cure": {"reencode": True, "reencode_crf": 34}}),
+    (raise_rate, "fps", {"cure": {"reencode": True}}),
+    (strip_sound, "has_audio", {"model": {"streams": "video"}}),
+    (come_closer, "face_size", {"cure": {"face_pixels": 48}}),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("spoil", "name"),
-    [
-        (None, None),
-        (silence_start, "leading_silence"),
-        (silence_end, "trailing_silence"),
-        (raise_level, "loudness"),
-        (lower_quality, "video_bit_rate"),
-        (raise_rate, "fps"),
-        (strip_sound, "has_audio"),
-        (come_closer, "face_size"),
-    ],
-)
-def test_a_shortcut_planted_in_files_is_named(
-    sample: Path, tmp_path: Path, spoil: Callable[[dict[str, Any]], None] | None, name: str | None
-) -> None:
-    manifest, settings = encode_anew(sample, tmp_path, spoil)
-    audit = audit_data(manifest, settings, progress=False)
-    assert audit.verdict == ("problem" if spoil else "clean"), format_audit(audit)
-    assert name is None or any(
-        text.startswith(f"`{name}` alone tells fakes from reals") for text in list_problems(audit)
-    )
+def test_files_that_were_all_encoded_alike_pass(sample: Path, tmp_path: Path) -> None:
+    audit = audit_data(*encode_anew(sample, tmp_path, None), progress=False)
+    assert audit.verdict == "clean", format_audit(audit)
     assert audit.leaks.empty
 
 
 @pytest.mark.slow
-def test_a_shortcut_is_gone_from_what_the_detector_sees(sample: Path, tmp_path: Path) -> None:
-    manifest, settings = encode_anew(sample, tmp_path, silence_start)
-    found = audit_data(manifest, settings, prepare=trim_silence, progress=False).shortcuts
-    assert not found.loc[found["feature"] == "leading_silence", "matters"].any()
+@pytest.mark.parametrize(("spoil", "name", "cure"), PLANTED, ids=[name for _, name, _ in PLANTED])
+def test_a_shortcut_planted_in_files_is_named_and_gone_after_its_cure(
+    sample: Path, tmp_path: Path, spoil: Callable[[dict[str, Any]], None], name: str, cure: dict[str, Any]
+) -> None:
+    manifest, settings = encode_anew(sample, tmp_path, spoil)
+    audit = audit_data(manifest, settings, progress=False)
+    assert audit.verdict == "problem", format_audit(audit)
+    assert any(text.startswith(f"`{name}` alone tells fakes from reals") for text in list_problems(audit))
+    assert f"(`{name}`)" in format_audit(audit)  # its cure is named
+    assert audit.leaks.empty
+    cured = audit_data(manifest, change(settings, **cure), progress=False)
+    assert not any(f"`{name}`" in text for text in list_problems(cured)), format_audit(cured)
+    assert cured.verdict == "clean", format_audit(cured)
+    assert "; after cures: " in format_audit(cured)
 
 
-def trim_silence(media: Media) -> Media:
-    """What a cure would do: begin the sound after the silence, in all videos alike."""
-    sound = media.sound
-    return replace(media, sound=replace(sound, samples=sound.samples[3200:], start=sound.start + 0.2))
+@pytest.mark.slow
+def test_a_shortcut_that_survives_its_cure_is_named(sample: Path, tmp_path: Path) -> None:
+    """What was compressed harder than the profile does has less to encode."""
+    manifest, settings = encode_anew(sample, tmp_path, lower_quality)
+    audit = audit_data(manifest, change(settings, cure={"reencode": True, "reencode_crf": 22}), progress=False)
+    assert any("`video_bit_rate` survives cure.reencode" in text for text in list_problems(audit)), format_audit(audit)
 
 
 @pytest.mark.filterwarnings("error")

@@ -346,7 +346,7 @@ def test_a_million_videos_fit_into_a_worker(tiny: Settings, monkeypatch: pytest.
     """Under 1 GB, that is 1 kB a video, with a manifest as long-winded as they come."""
     names = [f"FakeVideo-FakeAudio/African/men/id{number:05d}/{number:012d}_wavtolip" for number in range(20_000)]
     table = pd.DataFrame({"video_id": names, "path": [f"{name}.mp4" for name in names], "split": "test", "label": 1})
-    monkeypatch.setattr(extract, "make_key", lambda path, video: "0" * 24)
+    monkeypatch.setattr(extract, "make_key", lambda path, settings: "0" * 24)
     monkeypatch.setattr(extract.Tracks, "is_kept", lambda self, number: True)
     dataset = MultimodalDataset(complete_manifest(table.assign(original=names, identities=names)), tiny)
     assert len(dataset) == 20_000

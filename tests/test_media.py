@@ -274,9 +274,11 @@ def test_what_is_no_video_is_named(tmp_path: Path, clip: Clip) -> None:
         assert "cannot be decoded" in refuse(tmp_path / name)
     assert "no such file" in refuse(tmp_path / "missing.mp4")
     assert "not a regular file" in refuse(tmp_path)
-    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
-        mux(container, encode_sound(container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")))
-    assert "no video stream" in refuse(tmp_path / "sound.mp4")
+    with av.open(str(tmp_path / "data.ts"), "w") as container:
+        packet = av.Packet(b"neither seen nor heard")
+        packet.stream, packet.pts, packet.dts = container.add_data_stream("bin_data"), 0, 0
+        container.mux(packet)
+    assert "neither a picture nor sound" in refuse(tmp_path / "data.ts")
 
 
 def test_of_a_file_that_was_cut_off_what_is_there_is_read(tmp_path: Path) -> None:

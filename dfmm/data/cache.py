@@ -44,6 +44,8 @@ class Track:
     sound_peak: float  # of full scale 1
     loudness: float  # root mean square in dB of full scale
     leading_silence: float  # seconds of sound before the first sample above `ONSET`
+    trailing_silence: float = 0.0  # and after the last
+    level: float = -120.0  # loudness of what is no pause, as `gate_power` tells
 
     @property
     def frame_seconds(self) -> float:
@@ -52,7 +54,9 @@ class Track:
 
     @property
     def duration(self) -> float:
-        """Seconds from the first frame to the end of the last."""
+        """Seconds from the first frame to the end of the last; of the sound, where that is all there is."""
+        if not len(self.times):
+            return self.sound_end
         return float(self.times[-1]) + self.frame_seconds
 
     @property

@@ -53,11 +53,10 @@ def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
     try:
         check_promises(path)
         with _open(path) as container:
-            picture = find_picture(container)
-            if picture is None:
-                raise MediaError(f"{path}: has no video stream")
-            if picture.codec_context and picture.width * picture.height > LARGEST_PICTURE:
-                raise ValueError(f"its picture of {picture.width}×{picture.height} pixels is too large")
+            streams = find_streams(container)
+            if not streams:
+                raise MediaError(f"{path}: has neither a picture nor sound")
+            _check_picture(streams[0])
             yield container
     except (av.error.FFmpegError, OSError, ValueError, EOFError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -76,10 +75,17 @@ def _open(path: str | Path) -> av.container.InputContainer:
         raise ValueError("it is of no format that is read, or its header makes no sense") from error
 
 
-def find_picture(container: av.container.InputContainer) -> av.VideoStream | None:
-    """Return the first video stream that is no cover picture."""
+def find_streams(container: av.container.InputContainer) -> list[av.VideoStream | av.AudioStream]:
+    """Return the first video stream that is no cover picture, and the first audio stream, where there are any."""
     covers = av.stream.Disposition.attached_pic
-    return next((stream for stream in container.streams.video if not stream.disposition & covers), None)
+    pictures = [stream for stream in container.streams.video if not stream.disposition & covers]
+    return [*pictures[:1], *container.streams.audio[:1]]
+
+
+def _check_picture(stream: av.VideoStream | av.AudioStream) -> None:
+    """Refuse a picture that is too large to be drawn."""
+    if stream.type == "video" and stream.codec_context and stream.width * stream.height > LARGEST_PICTURE:
+        raise ValueError(f"its picture of {stream.width}×{stream.height} pixels is too large")
 
 
 def check_promises(path: str | Path) -> None:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dfmm.data.batches import EMPTY, BatchOrder, balance_videos
 from dfmm.data.cache import SILENCE, ArrayFile, CacheError, Track, read_crops, read_sound
+from dfmm.data.cures import Span, choose_gain, choose_span, limit_sound
 from dfmm.data.degrade import augment_frames, augment_sound
 from dfmm.data.extract import extract_tracks
 from dfmm.data.media import MediaError, Sound
@@ -40,6 +41,7 @@ class Window:
     inside: np.ndarray  # bool [T], False past the end of a short video
     sound_start: float
     sound_seconds: float
+    span: Span | None = None  # what is left of the video, where it was cut
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ class MultimodalDataset(Dataset):
     frame, and the frame then is zeros; `log_mel` float32 `[1, n_mels, F]`; `sound_mask` bool `[T]`, False where
     nothing is heard; `label`, `video_fake`, `audio_fake`, `in_sync` (1, 0 or -1 unknown); `video_id`, `window` and
     `start` in seconds. `read_sound` returns the waveform behind a log-mel.
+
+    What `settings.cure` asks for is done to every video alike; `start` stays on the clock of its file. A file without a
+    picture is heard only, on the clock of its sound.
 
     A frame is cropped to a square that follows the face steadily through the whole video, the same whatever window it
     is seen in. With `data.read: cache` these crops and the sound are extracted once; samples are equal to the bit.
@@ -156,35 +161,42 @@ class MultimodalDataset(Dataset):
         """Decode the video: the crops of the wanted frames by number, and each window's sound."""
         crops: dict[int, np.ndarray] = {}
         sound = crop_faces(
-            self.tracks.path(number),
+            self.tracks.source(number),
             track.trace_squares(self.settings.video),
             self.settings,
             numbers=wanted,
             take=crops.__setitem__,
             sound_until=max(window.sound_start + window.sound_seconds for window in windows),
         )
-        return crops, [self._cut_sound(sound, window) for window in windows]
+        gain = choose_gain(track, self.settings.cure)
+        return crops, [self._cut_sound(sound, window, gain) for window in windows]
 
     def _read_cache(
         self, number: int, track: Track, windows: list[Window], wanted: set[int]
     ) -> tuple[dict[int, np.ndarray], list[Heard]]:
         """Read the same from the cache."""
 
+        gain = choose_gain(track, self.settings.cure)
+
         def read(file: ArrayFile) -> tuple[dict[int, np.ndarray], list[Heard]]:
             sound = read_sound(file)
-            return read_crops(file, wanted), [self._cut_sound(sound, window) for window in windows]
+            return read_crops(file, wanted), [self._cut_sound(sound, window, gain) for window in windows]
 
         return self.tracks.read(number, read)
 
-    def _cut_sound(self, sound: Sound | None, window: Window) -> Heard:
+    def _cut_sound(self, sound: Sound | None, window: Window, gain: float) -> Heard:
         """Return the window's sound `[S]` and at which of the T moments there is any, unless all of it is silent."""
         steps = len(window.moments)
         if sound is None:
             samples = np.zeros(round(window.sound_seconds * self.settings.audio.sample_rate), np.float32)
             return samples, np.zeros(steps, bool)
         samples, _ = sound.cut(window.sound_start, window.sound_seconds)
+        samples = samples * np.float32(gain) if gain != 1 else samples
         centres = window.sound_start + (np.arange(steps) + 0.5) / steps * window.sound_seconds
         heard = (centres >= sound.start) & (centres < sound.end)
+        if window.span:
+            samples = limit_sound(samples, window.sound_start, window.span, sample_rate=sound.sample_rate)
+            heard &= (centres >= window.span.start) & (centres < window.span.end)
         return samples, heard & (np.abs(samples).max() > SILENCE)
 
     def _make_tensors(self, index: int, reading: Reading) -> dict[str, torch.Tensor]:
@@ -242,24 +254,27 @@ def place_window(
     sampling: Literal["uniform", "random"] | float = "uniform",
     rng: np.random.Generator | None = None,
 ) -> Window:
-    """Place window `number` of `of` in a video: where its frames lie, and its sound."""
+    """Place window `number` of `of` in what is left of a video once it is cut: where its frames lie, and its sound."""
     T, fps = settings.video.frames, settings.video.fps
+    span = choose_span(track, settings.cure)
+    begin, end = span or (0.0, track.duration)
     if fps == "spread":
-        moments = (np.arange(T) + 0.5) / T * track.duration
-        start, seconds = (track.duration - settings.window_seconds) / 2, settings.window_seconds
+        moments = begin + (np.arange(T) + 0.5) / T * (end - begin)
+        start, seconds = (begin + end - settings.window_seconds) / 2, settings.window_seconds
     else:
         seconds = T / fps
-        room = max(track.duration - seconds, 0.0)
+        room = max(end - begin - seconds, 0.0)
         if sampling == "random":
-            start = float(rng.uniform(0, room))
+            start = begin + float(rng.uniform(0, room))
         elif sampling == "uniform":
-            start = room / 2 if of == 1 else room * number / (of - 1)
+            start = begin + (room / 2 if of == 1 else room * number / (of - 1))
         else:
             start = float(sampling)
         moments = start + np.arange(T) / fps
     # The frame shown at a moment is the last that began by then; half a millisecond forgives rounded clocks.
     numbers = np.clip(np.searchsorted(track.times, moments + 5e-4, side="right") - 1, 0, len(track.times) - 1)
-    return Window(moments, numbers, moments < track.duration - 5e-4, start, seconds)
+    inside = (moments < end - 5e-4) & (len(track.times) > 0)
+    return Window(moments, numbers, inside, start, seconds, span)
 
 
 def label_window(row: pd.Series, window: Window) -> dict[str, int]:
@@ -271,7 +286,9 @@ def label_window(row: pd.Series, window: Window) -> dict[str, int]:
         "audio": (window.sound_start, window.sound_start + window.sound_seconds),
     }
     partly = False
+    left_start, left_end = window.span or (-np.inf, np.inf)
     for stream, (start, end) in spans.items():
+        start, end = max(start, left_start), min(end, left_end)
         segments = parse_segments(row[f"{stream}_segments"])
         if labels[f"{stream}_fake"] == 1 and segments:
             partly = True

@@ -16,7 +16,7 @@ import av.error
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from dfmm.data.container import DECODE_OPTIONS, LONGEST_SECONDS, MediaError, find_picture, open_media
+from dfmm.data.container import DECODE_OPTIONS, LONGEST_SECONDS, MediaError, find_streams, open_media
 
 # Sound that is out of step with its timestamps by more than this is put right: silence fills a gap, an overlap is cut.
 # Half a frame at 60 fps, which is what sound and picture may differ by; above what containers round times to (1 ms),
@@ -35,7 +35,10 @@ DAMAGE = (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.Extern
 
 @dataclass
 class Sound:
-    """Mono sound on the clock of its video: sample 0 is heard `start` seconds after the first frame."""
+    """Mono sound on the clock of its video: sample 0 is heard `start` seconds after the first frame.
+
+    Where there is no picture, the clock is the sound's own, and `start` is 0.
+    """
 
     samples: np.ndarray  # float32 [S]
     sample_rate: int
@@ -63,7 +66,7 @@ class Media:
     """What `read_media` decoded from a file."""
 
     frames: dict[int, np.ndarray]  # wanted frames by number, uint8 RGB [H, W, 3]
-    times: np.ndarray  # of every decoded frame, float64 [N], in seconds after the first
+    times: np.ndarray  # of every decoded frame, float64 [N], in seconds after the first; empty without a picture
     sound: Sound | None  # up to where decoding stopped; None without an audio track
     width: int  # of the picture as it is shown, before any scaling, in pixels
     height: int
@@ -89,29 +92,26 @@ def read_media(
         take: is handed each wanted frame with its number as it comes, so that a long video need not fit into memory.
 
     Raises:
-        MediaError: the file is missing, broken, has no picture, or demands more than this module allows.
+        MediaError: the file is missing, broken, has neither picture nor sound, or demands more than this module allows.
     """
     with open_media(path) as container:
-        streams = [find_picture(container), *container.streams.audio[:1]]
+        streams = find_streams(container)
         pictures, sound = _Pictures(streams[0], keep, short_side, take), _SoundTrack(sample_rate)
-        if len(streams) == 1:
+        if streams[-1].type == "video":
             sound_until = None
         for packet in _demux(streams, path):
-            taker = pictures if packet.stream is streams[0] else sound
+            taker = pictures if packet.stream.type == "video" else sound
             taker.expect(packet)
             for frame in _decode(packet):
                 taker.take(frame)
-            if (
-                last_frame is not None
-                and len(pictures.times) > last_frame
-                and sound.reaches(sound_until, pictures.times)
-            ):
+            if last_frame is not None and pictures.reaches(last_frame) and sound.reaches(sound_until, pictures.times):
                 break
-        if not pictures.times:
+        if not pictures.times and (streams[0].type == "video" or sound.start is None):
             raise MediaError(f"{path}: not one frame could be decoded")
         # Frames come in the order they are shown in; times that do not rise were told for another order.
-        times = np.sort(pictures.times)
-        return Media(pictures.frames, times - times[0], sound.finish(times[0]), pictures.width, pictures.height)
+        times = np.sort(np.array(pictures.times, np.float64))
+        origin = times[0] if len(times) else sound.start
+        return Media(pictures.frames, times - origin, sound.finish(origin), pictures.width, pictures.height)
 
 
 def _demux(streams: list[av.VideoStream | av.AudioStream], path: str | Path) -> Iterator[av.Packet]:
@@ -135,11 +135,11 @@ def _decode(packet: av.Packet) -> list[av.VideoFrame] | list[av.AudioFrame]:
 
 
 class _Pictures:
-    """Collects the wanted frames, and the times of all, while they come in."""
+    """Collects the wanted frames, and the times of all, while they come in; of a stream of sound there are none."""
 
     def __init__(
         self,
-        stream: av.VideoStream,
+        stream: av.VideoStream | av.AudioStream,
         keep: Callable[[int], bool],
         short_side: int | None,
         take: Callable[[int, np.ndarray], None] | None,
@@ -151,7 +151,8 @@ class _Pictures:
         self.width = self.height = 0
         self.size = (0, 0)  # of converted frames, before they are turned
         self.reformatter = VideoReformatter()
-        self.seconds = float(1 / (stream.average_rate or 25))  # a frame's, where it does not tell
+        self.expected = stream.type == "video"
+        self.seconds = float(1 / ((self.expected and stream.average_rate) or 25))  # a frame's, where it does not tell
         self.slots = deque[float]() if stream.container.format.name in UNTIMED else None
 
     def expect(self, packet: av.Packet) -> None:
@@ -165,6 +166,10 @@ class _Pictures:
         if self.keep(len(self.times)):
             self.take_frame(len(self.times), self._convert(frame))
         self.times.append(self._tell_time(frame))
+
+    def reaches(self, last_frame: int) -> bool:
+        """Is this frame there, if there are any?"""
+        return len(self.times) > last_frame or not self.expected
 
     def _measure(self, frame: av.VideoFrame) -> None:
         sideways = round(frame.rotation / 90) % 2
@@ -225,9 +230,10 @@ class _SoundTrack:
 
     def reaches(self, seconds: float | None, times: list[float]) -> bool:
         """Is this second after the first frame there, if one is asked for?"""
-        if seconds is None:
-            return True
-        return self.start is not None and self.start - times[0] + len(self.samples) / self.sample_rate >= seconds
+        if seconds is None or self.start is None:
+            return seconds is None
+        origin = times[0] if times else self.start
+        return self.start - origin + len(self.samples) / self.sample_rate >= seconds
 
     def finish(self, origin: float) -> Sound | None:
         if self.start is None:

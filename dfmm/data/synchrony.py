@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.ndimage import gaussian_filter1d
 
 from dfmm.data.cache import ArrayFile, CacheError, Track, read_crops, read_sound
+from dfmm.data.cures import choose_span
 from dfmm.data.extract import Tracks, extract_tracks
 from dfmm.data.media import MediaError, Sound
 from dfmm.data.tracking import crop_faces
@@ -41,9 +42,11 @@ def _correlate_video(tracks: Tracks, number: int, settings: Settings, *, cached:
     except (MediaError, CacheError) as error:
         log.warning("%s: no correlation of mouth and loudness: %s", tracks.path(number), error)
         return np.nan
-    if sound is None or len(crops) < 3:
+    if sound is None:
         return np.nan
-    return correlate_mouth(track, crops, sound, settings)
+    if span := choose_span(track, settings.cure):
+        crops = {number: crop for number, crop in crops.items() if span.start <= track.times[number] < span.end}
+    return correlate_mouth(track, crops, sound, settings) if len(crops) > 2 else np.nan
 
 
 def _decode(
@@ -51,7 +54,7 @@ def _decode(
 ) -> tuple[dict[int, np.ndarray], Sound | None]:
     crops: dict[int, np.ndarray] = {}
     squares, numbers = track.trace_squares(settings.video), range(len(track.times))
-    sound = crop_faces(tracks.path(number), squares, settings, numbers=numbers, take=crops.__setitem__)
+    sound = crop_faces(tracks.source(number), squares, settings, numbers=numbers, take=crops.__setitem__)
     return crops, sound
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,22 +24,34 @@ def find_track(path: str | Path, video: Video) -> Track:
     """Decode a video, small and only every `detect_every`-th frame, and follow its face; no frame is kept.
 
     Raises:
-        MediaError: the file is missing, broken, or has no picture.
+        MediaError: the file is missing, broken, or has neither picture nor sound.
     """
     media, detections, detector = _look_for_faces(path, video)
     faces = zip(detections, follow_face(list(detections.values())), strict=True)
     found = {number: face for number, face in faces if face is not None}
     rows = np.array(list(found.values()), np.float32).reshape(-1, 15)
-    sound = media.sound
-    return Track(
-        times=media.times,
-        width=media.width,
-        height=media.height,
+    return replace(
+        describe_media(media),
         looked_at=len(detections),
         detector=detector,
         box_times=media.times[list(found)],
         boxes=rows[:, BOX],
         landmarks=rows[:, LANDMARKS].reshape(-1, 5, 2),
+    )
+
+
+def describe_media(media: Media) -> Track:
+    """Return the track of a whole video, its sound at `SAMPLE_RATE`, in which no face was looked for."""
+    sound = media.sound
+    return Track(
+        times=media.times,
+        width=media.width,
+        height=media.height,
+        looked_at=0,
+        detector="nobody",
+        box_times=np.zeros(0),
+        boxes=np.zeros((0, 4), np.float32),
+        landmarks=np.zeros((0, 5, 2), np.float32),
         sound_start=sound.start if sound else np.nan,
         sound_end=sound.end if sound else np.nan,
         **measure_sound(sound.samples if sound else np.zeros(0, np.float32), sample_rate=SAMPLE_RATE),
@@ -65,7 +78,7 @@ def _look_for_faces(path: str | Path, video: Video) -> tuple[Media, dict[int, np
             return media, detections, name
     if media is None:
         media = read_media(path, keep=lambda number: False, sample_rate=SAMPLE_RATE)
-    return media, detections, "none" if video.detector == "none" else "nobody"
+    return media, detections, "none" if video.detector == "none" and len(media.times) else "nobody"
 
 
 def _detect_faces(path: str | Path, video: Video, detect: Detect, *, every: int) -> tuple[Media, dict[int, np.ndarray]]:
@@ -99,14 +112,35 @@ def _detect_faces(path: str | Path, video: Video, detect: Detect, *, every: int)
 
 
 def measure_sound(samples: np.ndarray, *, sample_rate: int) -> dict[str, float]:
-    """Return peak, loudness and leading silence of mono sound `[S]`; -120 dB where there is none."""
-    level = float(np.sqrt(np.mean(samples**2))) if len(samples) else 0.0
+    """Return peak, loudness, level and the silence at both ends of mono sound `[S]`; -120 dB where there is none."""
     above = np.abs(samples) > ONSET
     return {
         "sound_peak": float(np.abs(samples).max(initial=0)),
-        "loudness": 20 * float(np.log10(max(level, 1e-6))),
+        "loudness": _measure_level(samples**2),
+        "level": _measure_level(gate_power(samples, sample_rate=sample_rate)),
         "leading_silence": (int(above.argmax()) if above.any() else len(samples)) / sample_rate,
+        "trailing_silence": (int(above[::-1].argmax()) if above.any() else len(samples)) / sample_rate,
     }
+
+
+def _measure_level(power: np.ndarray) -> float:
+    """Return the root mean square in dB of full scale, never below -120."""
+    return 10 * float(np.log10(max(float(np.mean(power)), 1e-12))) if len(power) else -120.0
+
+
+def gate_power(samples: np.ndarray, *, sample_rate: int) -> np.ndarray:
+    """Return the mean square of those stretches of a sound `[S]` in which there is something to hear, `[n]`.
+
+    The gates of ITU-R BS.1770-4, without its weighting of frequencies: stretches of 0.4 s, three quarters of each
+    shared with the next, above -70 dB and then above 10 dB less than their mean. Silence that somebody has added
+    changes little.
+    """
+    hop = sample_rate // 10
+    steps = np.add.reduceat(samples**2, np.arange(0, len(samples), hop)) / hop if len(samples) else np.zeros(0)
+    width = min(4, len(steps))
+    power = np.convolve(steps, np.full(width, 1 / width), "valid") if width else steps
+    power = power[power > 10**-7]
+    return power[power > 0.1 * power.mean()] if len(power) else power
 
 
 def crop_faces(
@@ -131,16 +165,24 @@ def crop_faces(
         The sound, mono at `audio.sample_rate`, at least as far as it was wanted; None without an audio track.
 
     Raises:
-        MediaError: the file is missing, broken, or has no picture.
+        MediaError: the file is missing, broken, or has neither picture nor sound.
     """
     wanted = {number for number in numbers if not np.isnan(squares[number, 0])}
-    rate, size = settings.audio.sample_rate, settings.video.size
+    rate = settings.audio.sample_rate
     media = read_media(
         path,
         keep=wanted.__contains__,
         sample_rate=rate,
         sound_until=None if sound_until is None else sound_until + 1 / rate,  # both ends of a cut are rounded
         last_frame=None if sound_until is None else max(wanted, default=0),
-        take=lambda number, frame: take(number, crop_square(frame, squares[number], size)),
+        take=lambda number, frame: take(number, _crop_face(frame, squares[number], settings)),
     )
     return media.sound
+
+
+def _crop_face(frame: np.ndarray, square: np.ndarray, settings: Settings) -> np.ndarray:
+    """Crop a square; with `cure.face_pixels`, through as few pixels as that, and back."""
+    size, pixels = settings.video.size, settings.cure.face_pixels
+    if pixels is None or pixels >= size:
+        return crop_square(frame, square, size)
+    return crop_square(crop_square(frame, square, pixels), np.array([pixels / 2, pixels / 2, pixels]), size)
