@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from IPython.display import Video
+from IPython.display import Audio, Video
 
 from dfmm.data.media import Media, read_media, write_video
 
@@ -14,15 +14,19 @@ PREVIEW_SIDE = 192  # pixels of the short side, and seconds: a preview is stored
 PREVIEW_SECONDS = 3.0
 
 
-def play_video(path: str | Path, *, start: float = 0.0, seconds: float = PREVIEW_SECONDS) -> Video:
+def play_video(path: str | Path, *, start: float = 0.0, seconds: float = PREVIEW_SECONDS) -> Video | Audio:
     """Return a player of a short, small copy of a video with its sound, whatever the format of the original.
 
+    A file without a picture is only heard.
+
     Raises:
-        MediaError: the file is missing, broken, or has no picture.
+        MediaError: the file is missing or broken.
     """
     media = read_media(
         path, keep=lambda number: True, sample_rate=16_000, short_side=PREVIEW_SIDE, sound_until=start + seconds
     )
+    if not len(media.times):
+        return Audio(media.sound.cut(start, min(seconds, media.sound.end - start))[0], rate=16_000)
     frames, fps = _cut_frames(media, start, seconds)
     sound = None if media.sound is None else media.sound.cut(start, len(frames) / fps)[0]
     with tempfile.TemporaryDirectory() as folder:

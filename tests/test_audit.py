@@ -231,11 +231,14 @@ def encode_anew(
 
 
 def silence_start(file: dict[str, Any]) -> None:
-    file["sound"] = np.concatenate([np.zeros(2400, np.float32), file["sound"][2400:]])
+    """As a machine that speaks does: nothing, for the first 0.16 s, and all the rest later."""
+    file["sound"] = np.concatenate([np.zeros(2560, np.float32), file["sound"]])
+    file["frames"] = np.concatenate([file["frames"][:1].repeat(4, axis=0), file["frames"]])
 
 
 def silence_end(file: dict[str, Any]) -> None:
-    file["sound"] = np.concatenate([file["sound"][:-2400], np.zeros(2400, np.float32)])
+    file["sound"] = np.concatenate([file["sound"], np.zeros(2560, np.float32)])
+    file["frames"] = np.concatenate([file["frames"], file["frames"][-1:].repeat(4, axis=0)])
 
 
 def raise_level(file: dict[str, Any]) -> None:
@@ -247,7 +250,9 @@ def lower_quality(file: dict[str, Any]) -> None:
 
 
 def raise_rate(file: dict[str, Any]) -> None:
-    file["fps"] = 26
+    """The same seconds in more frames: every fifth is shown twice."""
+    count = len(file["frames"])
+    file["frames"], file["fps"] = file["frames"][np.arange(round(count * 1.2)) * 5 // 6], 30
 
 
 def strip_sound(file: dict[str, Any]) -> None:

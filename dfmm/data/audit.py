@@ -233,10 +233,12 @@ def _report_cures(found: pd.DataFrame, settings: Settings) -> Iterator[Finding]:
     if survivors:
         named = ", ".join(f"`{name}` survives {CURES[name][0]}" for name in survivors)
         yield Finding("problem", f"{named}: this data needs another cure, or has none.")
-    others = [f"{'='.join([CURES[name][0], *map(str, CURES[name][1][-1:])])} (`{name}`)" for name in names]
-    others = [text for name, text in zip(names, others, strict=True) if name not in survivors]
+    others: dict[str, list[str]] = {}
+    for name in [name for name in names if name not in survivors]:
+        others.setdefault("=".join([CURES[name][0], *map(str, CURES[name][1][-1:])]), []).append(f"`{name}`")
     if others:
-        yield Finding("remark", f"What may take these shortcuts away: {', '.join(others)}. Audit again with it.")
+        named = "; ".join(f"{cure} ({', '.join(features)})" for cure, features in others.items())
+        yield Finding("remark", f"What may take these shortcuts away: {named}. Audit again with it.")
 
 
 def _is_on(value: Any, wanted: tuple) -> bool:

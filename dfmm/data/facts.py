@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pebble import ProcessExpired, ProcessPool
 
 from dfmm.data.cache import SILENCE, Track
-from dfmm.data.cures import cure_media
+from dfmm.data.cures import Span, choose_span, cure_media
 from dfmm.data.extract import SECONDS_PER_FILE
 from dfmm.data.media import Media, MediaError, Sound, find_streams, open_media, read_media
 from dfmm.data.reencode import list_profile, prepare_file
@@ -71,27 +71,32 @@ def measure_file(path: str | Path, cure: Cure = UNCURED) -> Facts:
 
     Args:
         cure: how picture and sound are cut and levelled before a detector gets to see them: what is left is measured.
-            Size, bit rates and codecs stay those of the file.
+            Size and codecs stay those of the file; bit rates are those of the part that is left.
 
     Raises:
         MediaError: the file is missing or broken.
     """
-    encoding = _describe_encoding(path)
+    encoding, packets = _describe_encoding(path)
     whole = read_media(path, keep=lambda number: True, sample_rate=SAMPLE_RATE, short_side=SIDE)
-    seconds = max(describe_media(whole).duration, 1e-3)
-    bits = {name: encoding.pop(f"{name}_bits") / seconds for name in ("video", "audio")}
-    media = cure_media(whole, cure)
+    span, media = choose_span(describe_media(whole), cure), cure_media(whole, cure)
     track = describe_media(media)
-    seen = {"video_codec": encoding.pop("video_codec"), "video_bit_rate": bits["video"]}
-    heard = {"audio_bit_rate": bits["audio"], **encoding}
+    duration = max(min(track.duration, span.end - span.start) if span else track.duration, 1e-3)
+    rates = {kind: _count_bits(packets[kind], span) / duration for kind in packets}
+    seen = {"video_codec": encoding.pop("video_codec"), "video_bit_rate": rates["video"]}
+    heard = {"audio_bit_rate": rates["audio"], **encoding}
     content = Path(path).read_bytes()
     return Facts(
         sha256=hashlib.sha256(content).hexdigest(),
         file_size=len(content),
-        duration=round(track.duration, 4),  # clocks differ by less, and that shall not part what is equal
+        duration=round(duration, 4),  # clocks differ by less, and that shall not part what is equal
         **_describe_picture(media, track, seen),
-        **_describe_sound(media.sound, track, heard),
+        **_describe_sound(media.sound, track, duration, heard),
     )
+
+
+def _count_bits(packets: list[tuple[float, int]], span: Span | None) -> int:
+    """Return the bits of some packets (seconds, bits), or of those that begin in the span."""
+    return sum(bits for time, bits in packets if span is None or span.start <= time < span.end)
 
 
 def _describe_picture(media: Media, track: Track, seen: dict[str, Any]) -> dict[str, Any]:
@@ -109,30 +114,30 @@ def _describe_picture(media: Media, track: Track, seen: dict[str, Any]) -> dict[
     }
 
 
-def _describe_encoding(path: str | Path) -> dict[str, Any]:
-    """Read what the container says of its streams, and count their packets' bits."""
+def _describe_encoding(path: str | Path) -> tuple[dict[str, Any], dict[str, list[tuple[float, int]]]]:
+    """Read what the container says of its streams, and when each of their packets begins, and how many bits it has."""
     with open_media(path) as container:
-        streams = find_streams(container)
-        found = {stream.type: stream for stream in streams}
+        found = {stream.type: stream for stream in find_streams(container)}
         video, audio = found.get("video"), found.get("audio")
-        bits = dict.fromkeys(("video", "audio"), 0)
-        for packet in container.demux(streams):
-            bits[packet.stream.type] += 8 * packet.size
-        return {
-            "video_codec": _name_codec(video.codec_context, video.codec_context.pix_fmt) if video else None,
-            "video_bits": bits["video"],
-            "audio_codec": _name_codec(audio.codec_context) if audio else None,
-            "audio_bits": bits["audio"],
-            "sample_rate": audio.rate if audio else None,
-            "channels": audio.channels if audio else None,
-        }
+        packets: dict[str, list[tuple[float, int]]] = {"video": [], "audio": []}
+        for packet in container.demux(*found.values()):
+            time = float(packet.pts * packet.time_base) if packet.pts is not None else 0.0
+            packets[packet.stream.type].append((time, 8 * packet.size))
+    origin = min((time for time, _ in packets["video" if video else "audio"]), default=0.0)
+    packets = {kind: [(time - origin, bits) for time, bits in some] for kind, some in packets.items()}
+    return {
+        "video_codec": _name_codec(video.codec_context, video.codec_context.pix_fmt) if video else None,
+        "audio_codec": _name_codec(audio.codec_context) if audio else None,
+        "sample_rate": audio.rate if audio else None,
+        "channels": audio.channels if audio else None,
+    }, packets
 
 
 def _name_codec(codec: Any, *more: str | None) -> str:
     return " ".join(filter(None, (codec.name, codec.profile, *more)))
 
 
-def _describe_sound(sound: Sound | None, track: Track, heard: dict[str, Any]) -> dict[str, Any]:
+def _describe_sound(sound: Sound | None, track: Track, duration: float, heard: dict[str, Any]) -> dict[str, Any]:
     """Return all facts of a sound, None each where there is none."""
     names = ("sound_start", "sound_overhang", "leading_silence", "trailing_silence", "loudness", "peak", "sound")
     if sound is None:
@@ -141,12 +146,12 @@ def _describe_sound(sound: Sound | None, track: Track, heard: dict[str, Any]) ->
         "has_audio": True,
         **heard,
         "sound_start": round(sound.start, 4),
-        "sound_overhang": round(sound.end - track.duration, 4),
+        "sound_overhang": round(sound.end - duration, 4),
         "leading_silence": track.leading_silence,
         "trailing_silence": track.trailing_silence,
         "loudness": track.loudness,
         "peak": track.sound_peak,
-        "sound": _print_sound(sound, track.duration),
+        "sound": _print_sound(sound, duration),
     }
 
 

@@ -23,8 +23,10 @@ DETECTORS = {"retinaface": ("retinaface", "mtcnn"), "mtcnn": ("mtcnn", "retinafa
 def find_track(path: str | Path, video: Video) -> Track:
     """Decode a video, small and only every `detect_every`-th frame, and follow its face; no frame is kept.
 
+    A file without a picture has no frame times, nobody is seen in it, and its clock is that of its sound.
+
     Raises:
-        MediaError: the file is missing, broken, or has no picture.
+        MediaError: the file is missing or broken.
     """
     media, detections, detector = _look_for_faces(path, video)
     faces = zip(detections, follow_face(list(detections.values())), strict=True)
@@ -74,6 +76,8 @@ def _look_for_faces(path: str | Path, video: Video) -> tuple[Media, dict[int, np
             if not any(map(len, _detect_faces(path, video, detect, every=stride)[1].values())):
                 continue
         media, detections = _detect_faces(path, video, detect, every=video.detect_every)
+        if not len(media.times):  # there is only sound
+            break
         if any(map(len, detections.values())):
             return media, detections, name
     if media is None:
@@ -106,6 +110,8 @@ def _detect_faces(path: str | Path, video: Video, detect: Detect, *, every: int)
     )
     if waiting:
         look()
+    if not shape:
+        return media, {}
     across, down = media.width / shape[1], media.height / shape[0]
     scale = np.array([across, down, across, down, 1, *[across, down] * 5], np.float32)
     return media, {number: rows * scale for number, rows in found.items()}
@@ -165,7 +171,7 @@ def crop_faces(
         The sound, mono at `audio.sample_rate`, at least as far as it was wanted; None without an audio track.
 
     Raises:
-        MediaError: the file is missing, broken, or has no picture.
+        MediaError: the file is missing or broken.
     """
     wanted = {number for number in numbers if not np.isnan(squares[number, 0])}
     rate = settings.audio.sample_rate
