@@ -79,19 +79,7 @@ def test_what_a_detector_gets_to_see_can_be_measured_instead(clip: Clip) -> None
     assert late.frames < whole.frames
     assert (late.file_size, late.sha256) == (whole.file_size, whole.sha256)
     assert (late.sound_start, late.sound_overhang) == pytest.approx((0, 0), abs=1e-3)
-    assert late.audio_bit_rate == pytest.approx(whole.audio_bit_rate, rel=0.15)  # not all bits in less time
-
-
-def test_bits_that_were_cut_off_are_not_counted(tmp_path: Path) -> None:
-    """Noise takes all the bits there are, and silence nearly none."""
-    noise = 0.2 * np.random.default_rng(0).normal(size=2 * RATE).astype(np.float32)
-    rates = []
-    for before in (0, 2 * RATE):
-        sound = np.concatenate([np.zeros(before, np.float32), noise])
-        path = write_video(tmp_path / "a.mp4", draw_frames(round(len(sound) / RATE * 25), 64, 96), sound=sound)
-        rates.append([measure_file(path, cure).audio_bit_rate for cure in (Cure(), Cure(trim_silence="both"))])
-    assert rates[1][0] < 0.7 * rates[0][0]
-    assert rates[1][1] == pytest.approx(rates[0][1], rel=0.1)
+    assert late.audio_bit_rate == whole.audio_bit_rate  # of the file: not all its bits in less time
 
 
 def test_a_broken_file_costs_only_itself(tmp_path: Path, settings: Settings, clip: Clip) -> None:

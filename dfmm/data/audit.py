@@ -55,7 +55,8 @@ CURES = {  # the setting that takes a shortcut away, or most of it, and the valu
     **dict.fromkeys(REENCODED, ("cure.reencode", (True,))),
     "has_audio": ("model.streams", ("video",)),
 }
-WITHHELD = {"both": [], "video": list(SOUND), "audio": [name for name in PICTURE if name != "duration"]}
+# The size of a file counts the bytes of all its streams.
+WITHHELD = {"both": [], "video": [*SOUND, "file_size"], "audio": [name for name in PICTURE if name != "duration"]}
 
 Status = Literal["problem", "unknown", "remark"]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pebble import ProcessExpired, ProcessPool
 
 from dfmm.data.cache import SILENCE, Track
-from dfmm.data.cures import Span, choose_span, cure_media
+from dfmm.data.cures import choose_span, cure_media
 from dfmm.data.extract import SECONDS_PER_FILE
 from dfmm.data.media import Media, MediaError, Sound, find_streams, open_media, read_media
 from dfmm.data.reencode import list_profile, prepare_file
@@ -71,19 +71,19 @@ def measure_file(path: str | Path, cure: Cure = UNCURED) -> Facts:
 
     Args:
         cure: how picture and sound are cut and levelled before a detector gets to see them: what is left is measured.
-            Size and codecs stay those of the file; bit rates are those of the part that is left.
+            Size, codecs and bit rates stay those of the whole file.
 
     Raises:
         MediaError: the file is missing or broken.
     """
-    encoding, packets = _describe_encoding(path)
+    encoding = _describe_encoding(path)
     whole = read_media(path, keep=lambda number: True, sample_rate=SAMPLE_RATE, short_side=SIDE)
+    seconds = max(describe_media(whole).duration, 1e-3)
     span, media = choose_span(describe_media(whole), cure), cure_media(whole, cure)
     track = describe_media(media)
-    duration = max(min(track.duration, span.end - span.start) if span else track.duration, 1e-3)
-    rates = {kind: _count_bits(packets[kind], span) / duration for kind in packets}
-    seen = {"video_codec": encoding.pop("video_codec"), "video_bit_rate": rates["video"]}
-    heard = {"audio_bit_rate": rates["audio"], **encoding}
+    duration = min(track.duration, span.end - span.start) if span else track.duration
+    seen = {"video_codec": encoding.pop("video_codec"), "video_bit_rate": encoding.pop("video_bits") / seconds}
+    heard = {"audio_bit_rate": encoding.pop("audio_bits") / seconds, **encoding}
     content = Path(path).read_bytes()
     return Facts(
         sha256=hashlib.sha256(content).hexdigest(),
@@ -92,11 +92,6 @@ def measure_file(path: str | Path, cure: Cure = UNCURED) -> Facts:
         **_describe_picture(media, track, seen),
         **_describe_sound(media.sound, track, duration, heard),
     )
-
-
-def _count_bits(packets: list[tuple[float, int]], span: Span | None) -> int:
-    """Return the bits of some packets (seconds, bits), or of those that begin in the span."""
-    return sum(bits for time, bits in packets if span is None or span.start <= time < span.end)
 
 
 def _describe_picture(media: Media, track: Track, seen: dict[str, Any]) -> dict[str, Any]:
@@ -114,23 +109,22 @@ def _describe_picture(media: Media, track: Track, seen: dict[str, Any]) -> dict[
     }
 
 
-def _describe_encoding(path: str | Path) -> tuple[dict[str, Any], dict[str, list[tuple[float, int]]]]:
-    """Read what the container says of its streams, and when each of their packets begins, and how many bits it has."""
+def _describe_encoding(path: str | Path) -> dict[str, Any]:
+    """Read what the container says of its streams, and count their packets' bits."""
     with open_media(path) as container:
         found = {stream.type: stream for stream in find_streams(container)}
         video, audio = found.get("video"), found.get("audio")
-        packets: dict[str, list[tuple[float, int]]] = {"video": [], "audio": []}
+        bits = dict.fromkeys(("video", "audio"), 0)
         for packet in container.demux(*found.values()):
-            time = float(packet.pts * packet.time_base) if packet.pts is not None else 0.0
-            packets[packet.stream.type].append((time, 8 * packet.size))
-    origin = min((time for time, _ in packets["video" if video else "audio"]), default=0.0)
-    packets = {kind: [(time - origin, bits) for time, bits in some] for kind, some in packets.items()}
-    return {
-        "video_codec": _name_codec(video.codec_context, video.codec_context.pix_fmt) if video else None,
-        "audio_codec": _name_codec(audio.codec_context) if audio else None,
-        "sample_rate": audio.rate if audio else None,
-        "channels": audio.channels if audio else None,
-    }, packets
+            bits[packet.stream.type] += 8 * packet.size
+        return {
+            "video_codec": _name_codec(video.codec_context, video.codec_context.pix_fmt) if video else None,
+            "video_bits": bits["video"],
+            "audio_codec": _name_codec(audio.codec_context) if audio else None,
+            "audio_bits": bits["audio"],
+            "sample_rate": audio.rate if audio else None,
+            "channels": audio.channels if audio else None,
+        }
 
 
 def _name_codec(codec: Any, *more: str | None) -> str:
