@@ -191,7 +191,7 @@ def test_features_of_a_stream_that_is_withheld_are_left_out(tiny: Settings, mani
     assert not {*SOUND, "file_size"} & {
         *audit.features,
         *audit.shortcuts["feature"],
-    }  # the size counts the sound's bytes
+    }  # nor the bytes of sounds
     audit = audit_data(manifest, change(tiny, model={"streams": "audio"}), progress=False)
     assert set(audit.features) == {*SOUND, "duration"}
     assert "Left out, as `model.streams` is audio: frames, fps" in format_audit(audit)
