@@ -160,6 +160,10 @@ SAMPLES = {
     "audio.n_mels": 40,
     "audio.window_ms": 40.0,
     "audio.hop_ms": 8.0,
+    "cure.start_jitter": 1.0,
+    "cure.loudness": -40.0,
+    "cure.face_pixels": 16,
+    "cure.reencode": True,
     "augment.flip": 1.0,
     "augment.crop": 0.5,
     "augment.colour": 0.9,
@@ -201,6 +205,12 @@ TRAINING = (
 )
 OTHERS = (
     ("audio.spread_seconds", 1.0, show_samples, {"video.fps": "spread"}),
+    ("cure.reencode_fps", 10.0, show_samples, {"cure.reencode": True}),
+    ("cure.reencode_side", 96, show_samples, {"cure.reencode": True}),
+    ("cure.reencode_crf", 40, show_samples, {"cure.reencode": True}),
+    ("cure.reencode_sample_rate", 8000, show_samples, {"cure.reencode": True}),
+    ("cure.reencode_bit_rate", 16_000, show_samples, {"cure.reencode": True}),
+    ("data.leave_out", ["blend"], show_videos, {}),
     ("train.windows", 3, show_order, {}),
     ("train.balance", "method", show_order, {}),
     ("data.workers", 1, show_order, {}),
@@ -226,6 +236,8 @@ ELSEWHERE = {
     "data.root": "test_where_data_comes_from",
     "data.manifest": "test_where_data_comes_from",
     "data.sample_videos": "test_where_data_comes_from",
+    "cure.trim_silence": "test_cures.test_the_cache_and_the_videos_give_the_same_to_the_bit",  # on files with silence
+    "evaluate.datasets": "test_protocols.test_each_dataset_has_its_report_and_one_that_fails_costs_only_itself",
     "data.cache": "test_where_the_cache_lies_and_what_is_in_it",
     "data.read": "test_where_the_cache_lies_and_what_is_in_it",
     "model.pretrained": "test_a_backbone_starts_from_a_file",

@@ -55,7 +55,8 @@ CURES = {  # the setting that takes a shortcut away, or most of it, and the valu
     **dict.fromkeys(REENCODED, ("cure.reencode", (True,))),
     "has_audio": ("model.streams", ("video",)),
 }
-WITHHELD = {"both": [], "video": list(SOUND), "audio": [name for name in PICTURE if name != "duration"]}
+# The size of a file counts the bytes of all its streams.
+WITHHELD = {"both": [], "video": [*SOUND, "file_size"], "audio": [name for name in PICTURE if name != "duration"]}
 
 Status = Literal["problem", "unknown", "remark"]
 
@@ -233,10 +234,12 @@ def _report_cures(found: pd.DataFrame, settings: Settings) -> Iterator[Finding]:
     if survivors:
         named = ", ".join(f"`{name}` survives {CURES[name][0]}" for name in survivors)
         yield Finding("problem", f"{named}: this data needs another cure, or has none.")
-    others = [f"{'='.join([CURES[name][0], *map(str, CURES[name][1][-1:])])} (`{name}`)" for name in names]
-    others = [text for name, text in zip(names, others, strict=True) if name not in survivors]
+    others: dict[str, list[str]] = {}
+    for name in [name for name in names if name not in survivors]:
+        others.setdefault("=".join([CURES[name][0], *map(str, CURES[name][1][-1:])]), []).append(f"`{name}`")
     if others:
-        yield Finding("remark", f"What may take these shortcuts away: {', '.join(others)}. Audit again with it.")
+        named = "; ".join(f"{cure} ({', '.join(features)})" for cure, features in others.items())
+        yield Finding("remark", f"What may take these shortcuts away: {named}. Audit again with it.")
 
 
 def _is_on(value: Any, wanted: tuple) -> bool:

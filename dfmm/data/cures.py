@@ -3,7 +3,8 @@
 What each of them cures, and what it does not:
 
 - `cure.trim_silence`: silence before the first sound. Windows are placed, and the video ends, where something is heard.
-  A fade-in, or what a codec makes of an abrupt start, is still there to be seen; `cure.start_jitter` cuts into it.
+  A fade-in, or what a codec makes of an abrupt start, is still there; `cure.start_jitter` cuts into it. So is what the
+  silence did to the rest of its file: an encoder gives more bits to what follows, and the audit names that bit rate.
 - `cure.start_jitter`: that windows begin where the file does. It blurs what happens at a start, and removes none of it.
 - `cure.loudness`: level. Clipping, compression and the noise that was raised with the voice stay.
 - `cure.face_pixels`: how many pixels a face has. What is smaller in its file than that stays blurred.

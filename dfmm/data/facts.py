@@ -20,7 +20,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from dfmm.data.cache import SILENCE, Track
 from dfmm.data.container import find_streams, open_media
-from dfmm.data.cures import cure_media
+from dfmm.data.cures import choose_span, cure_media
 from dfmm.data.extract import SECONDS_PER_FILE
 from dfmm.data.media import Media, MediaError, Sound, read_media
 from dfmm.data.reencode import list_profile, prepare_file
@@ -72,7 +72,7 @@ def measure_file(path: str | Path, cure: Cure = UNCURED) -> Facts:
 
     Args:
         cure: how picture and sound are cut and levelled before a detector gets to see them: what is left is measured.
-            Size, bit rates and codecs stay those of the file.
+            Size, codecs and bit rates stay those of the whole file.
 
     Raises:
         MediaError: the file is missing or broken.
@@ -80,18 +80,18 @@ def measure_file(path: str | Path, cure: Cure = UNCURED) -> Facts:
     encoding = _describe_encoding(path)
     whole = read_media(path, keep=lambda number: True, sample_rate=SAMPLE_RATE, short_side=SIDE)
     seconds = max(describe_media(whole).duration, 1e-3)
-    bits = {name: encoding.pop(f"{name}_bits") / seconds for name in ("video", "audio")}
-    media = cure_media(whole, cure)
+    span, media = choose_span(describe_media(whole), cure), cure_media(whole, cure)
     track = describe_media(media)
-    seen = {"video_codec": encoding.pop("video_codec"), "video_bit_rate": bits["video"]}
-    heard = {"audio_bit_rate": bits["audio"], **encoding}
+    duration = min(track.duration, span.end - span.start) if span else track.duration
+    seen = {"video_codec": encoding.pop("video_codec"), "video_bit_rate": encoding.pop("video_bits") / seconds}
+    heard = {"audio_bit_rate": encoding.pop("audio_bits") / seconds, **encoding}
     content = Path(path).read_bytes()
     return Facts(
         sha256=hashlib.sha256(content).hexdigest(),
         file_size=len(content),
-        duration=round(track.duration, 4),  # clocks differ by less, and that shall not part what is equal
+        duration=round(duration, 4),  # clocks differ by less, and that shall not part what is equal
         **_describe_picture(media, track, seen),
-        **_describe_sound(media.sound, track, heard),
+        **_describe_sound(media.sound, track, duration, heard),
     )
 
 
@@ -113,11 +113,10 @@ def _describe_picture(media: Media, track: Track, seen: dict[str, Any]) -> dict[
 def _describe_encoding(path: str | Path) -> dict[str, Any]:
     """Read what the container says of its streams, and count their packets' bits."""
     with open_media(path) as container:
-        streams = find_streams(container)
-        found = {stream.type: stream for stream in streams}
+        found = {stream.type: stream for stream in find_streams(container)}
         video, audio = found.get("video"), found.get("audio")
         bits = dict.fromkeys(("video", "audio"), 0)
-        for packet in container.demux(streams):
+        for packet in container.demux(*found.values()):
             bits[packet.stream.type] += 8 * packet.size
         return {
             "video_codec": _name_codec(video.codec_context, video.codec_context.pix_fmt) if video else None,
@@ -133,7 +132,7 @@ def _name_codec(codec: Any, *more: str | None) -> str:
     return " ".join(filter(None, (codec.name, codec.profile, *more)))
 
 
-def _describe_sound(sound: Sound | None, track: Track, heard: dict[str, Any]) -> dict[str, Any]:
+def _describe_sound(sound: Sound | None, track: Track, duration: float, heard: dict[str, Any]) -> dict[str, Any]:
     """Return all facts of a sound, None each where there is none."""
     names = ("sound_start", "sound_overhang", "leading_silence", "trailing_silence", "loudness", "peak", "sound")
     if sound is None:
@@ -142,12 +141,12 @@ def _describe_sound(sound: Sound | None, track: Track, heard: dict[str, Any]) ->
         "has_audio": True,
         **heard,
         "sound_start": round(sound.start, 4),
-        "sound_overhang": round(sound.end - track.duration, 4),
+        "sound_overhang": round(sound.end - duration, 4),
         "leading_silence": track.leading_silence,
         "trailing_silence": track.trailing_silence,
         "loudness": track.loudness,
         "peak": track.sound_peak,
-        "sound": _print_sound(sound, track.duration),
+        "sound": _print_sound(sound, duration),
     }
 
 

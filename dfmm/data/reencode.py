@@ -29,8 +29,9 @@ FORMAT = 1  # of the encoding: a higher number makes older files void
 
 def list_profile(cure: Cure) -> list[float]:
     """Return the numbers that the encoding depends on; none where there is no such cure."""
-    values = [getattr(cure, name) for name in Cure.model_fields if name.startswith("reencode_")]
-    return [FORMAT, *values] if cure.reencode else []
+    if not cure.reencode:  # asked for each of a million files
+        return []
+    return [FORMAT, *(getattr(cure, name) for name in Cure.model_fields if name.startswith("reencode_"))]
 
 
 def locate_file(path: str | Path, settings: Settings) -> Path:

@@ -23,6 +23,8 @@ DETECTORS = {"retinaface": ("retinaface", "mtcnn"), "mtcnn": ("mtcnn", "retinafa
 def find_track(path: str | Path, video: Video) -> Track:
     """Decode a video, small and only every `detect_every`-th frame, and follow its face; no frame is kept.
 
+    A file without a picture has no frame times, nobody is seen in it, and its clock is that of its sound.
+
     Raises:
         MediaError: the file is missing, broken, or has neither picture nor sound.
     """
@@ -74,6 +76,8 @@ def _look_for_faces(path: str | Path, video: Video) -> tuple[Media, dict[int, np
             if not any(map(len, _detect_faces(path, video, detect, every=stride)[1].values())):
                 continue
         media, detections = _detect_faces(path, video, detect, every=video.detect_every)
+        if not len(media.times):  # there is only sound
+            break
         if any(map(len, detections.values())):
             return media, detections, name
     if media is None:
@@ -106,6 +110,8 @@ def _detect_faces(path: str | Path, video: Video, detect: Detect, *, every: int)
     )
     if waiting:
         look()
+    if not shape:
+        return media, {}
     across, down = media.width / shape[1], media.height / shape[0]
     scale = np.array([across, down, across, down, 1, *[across, down] * 5], np.float32)
     return media, {number: rows * scale for number, rows in found.items()}
