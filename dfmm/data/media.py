@@ -236,9 +236,15 @@ class _SoundTrack:
         return Sound(np.frombuffer(self.samples, np.float32), self.sample_rate, self.start - origin)
 
     def _resample(self, frame: av.AudioFrame | None) -> np.ndarray:
-        chunks = self.resampler.resample(frame) if self.resampler else []
-        mixed = [chunk.to_ndarray().reshape(chunk.samples, -1).sum(axis=1) / self.gain for chunk in chunks]
-        return np.concatenate(mixed) if mixed else np.zeros(0, np.float32)
+        mixed = [self._mix(chunk) for chunk in self.resampler.resample(frame)] if self.resampler else []
+        return mixed[0] if len(mixed) == 1 else np.concatenate([np.zeros(0, np.float32), *mixed])
+
+    def _mix(self, chunk: av.AudioFrame) -> np.ndarray:
+        samples = np.frombuffer(chunk.planes[0], np.float32)
+        if self.gain == 1:
+            return samples[: chunk.samples]
+        channels = chunk.layout.nb_channels
+        return samples[: chunk.samples * channels].reshape(-1, channels).sum(axis=1) / self.gain
 
     def _append(self, chunk: np.ndarray) -> None:
         self._check_room(len(chunk))
