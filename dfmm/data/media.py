@@ -30,7 +30,7 @@ LOUDEST = 16  # of full scale 1
 # These tell of a packet only where it stands in the file: the frames, in the order they are shown, take these places.
 UNTIMED = ("avi", "h264", "hevc", "m4v", "mpegvideo", "obu")
 # A packet that fails so is passed over, as players do: one damaged packet costs itself, not the file.
-DAMAGE = (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.ExternalError)
+DAMAGE = (av.error.InvalidDataError, av.error.ArgumentError, av.error.PatchWelcomeError, av.error.ExternalError)
 
 
 @dataclass
@@ -212,7 +212,6 @@ class _SoundTrack:
         told, frame.pts = frame.time, None  # the resampler is given one unbroken stream; gaps are filled here
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if kind != self.kind:  # streams may change midway, and a damaged packet may claim to
-            self._append(self._resample(None))
             layout, self.gain = _choose_mix(frame.layout.name)
             self.resampler, self.kind = av.AudioResampler("flt", layout, self.sample_rate), kind
         gap = 0.0 if told is None else told - self.start - len(self.samples) / self.sample_rate
