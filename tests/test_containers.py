@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks.containers import (
     RATES,
+    VIDEO_OPTIONS,
     Recording,
     add_picture,
     add_sound,
@@ -329,3 +330,45 @@ def test_real_clips_come_back_as_the_plainest_loop_decodes_them(share: int) -> N
                 heard = [(one.time, one.samples / one.sample_rate) for one in container.decode(audio=0)]
             assert media.sound.start == pytest.approx(heard[0][0] - times[0], abs=1e-3), path.name
             assert media.sound.end == pytest.approx(sum(heard[-1]) - times[0], abs=0.009), path.name
+
+
+# A leap to a late keyframe.
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv", "ts", "mpg"])
+def test_a_leap_brings_the_frames_and_the_sound_of_decoding_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: str
+) -> None:
+    leaps = []
+    monkeypatch.setattr(media_module, "LATE_SECONDS", 1.0)
+    monkeypatch.setitem(VIDEO_OPTIONS, "libx264", {**VIDEO_OPTIONS["libx264"], "g": "30", "b-pyramid": "normal"})
+    monkeypatch.setattr(media_module, "_leap", lambda *a, leap=media_module._leap: leaps.append(leap(*a)) or leaps[-1])
+    video = {"mpg": ("mpeg2video", "mp2")}.get(container, ("libx264", "aac"))
+    path = write(
+        tmp_path, replace(MP4, container=container, video=video[0], audio=video[1], picture_from=0.2, seconds=4.0)
+    )
+    times = read(path).times
+    for first in (3, 29, 30, 31, 62, 80):
+        wanted = {first, first + 1, first + 7}
+        options = {"keep": wanted.__contains__, "sample_rate": 16_000, "last_frame": first + 7, "sound_until": 3.3}
+        whole = read_media(path, **options)
+        late = read_media(path, times=times, **options)
+        assert list(late.frames) == sorted(wanted)
+        for number in wanted:
+            np.testing.assert_array_equal(late.frames[number], whole.frames[number])
+        assert (late.sound.start, late.width, late.height) == (whole.sound.start, whole.width, whole.height)
+        np.testing.assert_array_equal(late.sound.cut(0, 3.3)[0], whole.sound.cut(0, 3.3)[0])
+        taken: list[int] = []
+        read_media(path, times=times, take=lambda number, frame: taken.append(number), **options)  # noqa: B023
+        assert taken == sorted(wanted)
+    assert any(leaps) == (container in ("mp4", "mov"))
+
+
+def test_times_of_another_file_bring_no_wrong_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_module, "LATE_SECONDS", 1.0)
+    monkeypatch.setitem(VIDEO_OPTIONS, "libx264", {**VIDEO_OPTIONS["libx264"], "g": "30"})
+    path = write(tmp_path, replace(MP4, seconds=4.0))
+    options = {"keep": [70, 71].__contains__, "sample_rate": 16_000, "last_frame": 71}
+    whole, late = read_media(path, **options), read_media(path, times=np.arange(100) / 29.97, **options)
+    for number in (70, 71):
+        np.testing.assert_array_equal(late.frames[number], whole.frames[number])

@@ -27,6 +27,11 @@ CLOCK_TOLERANCE_SECONDS = 0.008
 LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
 LOUDEST = 16  # of full scale 1
 
+# A keyframe later than this is leapt to: a second opening of the file costs less than a second of a small picture.
+LATE_SECONDS = 10.0
+DEEPEST = 16  # frames by which the order of decoding may differ from the order of showing
+SAME_SECONDS = 1e-6  # two times that differ by less are one
+
 # These tell of a packet only where it stands in the file: the frames, in the order they are shown, take these places.
 UNTIMED = ("avi", "h264", "hevc", "m4v", "mpegvideo", "obu")
 # A packet that fails so is passed over, as players do: one damaged packet costs itself, not the file.
@@ -78,6 +83,7 @@ def read_media(
     last_frame: int | None = None,
     sound_until: float | None = None,
     take: Callable[[int, np.ndarray], None] | None = None,
+    times: np.ndarray | None = None,
 ) -> Media:
     """Decode a file once from its start: its wanted frames, all frame times, and its sound.
 
@@ -87,10 +93,19 @@ def read_media(
         short_side: wanted frames are scaled down to this many pixels on their short side.
         last_frame, sound_until: stop early, once this frame and this second of sound are there.
         take: is handed each wanted frame with its number as it comes, so that a long video need not fit into memory.
+        times: of all frames, as an earlier call returned them. With `last_frame` they allow for a leap to a keyframe
+            late in the video: the same frames and the same sound come back, and these times.
 
     Raises:
         MediaError: the file is missing, broken, has no picture, or demands more than this module allows.
     """
+    if times is not None and last_frame is not None:
+        wanted = [number for number in range(min(last_frame + 1, len(times))) if keep(number)]
+        media = _read_late(path, wanted, times, sample_rate, short_side, sound_until)
+        if media is not None:
+            for number in wanted if take else ():
+                take(number, media.frames.pop(number))
+            return media
     with open_media(path) as container:
         streams = [find_picture(container), *container.streams.audio[:1]]
         pictures, sound = _Pictures(streams[0], keep, short_side, take), _SoundTrack(sample_rate)
@@ -112,6 +127,69 @@ def read_media(
         # Frames come in the order they are shown in; times that do not rise were told for another order.
         times = np.sort(pictures.times)
         return Media(pictures.frames, times - times[0], sound.finish(times[0]), pictures.width, pictures.height)
+
+
+def _read_late(
+    path: str | Path,
+    wanted: list[int],
+    times: np.ndarray,
+    sample_rate: int,
+    short_side: int | None,
+    sound_until: float | None,
+) -> Media | None:
+    """Leap to the keyframe before the first wanted frame, and tell frames by their times.
+
+    None where that does not pay, or a wanted frame did not come back: then a file is to be decoded from its start. The
+    sound always is, apart from the picture: a decoder that starts midway gives other samples.
+    """
+    if not wanted or times[wanted[0]] < LATE_SECONDS:
+        return None
+    with open_media(path) as container:
+        picture = find_picture(container)
+        decoded = (frame for packet in _demux([picture], path) for frame in _decode(packet))
+        first = next(decoded, None)
+        if first is None or first.time is None or not _leap(picture, first.time, times[max(wanted[0] - DEEPEST, 0)]):
+            return None
+        pictures = _Pictures(picture, set(wanted).__contains__, short_side, None)
+        pictures.measure(first)
+        for frame in decoded:
+            time = (frame.time or 0.0) - first.time
+            number = int(np.searchsorted(times, time - SAME_SECONDS))
+            if number > wanted[-1]:
+                break
+            if pictures.keep(number) and abs(times[number] - time) < SAME_SECONDS:
+                pictures.frames[number] = pictures.convert(frame)
+    if list(pictures.frames) != wanted:
+        return None
+    sound = _read_sound(path, first.time, sample_rate, sound_until)
+    return Media(pictures.frames, times, sound, pictures.width, pictures.height)
+
+
+def _leap(picture: av.VideoStream, start: float, seconds: float) -> bool:
+    """Go to the last keyframe before these seconds after the start, if that is late and the container tells where."""
+    if not picture.container.format.name.startswith("mov"):
+        return False
+    target = round((start + seconds) / picture.time_base)
+    entry = picture.index_entries.search_timestamp(target)
+    if entry < 0 or picture.index_entries[entry].timestamp * picture.time_base - start < LATE_SECONDS:
+        return False
+    picture.container.seek(target, stream=picture)
+    return True
+
+
+def _read_sound(path: str | Path, origin: float, sample_rate: int, sound_until: float | None) -> Sound | None:
+    """Decode a file's sound alone, from its start; the picture begins at `origin` on the file's clock."""
+    with open_media(path) as container:
+        if not container.streams.audio:
+            return None
+        find_picture(container).discard = av.stream.Discard.all  # nor is it read
+        sound = _SoundTrack(sample_rate)
+        for packet in _demux([container.streams.audio[0]], path):
+            for frame in _decode(packet):
+                sound.take(frame)
+            if sound_until is not None and sound.reaches(sound_until, [origin]):
+                break
+        return sound.finish(origin)
 
 
 def _demux(streams: list[av.VideoStream | av.AudioStream], path: str | Path) -> Iterator[av.Packet]:
@@ -161,18 +239,18 @@ class _Pictures:
 
     def take(self, frame: av.VideoFrame) -> None:
         if not self.times:
-            self._measure(frame)
+            self.measure(frame)
         if self.keep(len(self.times)):
-            self.take_frame(len(self.times), self._convert(frame))
+            self.take_frame(len(self.times), self.convert(frame))
         self.times.append(self._tell_time(frame))
 
-    def _measure(self, frame: av.VideoFrame) -> None:
+    def measure(self, frame: av.VideoFrame) -> None:
         sideways = round(frame.rotation / 90) % 2
         self.width, self.height = (frame.height, frame.width) if sideways else (frame.width, frame.height)
         scale = 1.0 if self.short_side is None else min(1.0, self.short_side / min(frame.width, frame.height))
         self.size = round(frame.width * scale), round(frame.height * scale)
 
-    def _convert(self, frame: av.VideoFrame) -> np.ndarray:
+    def convert(self, frame: av.VideoFrame) -> np.ndarray:
         image = self.reformatter.reformat(frame, *self.size, "rgb24", interpolation="AREA", threads=1).to_ndarray()
         turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
