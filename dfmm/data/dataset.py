@@ -162,6 +162,7 @@ class MultimodalDataset(Dataset):
             numbers=wanted,
             take=crops.__setitem__,
             sound_until=max(window.sound_start + window.sound_seconds for window in windows),
+            times=track.times,
         )
         return crops, [self._cut_sound(sound, window) for window in windows]
 

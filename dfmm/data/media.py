@@ -99,16 +99,20 @@ def read_media(
     Raises:
         MediaError: the file is missing, broken, has no picture, or demands more than this module allows.
     """
+    frames: dict[int, np.ndarray] = {}  # stays empty where somebody takes them
+    hand_over, given = take or frames.__setitem__, []
     if times is not None and last_frame is not None:
         wanted = [number for number in range(min(last_frame + 1, len(times))) if keep(number)]
-        media = _read_late(path, wanted, times, sample_rate, short_side, sound_until)
-        if media is not None:
-            for number in wanted if take else ():
-                take(number, media.frames.pop(number))
-            return media
+        late, given = _read_late(path, wanted, times, short_side, hand_over)
+        if late is not None:
+            return Media(
+                frames, times, _read_sound(path, late.origin, sample_rate, sound_until), late.width, late.height
+            )
     with open_media(path) as container:
         streams = [find_picture(container), *container.streams.audio[:1]]
-        pictures, sound = _Pictures(streams[0], keep, short_side, take), _SoundTrack(sample_rate)
+        pictures, sound = _Pictures(streams[0], keep, short_side, hand_over), _SoundTrack(sample_rate)
+        if given:
+            pictures.keep = lambda number: number not in given and keep(number)
         if len(streams) == 1:
             sound_until = None
         for packet in _demux(streams, path):
@@ -126,43 +130,43 @@ def read_media(
             raise MediaError(f"{path}: not one frame could be decoded")
         # Frames come in the order they are shown in; times that do not rise were told for another order.
         times = np.sort(pictures.times)
-        return Media(pictures.frames, times - times[0], sound.finish(times[0]), pictures.width, pictures.height)
+        frames = dict(sorted(frames.items())) if given else frames
+        return Media(frames, times - times[0], sound.finish(times[0]), pictures.width, pictures.height)
 
 
 def _read_late(
     path: str | Path,
     wanted: list[int],
     times: np.ndarray,
-    sample_rate: int,
     short_side: int | None,
-    sound_until: float | None,
-) -> Media | None:
+    hand_over: Callable[[int, np.ndarray], None],
+) -> tuple[_Pictures | None, list[int]]:
     """Leap to the keyframe before the first wanted frame, and tell frames by their times.
 
-    None where that does not pay, or a wanted frame did not come back: then a file is to be decoded from its start. The
-    sound always is, apart from the picture: a decoder that starts midway gives other samples.
+    Returns:
+        What is known of the picture, or None where a leap does not pay or a wanted frame did not come back, so that the
+        file is to be decoded from its start; and the frames that were handed over.
     """
+    given: list[int] = []
     if not wanted or times[wanted[0]] < LATE_SECONDS:
-        return None
+        return None, given
     with open_media(path) as container:
         picture = find_picture(container)
         decoded = (frame for packet in _demux([picture], path) for frame in _decode(packet))
         first = next(decoded, None)
         if first is None or first.time is None or not _leap(picture, first.time, times[max(wanted[0] - DEEPEST, 0)]):
-            return None
-        pictures = _Pictures(picture, set(wanted).__contains__, short_side, None)
+            return None, given
+        pictures = _Pictures(picture, set(wanted).__contains__, short_side, hand_over)
         pictures.measure(first)
         for frame in decoded:
             time = (frame.time or 0.0) - first.time
             number = int(np.searchsorted(times, time - SAME_SECONDS))
             if number > wanted[-1]:
                 break
-            if pictures.keep(number) and abs(times[number] - time) < SAME_SECONDS:
-                pictures.frames[number] = pictures.convert(frame)
-    if list(pictures.frames) != wanted:
-        return None
-    sound = _read_sound(path, first.time, sample_rate, sound_until)
-    return Media(pictures.frames, times, sound, pictures.width, pictures.height)
+            if pictures.keep(number) and abs(times[number] - time) < SAME_SECONDS and number not in given:
+                hand_over(number, pictures.convert(frame))
+                given.append(number)
+    return (pictures if given == wanted else None), given
 
 
 def _leap(picture: av.VideoStream, start: float, seconds: float) -> bool:
@@ -213,18 +217,17 @@ def _decode(packet: av.Packet) -> list[av.VideoFrame] | list[av.AudioFrame]:
 
 
 class _Pictures:
-    """Collects the wanted frames, and the times of all, while they come in."""
+    """Hands over the wanted frames, and collects the times of all, while they come in."""
 
     def __init__(
         self,
         stream: av.VideoStream,
         keep: Callable[[int], bool],
         short_side: int | None,
-        take: Callable[[int, np.ndarray], None] | None,
+        hand_over: Callable[[int, np.ndarray], None],
     ):
-        self.keep, self.short_side = keep, short_side
-        self.frames: dict[int, np.ndarray] = {}  # stays empty where somebody takes them
-        self.take_frame = take or self.frames.__setitem__
+        self.keep, self.short_side, self.hand_over = keep, short_side, hand_over
+        self.origin = 0.0  # of the first frame, on the file's clock
         self.times: list[float] = []
         self.width = self.height = 0
         self.size = (0, 0)  # of converted frames, before they are turned
@@ -241,10 +244,11 @@ class _Pictures:
         if not self.times:
             self.measure(frame)
         if self.keep(len(self.times)):
-            self.take_frame(len(self.times), self.convert(frame))
+            self.hand_over(len(self.times), self.convert(frame))
         self.times.append(self._tell_time(frame))
 
     def measure(self, frame: av.VideoFrame) -> None:
+        self.origin = frame.time or 0.0
         sideways = round(frame.rotation / 90) % 2
         self.width, self.height = (frame.height, frame.width) if sideways else (frame.width, frame.height)
         scale = 1.0 if self.short_side is None else min(1.0, self.short_side / min(frame.width, frame.height))
