@@ -64,7 +64,7 @@ class Recording:
     audio: str | None = "aac"
     fps: str = "25"
     pix_fmt: str = "yuv420p"
-    size: tuple[int, int] = (BARS * BAR, 64)  # width, height
+    size: tuple[int, int] = (BARS * BAR, 96)  # width, height
     sample_rate: int = 44_100
     layout: str = "mono"
     sound_from: float = 0.0
@@ -231,7 +231,7 @@ def list_recordings() -> Iterator[Recording]:
         if container != "avi":  # which has no way to say so
             yield from (replace(plain, sound_from=0.4), replace(plain, picture_from=0.4))
         yield from (replace(plain, pix_fmt=name) for name in ("yuv420p10le", "gray", "yuv444p"))
-        yield from (replace(plain, size=(BARS * BAR + 1, 67)), replace(plain, layout="5.1"))
+        yield from (replace(plain, size=(BARS * BAR + 1, 97)), replace(plain, layout="5.1"))
         yield from (replace(plain, sample_rate=rate) for rate in (8_000, 11_025, 16_000, 22_050, 44_100, 96_000))
 
 

@@ -46,6 +46,7 @@ RECORDINGS = (
     Recording("plain.mov", audio="pcm_s16le", sample_rate=48_000),
     Recording("low.avi", video="mpeg4", audio="pcm_s16le", sample_rate=8_000),
     Recording("old.mpg", video="mpeg1video", audio="mp2", sample_rate=44_100),
+    Recording("untimed.mpg", audio="mp2", sample_rate=44_100),  # frames so small that most come without a time
     Recording("late_sound.mpg", video="mpeg1video", audio="mp2", sample_rate=44_100, sound_from=0.5),
 )
 

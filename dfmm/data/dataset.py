@@ -167,6 +167,7 @@ class MultimodalDataset(Dataset):
             numbers=wanted,
             take=crops.__setitem__,
             sound_until=max(window.sound_start + window.sound_seconds for window in windows),
+            times=track.times,
         )
         gain = choose_gain(track, self.settings.cure)
         return crops, [self._cut_sound(sound, window, gain) for window in windows]

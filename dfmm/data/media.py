@@ -27,10 +27,15 @@ CLOCK_TOLERANCE_SECONDS = 0.008
 LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
 LOUDEST = 16  # of full scale 1
 
+# A keyframe later than this is leapt to: a second opening of the file costs less than a second of a small picture.
+LATE_SECONDS = 10.0
+DEEPEST = 16  # frames by which the order of decoding may differ from the order of showing
+SAME_SECONDS = 1e-6  # two times that differ by less are one
+
 # These tell of a packet only where it stands in the file: the frames, in the order they are shown, take these places.
 UNTIMED = ("avi", "h264", "hevc", "m4v", "mpegvideo", "obu")
 # A packet that fails so is passed over, as players do: one damaged packet costs itself, not the file.
-DAMAGE = (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.ExternalError)
+DAMAGE = (av.error.InvalidDataError, av.error.ArgumentError, av.error.PatchWelcomeError, av.error.ExternalError)
 
 
 @dataclass
@@ -81,6 +86,7 @@ def read_media(
     last_frame: int | None = None,
     sound_until: float | None = None,
     take: Callable[[int, np.ndarray], None] | None = None,
+    times: np.ndarray | None = None,
 ) -> Media:
     """Decode a file once from its start: its wanted frames, all frame times, and its sound.
 
@@ -90,13 +96,26 @@ def read_media(
         short_side: wanted frames are scaled down to this many pixels on their short side.
         last_frame, sound_until: stop early, once this frame and this second of sound are there.
         take: is handed each wanted frame with its number as it comes, so that a long video need not fit into memory.
+        times: of all frames, as an earlier call returned them. With `last_frame` they allow for a leap to a keyframe
+            late in the video: the same frames and the same sound come back, and these times.
 
     Raises:
         MediaError: the file is missing, broken, has neither picture nor sound, or demands more than this module allows.
     """
+    frames: dict[int, np.ndarray] = {}  # stays empty where somebody takes them
+    hand_over, given = take or frames.__setitem__, []
+    if times is not None and last_frame is not None:
+        wanted = [number for number in range(min(last_frame + 1, len(times))) if keep(number)]
+        late, given = _read_late(path, wanted, times, short_side, hand_over)
+        if late is not None:
+            return Media(
+                frames, times, _read_sound(path, late.origin, sample_rate, sound_until), late.width, late.height
+            )
     with open_media(path) as container:
         streams = find_streams(container)
-        pictures, sound = _Pictures(streams[0], keep, short_side, take), _SoundTrack(sample_rate)
+        pictures, sound = _Pictures(streams[0], keep, short_side, hand_over), _SoundTrack(sample_rate)
+        if given:
+            pictures.keep = lambda number: number not in given and keep(number)
         if streams[-1].type == "video":
             sound_until = None
         for packet in _demux(streams, path):
@@ -111,7 +130,70 @@ def read_media(
         # Frames come in the order they are shown in; times that do not rise were told for another order.
         times = np.sort(np.array(pictures.times, np.float64))
         origin = times[0] if len(times) else sound.start
-        return Media(pictures.frames, times - origin, sound.finish(origin), pictures.width, pictures.height)
+        frames = dict(sorted(frames.items())) if given else frames
+        return Media(frames, times - origin, sound.finish(origin), pictures.width, pictures.height)
+
+
+def _read_late(
+    path: str | Path,
+    wanted: list[int],
+    times: np.ndarray,
+    short_side: int | None,
+    hand_over: Callable[[int, np.ndarray], None],
+) -> tuple[_Pictures | None, list[int]]:
+    """Leap to the keyframe before the first wanted frame, and tell frames by their times.
+
+    Returns:
+        What is known of the picture, or None where a leap does not pay or a wanted frame did not come back, so that the
+        file is to be decoded from its start; and the frames that were handed over.
+    """
+    given: list[int] = []
+    if not wanted or times[wanted[0]] < LATE_SECONDS:
+        return None, given
+    with open_media(path) as container:
+        picture = find_streams(container)[0]
+        decoded = (frame for packet in _demux([picture], path) for frame in _decode(packet))
+        first = next(decoded, None)
+        if first is None or first.time is None or not _leap(picture, first.time, times[max(wanted[0] - DEEPEST, 0)]):
+            return None, given
+        pictures = _Pictures(picture, set(wanted).__contains__, short_side, hand_over)
+        pictures.measure(first)
+        for frame in decoded:
+            time = (frame.time or 0.0) - first.time
+            number = int(np.searchsorted(times, time - SAME_SECONDS))
+            if number > wanted[-1]:
+                break
+            if pictures.keep(number) and abs(times[number] - time) < SAME_SECONDS and number not in given:
+                hand_over(number, pictures.convert(frame))
+                given.append(number)
+    return (pictures if given == wanted else None), given
+
+
+def _leap(picture: av.VideoStream, start: float, seconds: float) -> bool:
+    """Go to the last keyframe before these seconds after the start, if that is late and the container tells where."""
+    if not picture.container.format.name.startswith("mov"):
+        return False
+    target = round((start + seconds) / picture.time_base)
+    entry = picture.index_entries.search_timestamp(target)
+    if entry < 0 or picture.index_entries[entry].timestamp * picture.time_base - start < LATE_SECONDS:
+        return False
+    picture.container.seek(target, stream=picture)
+    return True
+
+
+def _read_sound(path: str | Path, origin: float, sample_rate: int, sound_until: float | None) -> Sound | None:
+    """Decode a file's sound alone, from its start; the picture begins at `origin` on the file's clock."""
+    with open_media(path) as container:
+        if not container.streams.audio:
+            return None
+        find_streams(container)[0].discard = av.stream.Discard.all  # nor is it read
+        sound = _SoundTrack(sample_rate)
+        for packet in _demux([container.streams.audio[0]], path):
+            for frame in _decode(packet):
+                sound.take(frame)
+            if sound_until is not None and sound.reaches(sound_until, [origin]):
+                break
+        return sound.finish(origin)
 
 
 def _demux(streams: list[av.VideoStream | av.AudioStream], path: str | Path) -> Iterator[av.Packet]:
@@ -135,18 +217,17 @@ def _decode(packet: av.Packet) -> list[av.VideoFrame] | list[av.AudioFrame]:
 
 
 class _Pictures:
-    """Collects the wanted frames, and the times of all, while they come in; of a stream of sound there are none."""
+    """Hands over the wanted frames, and collects the times of all; of a stream of sound there are none."""
 
     def __init__(
         self,
         stream: av.VideoStream | av.AudioStream,
         keep: Callable[[int], bool],
         short_side: int | None,
-        take: Callable[[int, np.ndarray], None] | None,
+        hand_over: Callable[[int, np.ndarray], None],
     ):
-        self.keep, self.short_side = keep, short_side
-        self.frames: dict[int, np.ndarray] = {}  # stays empty where somebody takes them
-        self.take_frame = take or self.frames.__setitem__
+        self.keep, self.short_side, self.hand_over = keep, short_side, hand_over
+        self.origin = 0.0  # of the first frame, on the file's clock
         self.times: list[float] = []
         self.width = self.height = 0
         self.size = (0, 0)  # of converted frames, before they are turned
@@ -162,22 +243,23 @@ class _Pictures:
 
     def take(self, frame: av.VideoFrame) -> None:
         if not self.times:
-            self._measure(frame)
+            self.measure(frame)
         if self.keep(len(self.times)):
-            self.take_frame(len(self.times), self._convert(frame))
+            self.hand_over(len(self.times), self.convert(frame))
         self.times.append(self._tell_time(frame))
 
     def reaches(self, last_frame: int) -> bool:
         """Is this frame there, if there are any?"""
         return len(self.times) > last_frame or not self.expected
 
-    def _measure(self, frame: av.VideoFrame) -> None:
+    def measure(self, frame: av.VideoFrame) -> None:
+        self.origin = frame.time or 0.0
         sideways = round(frame.rotation / 90) % 2
         self.width, self.height = (frame.height, frame.width) if sideways else (frame.width, frame.height)
         scale = 1.0 if self.short_side is None else min(1.0, self.short_side / min(frame.width, frame.height))
         self.size = round(frame.width * scale), round(frame.height * scale)
 
-    def _convert(self, frame: av.VideoFrame) -> np.ndarray:
+    def convert(self, frame: av.VideoFrame) -> np.ndarray:
         image = self.reformatter.reformat(frame, *self.size, "rgb24", interpolation="AREA", threads=1).to_ndarray()
         turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
@@ -217,7 +299,6 @@ class _SoundTrack:
         told, frame.pts = frame.time, None  # the resampler is given one unbroken stream; gaps are filled here
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if kind != self.kind:  # streams may change midway, and a damaged packet may claim to
-            self._append(self._resample(None))
             layout, self.gain = _choose_mix(frame.layout.name)
             self.resampler, self.kind = av.AudioResampler("flt", layout, self.sample_rate), kind
         gap = 0.0 if told is None else told - self.start - len(self.samples) / self.sample_rate
@@ -242,9 +323,15 @@ class _SoundTrack:
         return Sound(np.frombuffer(self.samples, np.float32), self.sample_rate, self.start - origin)
 
     def _resample(self, frame: av.AudioFrame | None) -> np.ndarray:
-        chunks = self.resampler.resample(frame) if self.resampler else []
-        mixed = [chunk.to_ndarray().reshape(chunk.samples, -1).sum(axis=1) / self.gain for chunk in chunks]
-        return np.concatenate(mixed) if mixed else np.zeros(0, np.float32)
+        mixed = [self._mix(chunk) for chunk in self.resampler.resample(frame)] if self.resampler else []
+        return mixed[0] if len(mixed) == 1 else np.concatenate([np.zeros(0, np.float32), *mixed])
+
+    def _mix(self, chunk: av.AudioFrame) -> np.ndarray:
+        samples = np.frombuffer(chunk.planes[0], np.float32)
+        if self.gain == 1:
+            return samples[: chunk.samples]
+        channels = chunk.layout.nb_channels
+        return samples[: chunk.samples * channels].reshape(-1, channels).sum(axis=1) / self.gain
 
     def _append(self, chunk: np.ndarray) -> None:
         self._check_room(len(chunk))

@@ -157,6 +157,7 @@ def crop_faces(
     numbers: Collection[int],
     take: Callable[[int, np.ndarray], None],
     sound_until: float | None = None,
+    times: np.ndarray | None = None,
 ) -> Sound | None:
     """Decode a video, up to the last of some frames, and hand over their canonical crops one by one.
 
@@ -166,6 +167,7 @@ def crop_faces(
         squares: of all frames, as `Track.trace_squares` returns them; where it is NaN there is no crop.
         take: is given a frame's number and its crop, uint8 `[size, size, 3]`.
         sound_until: seconds of sound wanted; None for all.
+        times: of all frames; with them, a stretch late in a long video is leapt to.
 
     Returns:
         The sound, mono at `audio.sample_rate`, at least as far as it was wanted; None without an audio track.
@@ -182,6 +184,7 @@ def crop_faces(
         sound_until=None if sound_until is None else sound_until + 1 / rate,  # both ends of a cut are rounded
         last_frame=None if sound_until is None else max(wanted, default=0),
         take=lambda number, frame: take(number, _crop_face(frame, squares[number], settings)),
+        times=times,
     )
     return media.sound
 
