@@ -155,6 +155,7 @@ SAMPLES = {
     "video.detect_side": 120,
     "video.detect_every": 3,
     "video.margin": 0.4,
+    "video.crop": "align",
     "audio.library": "librosa",
     "audio.sample_rate": 8000,
     "audio.n_mels": 40,

@@ -20,13 +20,22 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessPool
 
-from dfmm.data.cache import ArrayFile, ArrayWriter, CacheError, Track, read_track, write_sound, write_track
+from dfmm.data.cache import (
+    ArrayFile,
+    ArrayWriter,
+    CacheError,
+    Track,
+    measure_span,
+    read_track,
+    write_sound,
+    write_track,
+)
 from dfmm.data.media import MediaError
 from dfmm.data.tracking import crop_faces, find_track
 from dfmm.runs import show_progress
 from dfmm.settings import Settings, Video, resolve_path
 
-FORMAT = 3  # of the cache: a higher number makes older entries void
+FORMAT = 4  # of the cache: a higher number makes older entries void
 SECONDS_PER_FILE = 600  # after this a worker is taken to hang, and killed
 
 T = TypeVar("T")
@@ -49,13 +58,13 @@ def load_track(place: Path) -> Track | None:
 
 
 def save_crops(path: Path, track: Track, place: Path, settings: Settings) -> None:
-    """Write a video's track, the canonical crops of all frames with a face, and its sound; no frame is kept in memory.
+    """Write a video's track, the canvases of all frames with a face, and its sound; no frame is kept in memory.
 
     Raises:
         MediaError: the video cannot be read.
         CacheError: the disk does not take it.
     """
-    size = settings.video.size
+    canvases = track.lay_canvases(settings)
     with ArrayWriter(place) as writer:
         numbers: list[int] = []
 
@@ -63,9 +72,8 @@ def save_crops(path: Path, track: Track, place: Path, settings: Settings) -> Non
             writer.append("crops", crop[None])
             numbers.append(number)
 
-        writer.append("crops", np.zeros((0, size, size, 3), np.uint8))
-        squares = track.trace_squares(settings.video)
-        write_sound(writer, crop_faces(path, squares, settings, numbers=range(len(squares)), take=take))
+        writer.append("crops", np.zeros((0, canvases.side, canvases.side, 3), np.uint8))
+        write_sound(writer, crop_faces(path, canvases, settings, numbers=range(len(track.times)), take=take))
         writer.append("numbers", np.array(numbers, np.int64))
         write_track(writer, track)
 
@@ -109,8 +117,8 @@ class Tracks(Mapping[str, Track]):
         """Return where what is kept of it is: its track alone, or its crops and sound too."""
         key = self.keys[number].decode()
         if crops:
-            video = self.settings.video
-            key = _hash([key, video.margin, video.size, self.settings.audio.sample_rate])
+            video, span = self.settings.video, measure_span(self.settings)
+            key = _hash([key, video.margin, video.size, video.crop, span, self.settings.audio.sample_rate])
         return self.cache / ("crops" if crops else "tracks") / key[:2] / f"{key}.safetensors"
 
     def name_files(self, number: int) -> tuple[str, Path, Path | None]:

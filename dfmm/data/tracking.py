@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from dfmm.data.cache import Track
-from dfmm.data.faces import BOX, LANDMARKS, Detect, crop_square, follow_face, load_detector
+from dfmm.data.crops import Canvases
+from dfmm.data.faces import BOX, LANDMARKS, Detect, follow_face, load_detector
 from dfmm.data.media import Media, Sound, read_media
 from dfmm.settings import Settings, Video
 
@@ -111,20 +112,20 @@ def measure_sound(samples: np.ndarray, *, sample_rate: int) -> dict[str, float]:
 
 def crop_faces(
     path: str | Path,
-    squares: np.ndarray,
+    canvases: Canvases,
     settings: Settings,
     *,
     numbers: Collection[int],
     take: Callable[[int, np.ndarray], None],
     sound_until: float | None = None,
 ) -> Sound | None:
-    """Decode a video, up to the last of some frames, and hand over their canonical crops one by one.
+    """Decode a video, up to the last of some frames, and hand over their canvases one by one.
 
     The one way from a file to what a model sees and hears, whether it is kept or not.
 
     Args:
-        squares: of all frames, as `Track.trace_squares` returns them; where it is NaN there is no crop.
-        take: is given a frame's number and its crop, uint8 `[size, size, 3]`.
+        canvases: of all frames, as `Track.lay_canvases` returns them; there is none where there is no face.
+        take: is given a frame's number and its canvas, uint8 `[side, side, 3]`.
         sound_until: seconds of sound wanted; None for all.
 
     Returns:
@@ -133,14 +134,14 @@ def crop_faces(
     Raises:
         MediaError: the file is missing, broken, or has no picture.
     """
-    wanted = {number for number in numbers if not np.isnan(squares[number, 0])}
-    rate, size = settings.audio.sample_rate, settings.video.size
+    seen, rate = canvases.seen, settings.audio.sample_rate
+    wanted = {number for number in numbers if seen[number]}
     media = read_media(
         path,
         keep=wanted.__contains__,
         sample_rate=rate,
         sound_until=None if sound_until is None else sound_until + 1 / rate,  # both ends of a cut are rounded
         last_frame=None if sound_until is None else max(wanted, default=0),
-        take=lambda number, frame: take(number, crop_square(frame, squares[number], size)),
+        take=lambda number, frame: take(number, canvases.cut(frame, number)),
     )
     return media.sound
