@@ -21,13 +21,16 @@ def place_landmarks(centres: np.ndarray, sides: np.ndarray) -> np.ndarray:
     return centres[:, None] + (TEMPLATE - 0.5) * np.asarray(sides)[:, None, None]
 
 
-def trace(squares: np.ndarray, *, fps: float = 25, seen: Sequence[int] | None = None) -> FacePath:
+def trace(
+    squares: np.ndarray, *, fps: float = 25, seen: Sequence[int] | None = None, cuts: Sequence[int] = ()
+) -> FacePath:
     """Trace a face that is detected in every fifth frame where `squares` `[N, 3]` say, or in these frames alone."""
     times = np.arange(len(squares)) / fps
     seen = np.arange(0, len(squares), EVERY) if seen is None else np.array(seen, int)
     centres, sides = squares[seen, :2], squares[seen, 2]
     boxes = np.column_stack([centres - sides[:, None] / 2, centres + sides[:, None] / 2]).astype(np.float32)
-    return trace_path(times, times[seen], boxes, place_landmarks(centres, sides).astype(np.float32), reach=REACH)
+    landmarks = place_landmarks(centres, sides).astype(np.float32)
+    return trace_path(times, times[seen], boxes, landmarks, cut_times=times[list(cuts)], reach=REACH)
 
 
 @pytest.mark.parametrize("fps", [23.976, 25, 30])
@@ -69,6 +72,19 @@ def test_a_path_does_not_glide_through_a_cut() -> None:
     assert in_wide[:50].all()
     assert in_close[55:].all()
     np.testing.assert_array_equal(path.shots, in_close)
+
+
+def test_at_a_cut_that_is_known_the_path_jumps_in_that_very_frame() -> None:
+    """Though the place is near enough for the same person, and of the same size."""
+    squares = np.array([[300.0, 200.0, 100.0]] * 52 + [[330.0, 200.0, 100.0]] * 48)
+    path = trace(squares, cuts=[52])
+    np.testing.assert_allclose(path.centres, squares[:, :2], atol=1e-3)
+    np.testing.assert_array_equal(path.shots, np.arange(100) >= 52)
+    # Of a shot between two cuts in which nothing was found, nothing is known, near as the others are.
+    path = trace(squares, seen=[*range(0, 50, 5), *range(60, 100, 5)], cuts=[51, 56])
+    assert np.flatnonzero(path.shots < 0).tolist() == list(range(51, 56))
+    np.testing.assert_allclose(path.centres[:51], squares[:51, :2], atol=1e-3)
+    np.testing.assert_allclose(path.centres[56:], squares[56:, :2], atol=1e-3)
 
 
 def test_where_no_detection_is_near_there_is_no_face_and_no_glide() -> None:

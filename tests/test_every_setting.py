@@ -228,6 +228,7 @@ ELSEWHERE = {
     "data.manifest": "test_where_data_comes_from",
     "data.sample_videos": "test_where_data_comes_from",
     "data.cache": "test_where_the_cache_lies_and_what_is_in_it",
+    "video.face": "test_tracking.test_gaps_and_several_faces_are_told",
     "data.read": "test_where_the_cache_lies_and_what_is_in_it",
     "model.pretrained": "test_a_backbone_starts_from_a_file",
     "train.processes": "test_several_processes_are_started",

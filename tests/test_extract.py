@@ -84,8 +84,8 @@ def test_crops_are_kept_of_frames_with_a_face_and_the_sound_as_it_was(tmp_path: 
     make_entry(path, tmp_path / "track", tmp_path / "crops", settings)
     track, file = load_track(tmp_path / "track"), ArrayFile(tmp_path / "crops")
     canvases = track.lay_canvases(settings)
-    assert file.read("numbers").tolist() == np.flatnonzero(canvases.seen).tolist() == list(range(31))
-    assert file.count("crops") == 31
+    assert file.read("numbers").tolist() == np.flatnonzero(canvases.seen).tolist() == list(range(25))  # up to the cut
+    assert file.count("crops") == 25
     assert file.values["sound"] is None
     frames = read_media(path, keep=lambda number: True, sample_rate=16_000).frames
     for number, crop in read_crops(file, range(60)).items():
@@ -212,6 +212,7 @@ def test_the_table_of_tracks_has_a_row_a_video(videos: tuple[pd.DataFrame, Setti
     assert list(rows["video_id"]) == ["mute", "clip"]
     assert list(rows["fps"]) == pytest.approx([29.97, 25], abs=0.01)
     assert list(rows["has_sound"]) == [False, True]
+    assert rows[["faces", "shots", "gaps"]].to_numpy().tolist() == [[0, 1, 0]] * 2
     assert list(rows["seconds"]) == pytest.approx([32 / 29.97, 2], abs=0.01)
 
 

@@ -34,7 +34,9 @@ class Track:
     times: np.ndarray  # float64 [N], of every frame
     width: int
     height: int
-    looked_at: int  # frames in which a face was looked for
+    look_times: np.ndarray  # float64 [L], of the frames in which a face was looked for
+    cut_times: np.ndarray  # float64 [C], of the frames with which another shot begins
+    faces: int  # at once, at most
     detector: str  # that found the face; `none` where none was asked for, `nobody` where all found none
     box_times: np.ndarray  # float64 [M], frames in which the followed face was found
     boxes: np.ndarray  # float32 [M, 4]
@@ -72,7 +74,18 @@ class Track:
     @property
     def face_coverage(self) -> float:
         """Share of the frames looked at in which the followed face was found."""
-        return 1.0 if self.uses_centre else len(self.boxes) / max(self.looked_at, 1)
+        return 1.0 if self.uses_centre else len(self.boxes) / max(len(self.look_times), 1)
+
+    @property
+    def shots(self) -> int:
+        """How many pieces the cuts divide it into."""
+        return len(self.cut_times) + 1
+
+    @property
+    def gaps(self) -> int:
+        """How often the followed face is lost, or not there to begin with."""
+        missing = ~np.isin(self.look_times, self.box_times)
+        return int(missing[:1].sum() + (missing[1:] & ~missing[:-1]).sum())
 
     def trace_face(self, video: Video) -> FacePath:
         """Return where the followed face is in every frame; without a detector, the centre of the picture.
@@ -84,7 +97,8 @@ class Track:
             centres, sides = np.tile([self.width / 2, self.height / 2], (N, 1)), min(self.width, self.height)
             return FacePath(np.zeros(N, int), centres, np.full(N, float(sides)), np.full((N, 5, 2), np.nan))
         reach = (2 * video.detect_every + 0.5) * self.frame_seconds  # the half frame forgives rounded clocks
-        return trace_path(self.times, self.box_times, self.boxes, self.landmarks, reach=reach)
+        known = (self.box_times, self.boxes, self.landmarks)
+        return trace_path(self.times, *known, cut_times=self.cut_times, reach=reach)
 
     def lay_canvases(self, settings: Settings) -> Canvases:
         """Return how every frame is cut. The centre of the picture has no margin, and nothing to align."""

@@ -40,7 +40,13 @@ class FacePath:
 
 
 def trace_path(
-    times: np.ndarray, box_times: np.ndarray, boxes: np.ndarray, landmarks: np.ndarray, *, reach: float
+    times: np.ndarray,
+    box_times: np.ndarray,
+    boxes: np.ndarray,
+    landmarks: np.ndarray,
+    *,
+    cut_times: np.ndarray,
+    reach: float,
 ) -> FacePath:
     """Lay a smooth path through the detections of a face.
 
@@ -50,16 +56,20 @@ def trace_path(
     Args:
         times: of the frames, float64 `[N]`, in seconds.
         box_times, boxes, landmarks: of the detections, `[M]`, `[M, 4]` and `[M, 5, 2]`.
-        reach: seconds around a detection for which it speaks.
+        cut_times: of the frames with which another shot begins, `[C]`.
+        reach: seconds around a detection for which it speaks, up to the next cut.
     """
     shots, values, sides = np.full(len(times), -1), np.full((len(times), 12), np.nan), np.full(len(times), np.nan)
     if len(boxes):
         boxes = boxes.astype(np.float64)
         known = np.column_stack([(boxes[:, :2] + boxes[:, 2:]) / 2, landmarks.reshape(-1, 10)])
         found = median_filter((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 3, mode="nearest")  # one slip does no harm
-        nearest = np.searchsorted((box_times[1:] + box_times[:-1]) / 2, times)
-        seen = np.abs(box_times[nearest] - times) <= reach
-        for shot, run in enumerate(_split_runs(box_times, found, reach)):
+        frame_shots, box_shots = (np.searchsorted(cut_times, at, side="right") for at in (times, box_times))
+        cut = np.append(cut_times, np.inf)[box_shots[:-1]]  # the next one after a detection
+        turns = np.where(box_shots[1:] > box_shots[:-1], cut, (box_times[1:] + box_times[:-1]) / 2)
+        nearest = np.searchsorted(turns, times, side="right")
+        seen = (np.abs(box_times[nearest] - times) <= reach) & (frame_shots == box_shots[nearest])
+        for shot, run in enumerate(_split_runs(box_times, found, box_shots, reach)):
             frames = np.flatnonzero(seen & (nearest >= run[0]) & (nearest <= run[-1]))
             if len(frames):
                 shots[frames], sides[frames] = shot, np.quantile(found[run], SIDE_QUANTILE)
@@ -67,10 +77,10 @@ def trace_path(
     return FacePath(shots, values[:, :2], sides, values[:, 2:].reshape(-1, 5, 2))
 
 
-def _split_runs(box_times: np.ndarray, sides: np.ndarray, reach: float) -> list[np.ndarray]:
-    """Return the numbers of the detections in one go, between gaps in time and cuts to another size."""
+def _split_runs(box_times: np.ndarray, sides: np.ndarray, shots: np.ndarray, reach: float) -> list[np.ndarray]:
+    """Return the numbers of the detections in one go, between cuts, gaps in time and jumps in size."""
     growth = np.exp(np.abs(np.diff(np.log(np.maximum(sides, 1)))))
-    breaks = (np.diff(box_times) > 2 * reach) | (growth > CUT_GROWTH)
+    breaks = (np.diff(box_times) > 2 * reach) | (growth > CUT_GROWTH) | (np.diff(shots) > 0)
     return np.split(np.arange(len(sides)), np.flatnonzero(breaks) + 1)
 
 

@@ -160,9 +160,8 @@ def make_key(path: str, video: Video) -> str:
         OSError: there is no such file.
     """
     state = os.stat(path)
-    return _hash(
-        [FORMAT, path, state.st_size, state.st_mtime_ns, video.detector, video.detect_side, video.detect_every]
-    )
+    search = [video.detector, video.detect_side, video.detect_every, video.face]
+    return _hash([FORMAT, path, state.st_size, state.st_mtime_ns, *search])
 
 
 def _hash(values: list[Any]) -> str:
@@ -265,6 +264,9 @@ def tabulate_tracks(manifest: pd.DataFrame, tracks: Mapping[str, Track]) -> pd.D
             "has_face": track.has_face,
             "detector": track.detector,
             "face_coverage": track.face_coverage,
+            "faces": track.faces,
+            "shots": track.shots,
+            "gaps": track.gaps,
             "has_sound": track.has_sound,
         }
         for track in (tracks[name] for name in manifest["video_id"])

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from dfmm.data.cache import Track
 from dfmm.data.crops import Canvases
-from dfmm.data.faces import BOX, LANDMARKS, Detect, follow_face, load_detector
+from dfmm.data.faces import (
+    BOX,
+    LANDMARKS,
+    Detect,
+    choose_face,
+    count_faces,
+    drop_false_alarms,
+    link_faces,
+    load_detector,
+)
 from dfmm.data.media import Media, Sound, read_media
 from dfmm.settings import Settings, Video
 
@@ -17,6 +29,9 @@ SAMPLE_RATE = 16_000  # at which a sound's peak, loudness and onset are measured
 ONSET = 5e-4  # a sample above this ends the leading silence (the reference rule of arXiv 2412.00175)
 BATCH = 16  # frames a detector is given at once: all that is in memory of a long video
 SECOND_LOOK = 32  # frames in which the slow fallback detector must see a face before it looks at all of them
+# A cut changes the picture, 255 being black to white, by more than this and so many times more than is usual between
+# two looks, and this share of the change happens from one frame to the next.
+CUT_CHANGE, CUT_OUTLIER, CUT_SHARE = 12, 4, 0.6
 DETECTORS = {"retinaface": ("retinaface", "mtcnn"), "mtcnn": ("mtcnn", "retinaface"), "none": ()}
 
 
@@ -26,18 +41,23 @@ def find_track(path: str | Path, video: Video) -> Track:
     Raises:
         MediaError: the file is missing, broken, or has no picture.
     """
-    media, detections, detector = _look_for_faces(path, video)
-    faces = zip(detections, follow_face(list(detections.values())), strict=True)
-    found = {number: face for number, face in faces if face is not None}
-    rows = np.array(list(found.values()), np.float32).reshape(-1, 15)
+    looks, detector = _look_for_faces(path, video)
+    media, numbers = looks.media, np.array(list(looks.faces), int)
+    cuts = find_cuts(path, looks.thumbnails)
+    starts = set(np.searchsorted(numbers, cuts).tolist())
+    tracks = drop_false_alarms(link_faces(list(looks.faces.values()), starts=starts), len(numbers), starts=starts)
+    chosen = choose_face(tracks, video.face, starts=starts)
+    rows = np.array(list(chosen.values()), np.float32).reshape(-1, 15)
     sound = media.sound
     return Track(
         times=media.times,
         width=media.width,
         height=media.height,
-        looked_at=len(detections),
+        look_times=media.times[numbers],
+        cut_times=media.times[cuts],
+        faces=count_faces(tracks),
         detector=detector,
-        box_times=media.times[list(found)],
+        box_times=media.times[numbers[list(chosen)]],
         boxes=rows[:, BOX],
         landmarks=rows[:, LANDMARKS].reshape(-1, 5, 2),
         sound_start=sound.start if sound else np.nan,
@@ -46,33 +66,43 @@ def find_track(path: str | Path, video: Video) -> Track:
     )
 
 
-def _look_for_faces(path: str | Path, video: Video) -> tuple[Media, dict[int, np.ndarray], str]:
-    """Detect faces, with the other detector where the first finds none in the whole video.
+@dataclass(frozen=True)
+class Looks:
+    """What is found in the frames that were looked at, by their number."""
 
-    Returns:
-        The video without its frames; the detections `[K, 15]` of each frame looked at, by number; who found them.
-    """
-    media, detections = None, {}
+    media: Media  # the video without its frames
+    faces: dict[int, np.ndarray]  # detections [K, 15], in pixels of the video
+    thumbnails: dict[int, np.ndarray]
+
+    @property
+    def found(self) -> bool:
+        return any(map(len, self.faces.values()))
+
+
+def _look_for_faces(path: str | Path, video: Video) -> tuple[Looks, str]:
+    """Detect faces, with the other detector where the first finds none in the whole video; return who found them."""
+    looks = None
     for name in DETECTORS[video.detector]:
         detect = load_detector(name)
         if detect is None:
             continue
-        if media is not None:  # a second opinion
-            stride = video.detect_every * -(-len(detections) // SECOND_LOOK)
-            if not any(map(len, _detect_faces(path, video, detect, every=stride)[1].values())):
+        if looks is not None:  # a second opinion
+            stride = video.detect_every * -(-len(looks.faces) // SECOND_LOOK)
+            if not _detect_faces(path, video, detect, every=stride).found:
                 continue
-        media, detections = _detect_faces(path, video, detect, every=video.detect_every)
-        if any(map(len, detections.values())):
-            return media, detections, name
-    if media is None:
-        media = read_media(path, keep=lambda number: False, sample_rate=SAMPLE_RATE)
-    return media, detections, "none" if video.detector == "none" else "nobody"
+        looks = _detect_faces(path, video, detect, every=video.detect_every)
+        if looks.found:
+            return looks, name
+    if looks is None:
+        looks = Looks(read_media(path, keep=lambda number: False, sample_rate=SAMPLE_RATE), {}, {})
+    return looks, "none" if video.detector == "none" else "nobody"
 
 
-def _detect_faces(path: str | Path, video: Video, detect: Detect, *, every: int) -> tuple[Media, dict[int, np.ndarray]]:
-    """Decode a video and detect in every so-manieth frame, batch by batch; detections are in the video's own pixels."""
+def _detect_faces(path: str | Path, video: Video, detect: Detect, *, every: int) -> Looks:
+    """Decode a video and detect in every so-manieth frame, batch by batch."""
     found: dict[int, np.ndarray] = {}
     waiting: dict[int, np.ndarray] = {}
+    thumbnails: dict[int, np.ndarray] = {}
     shape = []
 
     def look() -> None:
@@ -81,6 +111,7 @@ def _detect_faces(path: str | Path, video: Video, detect: Detect, *, every: int)
 
     def take(number: int, frame: np.ndarray) -> None:
         shape[:] = frame.shape[:2]
+        thumbnails[number] = shrink_frame(frame)
         waiting[number] = frame
         if len(waiting) == BATCH:
             look()
@@ -96,7 +127,50 @@ def _detect_faces(path: str | Path, video: Video, detect: Detect, *, every: int)
         look()
     across, down = media.width / shape[1], media.height / shape[0]
     scale = np.array([across, down, across, down, 1, *[across, down] * 5], np.float32)
-    return media, {number: rows * scale for number, rows in found.items()}
+    return Looks(media, {number: rows * scale for number, rows in found.items()}, thumbnails)
+
+
+def shrink_frame(frame: np.ndarray) -> np.ndarray:
+    """Return a thumbnail, uint8 `[18, 32, 3]`, of a frame `[H, W, 3]`."""
+    return cv2.resize(frame, (32, 18), interpolation=cv2.INTER_AREA)
+
+
+def find_cuts(path: str | Path, thumbnails: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Return the numbers of the frames, int64 `[C]`, with which another shot begins.
+
+    Where the picture changes much from one look to the next, the frames between are decoded as well: at a cut nearly
+    all of the change happens at once, in a fast pan or a shake it does not.
+
+    Args:
+        thumbnails: of the frames looked at, by number.
+    """
+    numbers = np.array(list(thumbnails), int)
+    changes = measure_changes(list(thumbnails.values()))
+    much = max(CUT_CHANGE, CUT_OUTLIER * float(np.median(changes))) if len(changes) else 0
+    spans = [(numbers[at], numbers[at + 1], changes[at]) for at in np.flatnonzero(changes > much)]
+    if not spans:
+        return np.zeros(0, int)
+    between = {int(number) for first, last, _ in spans for number in range(first, last + 1)}
+    frames: dict[int, np.ndarray] = {}
+    read_media(
+        path,
+        keep=between.__contains__,
+        sample_rate=SAMPLE_RATE,
+        short_side=2 * 18,
+        last_frame=max(between),
+        take=lambda number, frame: frames.__setitem__(number, shrink_frame(frame)),
+    )
+    cuts = []
+    for first, last, change in spans:
+        steps = measure_changes([frames[number] for number in range(first, last + 1)])
+        if steps.max() > CUT_SHARE * change:
+            cuts.append(first + 1 + steps.argmax())
+    return np.array(cuts, int)
+
+
+def measure_changes(thumbnails: Sequence[np.ndarray]) -> np.ndarray:
+    """Return how much each thumbnail differs from the one before, in grey levels."""
+    return np.array([np.abs(a.astype(int) - b).mean() for a, b in itertools.pairwise(thumbnails)])
 
 
 def measure_sound(samples: np.ndarray, *, sample_rate: int) -> dict[str, float]:
