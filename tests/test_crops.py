@@ -74,6 +74,19 @@ def test_a_path_does_not_glide_through_a_cut() -> None:
     np.testing.assert_array_equal(path.shots, in_close)
 
 
+def test_a_face_that_comes_nearer_is_shown_in_few_scales_and_its_path_stays_whole() -> None:
+    """Its way is smooth over the change of scale as well, and it never fills more than its share of the crop."""
+    sides = np.geomspace(50, 200, 200)
+    squares = np.column_stack([np.linspace(300, 340, 200), np.full(200, 200.0), sides])
+    path = trace(squares)
+    assert path.shots.max() == 2
+    assert ((sides / path.sides) < 1.1).all()
+    assert ((sides / path.sides) > 0.6).all()
+    assert np.abs(path.centres - squares[:, :2]).max() < 1
+    leaning = sway() * np.column_stack([np.ones((100, 2)), np.linspace(1, 1.4, 100)])
+    assert set(trace(leaning).shots) == {0}
+
+
 def test_at_a_cut_that_is_known_the_path_jumps_in_that_very_frame() -> None:
     """Though the place is near enough for the same person, and of the same size."""
     squares = np.array([[300.0, 200.0, 100.0]] * 52 + [[330.0, 200.0, 100.0]] * 48)

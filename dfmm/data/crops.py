@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d, median_filter, mi
 
 # No head grows by a quarter from one look to the next, but the picture does at a cut to a closer one.
 CUT_GROWTH = 1.25
+SCALE_GROWTH = 1.6  # a shot in which a face grows by more than this, as it comes nearer, is cut in more than one scale
 CENTRE_SECONDS = 0.08  # deviation of the Gaussian that a path is smoothed with: it has to follow a nod
 SIDE_QUANTILE = 0.9  # of the face's sides in a shot, the one that the shot is cropped for: nearly all of them fit
 # A crop stays where it is until its path is further away than this, in its own pixels: a face at rest, found now half a
@@ -33,7 +34,7 @@ TEMPLATE = (
 class FacePath:
     """Where a face is in every frame, in pixels; NaN where it is not known."""
 
-    shots: np.ndarray  # int64 [N], counted from 0; -1 where the face is not known
+    shots: np.ndarray  # int64 [N], counted from 0; -1 where the face is not known. What has another scale is another
     centres: np.ndarray  # float64 [N, 2], x and y of the middle of its box
     sides: np.ndarray  # float64 [N], one for a whole shot
     landmarks: np.ndarray  # float64 [N, 5, 2]
@@ -78,10 +79,22 @@ def trace_path(
 
 
 def _split_runs(box_times: np.ndarray, sides: np.ndarray, shots: np.ndarray, reach: float) -> list[np.ndarray]:
-    """Return the numbers of the detections in one go, between cuts, gaps in time and jumps in size."""
+    """Return the numbers of the detections in one go, of one scale, between cuts, gaps in time and jumps in size."""
     growth = np.exp(np.abs(np.diff(np.log(np.maximum(sides, 1)))))
     breaks = (np.diff(box_times) > 2 * reach) | (growth > CUT_GROWTH) | (np.diff(shots) > 0)
-    return np.split(np.arange(len(sides)), np.flatnonzero(breaks) + 1)
+    runs = np.split(np.arange(len(sides)), np.flatnonzero(breaks) + 1)
+    return [piece for run in runs for piece in _split_scales(run, sides)]
+
+
+def _split_scales(run: np.ndarray, sides: np.ndarray) -> list[np.ndarray]:
+    """Split a run where its smallest and largest side would be too far apart for one scale."""
+    starts, least, most = [], sides[run[0]], sides[run[0]]
+    for at, side in enumerate(sides[run]):
+        least, most = min(least, side), max(most, side)
+        if most > SCALE_GROWTH * least:
+            starts.append(at)
+            least = most = side
+    return np.split(run, starts)
 
 
 def _smooth_path(times: np.ndarray, box_times: np.ndarray, known: np.ndarray) -> np.ndarray:
