@@ -65,7 +65,7 @@ def test_two_who_cross_do_not_change_places(speed: int, hidden: int) -> None:
     """For some looks in the middle only the one in front is found, as overlapping boxes are thinned out."""
     looks = range(-8, 9)
     there = [face(100 + speed * n, 20, 40) for n in looks]
-    back = [face(104 - speed * n, 24, 38) for n in looks]
+    back = [face(100 + speed - speed * n, 20, 40) for n in looks]  # where the other was a look before
     detections = [
         np.stack([one] if abs(2 * n) < hidden + 1 and hidden else [other, one])
         for n, one, other in zip(looks, there, back, strict=True)
