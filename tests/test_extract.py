@@ -52,10 +52,11 @@ def test_no_more_frames_are_in_memory_than_a_batch(
     monkeypatch.setattr(Canvases, "cut", cut)
     detectors["retinaface"] = detect
     path = write_square(tmp_path / "square.mp4", 80)
+    monkeypatch.setattr(tracking, "BATCH_VALUES", 16 * 160 * 240 * 3)
     settings = validate_settings({"video": {"detect_every": 1}})
     make_entry(path, tmp_path / "track", tmp_path / "crops", settings)
     assert len(frames) == 160
-    assert 0 < most["looking"] <= 2 * tracking.BATCH
+    assert 0 < most["looking"] <= 2 * 16
     assert 0 < most["cropping"] <= 2
 
 

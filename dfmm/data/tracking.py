@@ -27,8 +27,9 @@ from dfmm.settings import Settings, Video
 
 SAMPLE_RATE = 16_000  # at which a sound's peak, loudness and onset are measured
 ONSET = 5e-4  # a sample above this ends the leading silence (the reference rule of arXiv 2412.00175)
-BATCH = 16  # frames a detector is given at once: all that is in memory of a long video
-SECOND_LOOK = 32  # frames in which the slow fallback detector must see a face before it looks at all of them
+BATCH_VALUES = 10_000_000  # a detector is given at once, 14 frames of 640 × 360: all that is in memory of a long video
+SECOND_LOOK = 32  # frames in which a slower way to look must find a face before it is taken in all of them
+LARGER = 3  # times the size of frames at a second look: a face of less than a twelfth of the height is missed in small
 # A cut changes the picture, 255 being black to white, by more than this and so many times more than is usual between
 # two looks, and this share of the change happens from one frame to the next.
 CUT_CHANGE, CUT_OUTLIER, CUT_SHARE = 12, 4, 0.6
@@ -80,17 +81,21 @@ class Looks:
 
 
 def _look_for_faces(path: str | Path, video: Video) -> tuple[Looks, str]:
-    """Detect faces, with the other detector where the first finds none in the whole video; return who found them."""
-    looks = None
-    for name in DETECTORS[video.detector]:
+    """Detect faces, in larger frames or with the other detector where the first finds none in the whole video.
+
+    Returns:
+        What was found, and the detector that found it.
+    """
+    looks, side = None, video.detect_side
+    for name, size in [(name, size) for name in DETECTORS[video.detector] for size in (side, LARGER * side)]:
         detect = load_detector(name)
-        if detect is None:
+        if detect is None or (size > side and (looks is None or min(looks.media.width, looks.media.height) <= side)):
             continue
-        if looks is not None:  # a second opinion
+        if looks is not None:  # a second look
             stride = video.detect_every * -(-len(looks.faces) // SECOND_LOOK)
-            if not _detect_faces(path, video, detect, every=stride).found:
+            if not _detect_faces(path, detect, side=size, every=stride).found:
                 continue
-        looks = _detect_faces(path, video, detect, every=video.detect_every)
+        looks = _detect_faces(path, detect, side=size, every=video.detect_every)
         if looks.found:
             return looks, name
     if looks is None:
@@ -98,8 +103,8 @@ def _look_for_faces(path: str | Path, video: Video) -> tuple[Looks, str]:
     return looks, "none" if video.detector == "none" else "nobody"
 
 
-def _detect_faces(path: str | Path, video: Video, detect: Detect, *, every: int) -> Looks:
-    """Decode a video and detect in every so-manieth frame, batch by batch."""
+def _detect_faces(path: str | Path, detect: Detect, *, side: int, every: int) -> Looks:
+    """Decode a video and detect in every so-manieth frame of this short side, batch by batch."""
     found: dict[int, np.ndarray] = {}
     waiting: dict[int, np.ndarray] = {}
     thumbnails: dict[int, np.ndarray] = {}
@@ -113,14 +118,14 @@ def _detect_faces(path: str | Path, video: Video, detect: Detect, *, every: int)
         shape[:] = frame.shape[:2]
         thumbnails[number] = shrink_frame(frame)
         waiting[number] = frame
-        if len(waiting) == BATCH:
+        if len(waiting) * frame.size >= BATCH_VALUES:
             look()
 
     media = read_media(
         path,
         keep=lambda number: number % every == 0,
         sample_rate=SAMPLE_RATE,
-        short_side=video.detect_side,
+        short_side=side,
         take=take,
     )
     if waiting:
