@@ -48,7 +48,10 @@ def videos(tiny: Settings, manifest: pd.DataFrame) -> pd.DataFrame:
 def make_track(duration: float, fps: float = 25) -> Track:
     times = np.arange(round(duration * fps)) / fps
     empty = np.zeros((0, 4), np.float32)
-    return Track(times, 64, 48, 9, "nobody", np.zeros(0), empty, np.zeros((0, 5, 2)), 0.0, duration, 0.5, -20.0, 0.0)
+    nobody = {"faces": 0, "detector": "nobody", "boxes": empty, "landmarks": np.zeros((0, 5, 2))}
+    looks = dict.fromkeys(("look_times", "cut_times", "box_times"), np.zeros(0))
+    sound = {"sound_start": 0.0, "sound_end": duration, "sound_peak": 0.5, "loudness": -20.0, "leading_silence": 0.0}
+    return Track(times=times, width=64, height=48, **looks, **nobody, **sound)
 
 
 def test_a_sample_has_the_shapes_it_promises(tiny: Settings, videos: pd.DataFrame) -> None:
