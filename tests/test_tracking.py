@@ -128,6 +128,12 @@ def test_cuts_are_found_to_the_frame_and_nothing_glides_through_them(tmp_path: P
     np.testing.assert_allclose(found.sides, [64] * 71 + [80] * 29, atol=1)
 
 
+def test_a_cut_in_a_short_clip_is_found_as_well(tmp_path: Path, detectors: dict) -> None:
+    detectors["retinaface"] = detect_bright
+    path = write_shots(tmp_path / "short.mp4", [(4, 40, 64, 20), (3, 60, 64, 90)])
+    np.testing.assert_allclose(find_track(path, Video()).cut_times * 25, [4], atol=1e-3)
+
+
 def test_a_square_that_runs_and_a_picture_that_is_swung_round_are_no_cuts(tmp_path: Path, detectors: dict) -> None:
     detectors["retinaface"] = detect_bright
     track = find_track(write_square(tmp_path / "square.mp4", 80), Video())

@@ -30,9 +30,9 @@ ONSET = 5e-4  # a sample above this ends the leading silence (the reference rule
 BATCH_VALUES = 10_000_000  # a detector is given at once, 14 frames of 640 × 360: all that is in memory of a long video
 SECOND_LOOK = 32  # frames in which a slower way to look must find a face before it is taken in all of them
 LARGER = 3  # times the size of frames at a second look: a face of less than a twelfth of the height is missed in small
-# A cut changes the picture, 255 being black to white, by more than this and so many times more than is usual between
-# two looks, and this share of the change happens from one frame to the next.
-CUT_CHANGE, CUT_OUTLIER, CUT_SHARE = 12, 4, 0.6
+# A cut changes the picture, 255 being black to white, by more than this, and by so many times more than is usual
+# between two looks or by more than any motion usually does; this share of it happens from one frame to the next.
+CUT_CHANGE, CUT_OUTLIER, CUT_CERTAIN, CUT_SHARE = 12, 4, 40, 0.7
 DETECTORS = {"retinaface": ("retinaface", "mtcnn"), "mtcnn": ("mtcnn", "retinaface"), "none": ()}
 
 
@@ -151,7 +151,7 @@ def find_cuts(path: str | Path, thumbnails: Mapping[int, np.ndarray]) -> np.ndar
     """
     numbers = np.array(list(thumbnails), int)
     changes = measure_changes(list(thumbnails.values()))
-    much = max(CUT_CHANGE, CUT_OUTLIER * float(np.median(changes))) if len(changes) else 0
+    much = max(CUT_CHANGE, min(CUT_OUTLIER * float(np.median(changes)), CUT_CERTAIN)) if len(changes) else 0
     spans = [(numbers[at], numbers[at + 1], changes[at]) for at in np.flatnonzero(changes > much)]
     if not spans:
         return np.zeros(0, int)
