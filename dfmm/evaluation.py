@@ -19,6 +19,7 @@ from torch import nn
 from dfmm.data import load_manifest
 from dfmm.data.cures import describe_cures
 from dfmm.data.dataset import make_evaluation_loader, make_window_loader
+from dfmm.data.extract import tabulate_tracks
 from dfmm.data.shortcuts import measure_trivia, score_trivia
 from dfmm.data.synchrony import correlate_videos
 from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, find_unseen, fingerprint_manifest, read_manifest
@@ -29,6 +30,8 @@ from dfmm.runs import Run, RunError, show_progress, write_json
 from dfmm.settings import Settings, load_settings, resolve_path
 from dfmm.trainer import predict
 
+# Of each video: the share of frames with the followed face, how many faces there are, shots, and gaps in the following.
+FOUND = ["face_coverage", "faces", "shots", "gaps"]
 CHUNK = 16  # files scored together: results come out this often
 UNNAMED = "unnamed"  # a dataset whose manifest does not say
 
@@ -68,15 +71,17 @@ def score_split(
 
     Returns:
         The split's rows with `status` (`ok`, `unscored`, `failed`), `reason`, `streams` (what was scored: `both`,
-        `video`, `audio` or nothing), `windows` and the scores, aggregated as `model.aggregation` says; and the windows,
-        a row each.
+        `video`, `audio` or nothing), `windows`, the scores, aggregated as `model.aggregation` says, and what was found
+        of faces (`FOUND`); and the windows, a row each.
     """
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
     wanted = manifest[manifest["split"] == split]
     if settings.data.limit:  # debug mode scores only what its loader holds
         wanted = wanted[wanted["video_id"].isin({*loader.dataset.tracks, *loader.dataset.failures})]
     windows = score_windows(model, loader, progress=progress)
-    return _join_scores(wanted, windows, loader.dataset.failures, settings.model.aggregation), windows
+    videos = _join_scores(wanted, windows, loader.dataset.failures, settings.model.aggregation)
+    found = tabulate_tracks(loader.dataset.manifest, loader.dataset.tracks)[["video_id", *FOUND]]
+    return videos.merge(found, on="video_id", how="left"), windows
 
 
 def _join_scores(manifest: pd.DataFrame, windows: pd.DataFrame, failures: dict[str, str], how: str) -> pd.DataFrame:
@@ -296,7 +301,8 @@ def _name_people(video_ids: pd.Series, identities: pd.Series) -> pd.Series:
 
 def _count_coverage(videos: pd.DataFrame) -> dict[str, Any]:
     counts = videos["status"].value_counts()
-    streams = videos.loc[videos["status"] == "ok", "streams"].value_counts()
+    scored = videos[videos["status"] == "ok"]
+    streams = scored["streams"].value_counts()
     left_out = videos[videos["status"] != "ok"]
     return {
         "scored": int(counts.get("ok", 0)),
@@ -306,6 +312,12 @@ def _count_coverage(videos: pd.DataFrame) -> dict[str, Any]:
         "streams": {name: int(streams.get(name, 0)) for name in ("both", "video", "audio")},
         "without_face": int(streams.get("audio", 0)),
         "without_sound": int(streams.get("video", 0)),
+        "faces": {
+            "followed": float(scored["face_coverage"].mean()),
+            "several": int((scored["faces"] > 1).sum()),
+            "cut": int((scored["shots"] > 1).sum()),
+            "lost": int((scored["gaps"] > 0).sum()),
+        },
         "reasons": dict(zip(left_out["video_id"], left_out["reason"], strict=True)),
     }
 

@@ -62,7 +62,17 @@ class Video(Section):
     )
     detect_side: int = Field(360, ge=64, description="frames are detected at this short side, in pixels")
     detect_every: int = Field(5, ge=1, description="a face is looked for in every n-th frame")
+    face: Literal["largest", "longest"] = Field(
+        "largest",
+        description="whom to follow: in each shot the face that covers most over time, or the one face that is seen "
+        "for longest without a cut",
+    )
     margin: float = Field(0.15, ge=0, le=2, description="context around the face box, as a share of its side")
+    crop: Literal["steady", "follow", "align"] = Field(
+        "steady",
+        description="where a window's crops are: all at one place, in the middle of the face's way; at the face's in "
+        "each frame, by whole pixels; or turned and scaled so that eyes, nose and mouth rest",
+    )
 
 
 class Audio(Section):

@@ -48,7 +48,14 @@ def make_track(duration: float = 4.0, **values: Any) -> Track:
     empty = np.zeros((0, 4), np.float32)
     times = np.arange(round(duration * 25)) / 25
     sound = {"sound_start": 0.0, "sound_end": duration, "sound_peak": 0.5, "loudness": -20.0, "leading_silence": 0.0}
-    known = {"looked_at": 9, "detector": "nobody", "box_times": np.zeros(0), "boxes": empty}
+    known = {
+        "look_times": np.zeros(9),
+        "cut_times": np.zeros(0),
+        "faces": 0,
+        "detector": "nobody",
+        "box_times": np.zeros(0),
+        "boxes": empty,
+    }
     return Track(times, 64, 48, **known, landmarks=np.zeros((0, 5, 2)), **(sound | {"level": -20.0} | values))
 
 
@@ -224,7 +231,7 @@ def test_face_size_is_then_what_the_file_has_of_the_crops_pixels(side: float, sh
     track = replace(make_track(0.4), boxes=box, box_times=np.zeros(1), landmarks=np.zeros((1, 5, 2)), detector="mtcnn")
     facts = {"a": measure_stub()}
     for pixels, expected in ((None, side / 48), (32, share)):
-        settings = validate_settings({"video": {"margin": 0.0}, "cure": {"face_pixels": pixels}})
+        settings = validate_settings({"video": {"margin": 0.0, "size": 64}, "cure": {"face_pixels": pixels}})
         table = tabulate_features(pd.DataFrame({"video_id": ["a"]}), facts, {"a": track}, settings)
         assert table["face_size"].iat[0] == pytest.approx(expected)
 

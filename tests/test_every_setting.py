@@ -155,6 +155,7 @@ SAMPLES = {
     "video.detect_side": 120,
     "video.detect_every": 3,
     "video.margin": 0.4,
+    "video.crop": "align",
     "audio.library": "librosa",
     "audio.sample_rate": 8000,
     "audio.n_mels": 40,
@@ -239,6 +240,7 @@ ELSEWHERE = {
     "cure.trim_silence": "test_cures.test_the_cache_and_the_videos_give_the_same_to_the_bit",  # on files with silence
     "evaluate.datasets": "test_protocols.test_each_dataset_has_its_report_and_one_that_fails_costs_only_itself",
     "data.cache": "test_where_the_cache_lies_and_what_is_in_it",
+    "video.face": "test_tracking.test_gaps_and_several_faces_are_told",
     "data.read": "test_where_the_cache_lies_and_what_is_in_it",
     "model.pretrained": "test_a_backbone_starts_from_a_file",
     "train.processes": "test_several_processes_are_started",

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dfmm.data.batches import EMPTY, BatchOrder, balance_videos
 from dfmm.data.cache import SILENCE, ArrayFile, CacheError, Track, read_crops, read_sound
+from dfmm.data.crops import Canvases
 from dfmm.data.cures import Span, choose_gain, choose_span, limit_sound
 from dfmm.data.degrade import augment_frames, augment_sound
 from dfmm.data.extract import extract_tracks
@@ -65,8 +66,8 @@ class MultimodalDataset(Dataset):
     What `settings.cure` asks for is done to every video alike; `start` stays on the clock of its file. A file without a
     picture is heard only, on the clock of its sound.
 
-    A frame is cropped to a square that follows the face steadily through the whole video, the same whatever window it
-    is seen in. With `data.read: cache` these crops and the sound are extracted once; samples are equal to the bit.
+    A frame is cropped to a square around the face, as `video.crop` says, out of a canvas that is the same whatever
+    window it is seen in. With `data.read: cache` canvases and sound are extracted once; samples are equal to the bit.
 
     What is random depends on the seed and the index alone. An index past the end means another round of draws:
     `round * len(dataset) + index`; `BatchOrder` says how epochs are laid out in rounds. The index `EMPTY` is a sample
@@ -145,38 +146,39 @@ class MultimodalDataset(Dataset):
             track = self.tracks.load(number)
             windows = [self._place_window(track, index) for index in indices]
             wanted = {int(frame) for window in windows for frame in window.numbers[window.inside]} if look else set()
-            crops, sounds = (self._read_cache if self.cached else self._decode)(number, track, windows, wanted)
+            canvases, read = track.lay_canvases(self.settings), self._read_cache if self.cached else self._decode
+            found, sounds = read(number, track, canvases, windows, wanted)
         except (MediaError, CacheError) as error:
             log.warning("%s: its windows stay empty: %s", self.manifest["video_id"].iat[number], error)
             return None
-        return [Reading(window, crops, *sound) for window, sound in zip(windows, sounds, strict=True)]
+        crops = [canvases.crop_window(found, window.numbers[window.inside]) for window in windows]
+        return [Reading(*parts, *sound) for *parts, sound in zip(windows, crops, sounds, strict=True)]
 
     def _place_window(self, track: Track, index: int) -> Window:
         number, rng = index % self.windows, self._draw(index, PLACE)
         return place_window(track, self.settings, number=number, of=self.windows, sampling=self.sampling, rng=rng)
 
     def _decode(
-        self, number: int, track: Track, windows: list[Window], wanted: set[int]
+        self, number: int, track: Track, canvases: Canvases, windows: list[Window], wanted: set[int]
     ) -> tuple[dict[int, np.ndarray], list[Heard]]:
-        """Decode the video: the crops of the wanted frames by number, and each window's sound."""
-        crops: dict[int, np.ndarray] = {}
+        """Decode the video: the canvases of the wanted frames by number, and each window's sound."""
+        found: dict[int, np.ndarray] = {}
         sound = crop_faces(
             self.tracks.source(number),
-            track.trace_squares(self.settings.video),
+            canvases,
             self.settings,
             numbers=wanted,
-            take=crops.__setitem__,
+            take=found.__setitem__,
             sound_until=max(window.sound_start + window.sound_seconds for window in windows),
             times=track.times,
         )
         gain = choose_gain(track, self.settings.cure)
-        return crops, [self._cut_sound(sound, window, gain) for window in windows]
+        return found, [self._cut_sound(sound, window, gain) for window in windows]
 
     def _read_cache(
-        self, number: int, track: Track, windows: list[Window], wanted: set[int]
+        self, number: int, track: Track, canvases: Canvases, windows: list[Window], wanted: set[int]
     ) -> tuple[dict[int, np.ndarray], list[Heard]]:
         """Read the same from the cache."""
-
         gain = choose_gain(track, self.settings.cure)
 
         def read(file: ArrayFile) -> tuple[dict[int, np.ndarray], list[Heard]]:

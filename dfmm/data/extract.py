@@ -20,7 +20,16 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessPool
 
-from dfmm.data.cache import ArrayFile, ArrayWriter, CacheError, Track, read_track, write_sound, write_track
+from dfmm.data.cache import (
+    ArrayFile,
+    ArrayWriter,
+    CacheError,
+    Track,
+    measure_span,
+    read_track,
+    write_sound,
+    write_track,
+)
 from dfmm.data.media import MediaError
 from dfmm.data.reencode import list_profile, prepare_file
 from dfmm.data.tracking import crop_faces, find_track
@@ -50,13 +59,13 @@ def load_track(place: Path) -> Track | None:
 
 
 def save_crops(path: Path, track: Track, place: Path, settings: Settings) -> None:
-    """Write a video's track, the canonical crops of all frames with a face, and its sound; no frame is kept in memory.
+    """Write a video's track, the canvases of all frames with a face, and its sound; no frame is kept in memory.
 
     Raises:
         MediaError: the video cannot be read.
         CacheError: the disk does not take it.
     """
-    size = settings.video.size
+    canvases = track.lay_canvases(settings)
     with ArrayWriter(place) as writer:
         numbers: list[int] = []
 
@@ -64,9 +73,8 @@ def save_crops(path: Path, track: Track, place: Path, settings: Settings) -> Non
             writer.append("crops", crop[None])
             numbers.append(number)
 
-        writer.append("crops", np.zeros((0, size, size, 3), np.uint8))
-        squares = track.trace_squares(settings.video)
-        write_sound(writer, crop_faces(path, squares, settings, numbers=range(len(squares)), take=take))
+        writer.append("crops", np.zeros((0, canvases.side, canvases.side, 3), np.uint8))
+        write_sound(writer, crop_faces(path, canvases, settings, numbers=range(len(track.times)), take=take))
         writer.append("numbers", np.array(numbers, np.int64))
         write_track(writer, track)
 
@@ -118,8 +126,8 @@ class Tracks(Mapping[str, Track]):
         """Return where what is kept of it is: its track alone, or its crops and sound too."""
         key = self.keys[number].decode()
         if crops:
-            video, pixels = self.settings.video, self.settings.cure.face_pixels
-            key = _hash([key, video.margin, video.size, self.settings.audio.sample_rate, pixels])
+            video, span, pixels = self.settings.video, measure_span(self.settings), self.settings.cure.face_pixels
+            key = _hash([key, video.margin, video.size, video.crop, span, self.settings.audio.sample_rate, pixels])
         return self.cache / ("crops" if crops else "tracks") / key[:2] / f"{key}.safetensors"
 
     def name_files(self, number: int) -> tuple[str, Path, Path | None]:
@@ -162,7 +170,7 @@ def make_key(path: str, settings: Settings) -> str:
     """
     state, video = os.stat(path), settings.video
     file = [FORMAT, path, state.st_size, state.st_mtime_ns, *list_profile(settings.cure)]
-    return _hash([*file, video.detector, video.detect_side, video.detect_every])
+    return _hash([*file, video.detector, video.detect_side, video.detect_every, video.face])
 
 
 def _hash(values: list[Any]) -> str:
@@ -266,6 +274,9 @@ def tabulate_tracks(manifest: pd.DataFrame, tracks: Mapping[str, Track]) -> pd.D
             "has_face": track.has_face,
             "detector": track.detector,
             "face_coverage": track.face_coverage,
+            "faces": track.faces,
+            "shots": track.shots,
+            "gaps": track.gaps,
             "has_sound": track.has_sound,
         }
         for track in (tracks[name] for name in manifest["video_id"])

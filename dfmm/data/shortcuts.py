@@ -93,7 +93,7 @@ def _measure_face(track: Track, settings: Settings) -> float:
     side, pixels = float(np.median(track.boxes[:, 3] - track.boxes[:, 1])), settings.cure.face_pixels
     if pixels is None:
         return side / track.height
-    crop = float(np.nanmedian(track.trace_squares(settings.video)[:, 2]))
+    crop = float(np.nanmedian(track.lay_canvases(settings).steps)) * settings.video.size
     return min(crop / min(pixels, settings.video.size), 1.0) / (1 + 2 * settings.video.margin)
 
 
