@@ -296,15 +296,13 @@ def delay_window(window: Window, track: Track, *, seconds: float) -> Window:
 
 
 def follow_scene(window: Window, scene: Scene) -> Window:
-    """Return a window as its scene, which may have been moved in time since, shows and sounds it: for its labels."""
+    """Return what of a window its scene, which may have been moved in time, still shows and sounds: for its labels."""
     if scene.shows is window.moments:
         return window
-    return replace(
-        window,
-        moments=np.array([scene.shows.min(), scene.shows.max()]),
-        sound_start=float(scene.hears.min()),
-        sound_seconds=float(np.ptp(scene.hears)) + abs(scene.speed) / scene.fps,
-    )
+    start = max(window.sound_start, float(scene.hears.min()))
+    end = min(window.sound_start + window.sound_seconds, float(scene.hears.max()) + abs(scene.speed) / scene.fps)
+    moments = np.clip([scene.shows.min(), scene.shows.max()], window.moments[0], window.moments[-1])
+    return replace(window, moments=moments, sound_start=start, sound_seconds=end - start)
 
 
 def label_window(row: pd.Series, window: Window) -> dict[str, int]:

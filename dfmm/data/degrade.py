@@ -111,11 +111,12 @@ def change_speed(scene: Scene, *, speed: float) -> Scene:
     sources = np.minimum(places.astype(int), len(steps) - 1)
     inside = places < len(steps)
     samples = stretch_time(scene.samples, speed=speed, sample_rate=scene.sample_rate)[: len(scene.samples)]
-    hears = scene.hears[0] + (np.minimum(places, len(steps)) - 0.5) * scene.speed / scene.fps
+    hears = scene.hears[0] + (places - 0.5) * scene.speed / scene.fps
     return replace(
         show_steps(scene, sources, inside),
         samples=np.pad(samples, (0, len(scene.samples) - len(samples))),
         sound_mask=scene.sound_mask[sources] & inside,
+        shows=hears - (scene.hears - scene.shows)[sources],  # a frame lasts: all that is heard meanwhile is in time
         hears=hears,
     )
 

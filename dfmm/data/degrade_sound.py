@@ -35,7 +35,10 @@ def shift_pitch(samples: np.ndarray, *, semitones: float, sample_rate: int) -> n
 
 
 def stretch_time(samples: np.ndarray, *, speed: float, sample_rate: int) -> np.ndarray:
-    """Play a sound, float32 `[S]`, faster or slower at its own pitch and loudness: float32 `[round(S / speed)]`."""
+    """Play a sound, float32 `[S]`, faster or slower at its own pitch and loudness: float32 `[round(S / speed)]`.
+
+    A phase vocoder; what happens is heard within 15 ms of when it should be.
+    """
     size, length = _find_size(sample_rate), round(len(samples) / speed)
     hop, window = size // 4, torch.hann_window(size)
     spectrum = torch.stft(torch.from_numpy(samples), size, hop, window=window, pad_mode="constant", return_complex=True)
