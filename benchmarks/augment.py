@@ -19,7 +19,7 @@ from dfmm.data.dataset import MultimodalDataset
 from dfmm.data.degrade import DEGRADATIONS
 from dfmm.settings import Augment, Settings, load_settings, validate_settings
 
-ROUNDS, VIDEOS = 9, 24  # rounds in which all ways are measured in turn, one window of each video in each
+ROUNDS, VIDEOS = 7, 24  # rounds in which all ways are measured in turn, one window of each video in each
 DEAR = 2  # times the cached read
 NOTHING = dict.fromkeys(Augment.model_fields, 0.0)
 # Largest amounts of what is drawn in units of its own; what has a chance is always drawn.

@@ -22,6 +22,7 @@ from dfmm.data.degrade import (
     augment_log_mel,
     augment_scene,
     augment_sound,
+    change_picture,
     draw_offset,
     label_sync,
 )
@@ -211,10 +212,10 @@ class MultimodalDataset(Dataset):
         scene = Scene(frames, frame_mask, reading.samples, reading.heard, rate, window.moments, hears)
         if not self.augment:
             return scene
-        if frame_mask.any():
-            frames[frame_mask] = augment_frames(frames[frame_mask], augment, self._draw(index, PICTURE))
-        samples = augment_sound(reading.samples, augment, self._draw(index, SOUND), sample_rate=rate)
-        return augment_scene(replace(scene, samples=samples), augment, partial(self._draw, index))
+        draw = partial(self._draw, index)
+        scene = change_picture(scene, lambda frames: augment_frames(frames, augment, draw(PICTURE)))
+        samples = augment_sound(reading.samples, augment, draw(SOUND), sample_rate=rate)
+        return augment_scene(replace(scene, samples=samples), augment, draw)
 
     def _make_tensors(self, index: int, scene: Scene) -> dict[str, torch.Tensor]:
         frames, frame_mask, sound_mask = scene.frames, scene.frame_mask.copy(), scene.sound_mask.copy()

@@ -204,7 +204,7 @@ class Degradation(NamedTuple):
         if not strength:
             return scene
         if self.stream == "picture":
-            return _change_picture(scene, lambda frames: self._call(frames, amount, rng=rng))
+            return change_picture(scene, lambda frames: self._call(frames, amount, rng=rng))
         if self.stream == "sound":
             return _change_sound(scene, lambda sound: self._call(sound, amount, rng=rng, sample_rate=scene.sample_rate))
         return self._call(scene, amount, rng=rng)
@@ -216,11 +216,15 @@ class Degradation(NamedTuple):
         return self.function(given, **options, **({self.keyword: amount} if self.keyword else {}))
 
 
-def _change_picture(scene: Scene, change: Callable[[np.ndarray], np.ndarray]) -> Scene:
-    if not scene.frame_mask.any():
+def change_picture(scene: Scene, change: Callable[[np.ndarray], np.ndarray]) -> Scene:
+    """Return a scene with those of its frames changed, uint8 `[N, H, W, 3]`, in which anything is seen."""
+    seen = scene.frame_mask
+    if not seen.any():
         return scene
+    if seen.all():
+        return replace(scene, frames=change(scene.frames))
     frames = np.zeros_like(scene.frames)
-    frames[scene.frame_mask] = change(scene.frames[scene.frame_mask])
+    frames[seen] = change(scene.frames[seen])
     return replace(scene, frames=frames)
 
 
