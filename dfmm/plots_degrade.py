@@ -29,7 +29,13 @@ def describe_amount(one: Degradation, strength: float) -> str:
     """What a strength means, such as `37 quality`."""
     if not strength:
         return "as it was"
-    return f"{one.measure(strength):.3g} {one.unit}" if one.keyword else one.unit.strip("()")
+    return f"{format_amount(one, strength)} {one.unit}".strip(" ()")
+
+
+def format_amount(one: Degradation, strength: float) -> str:
+    """The number alone, to three digits; empty for what is only done or not."""
+    amount = one.measure(strength)
+    return "" if not one.keyword else f"{amount:.0f}" if abs(amount) >= 100 else f"{amount:.3g}"
 
 
 @style_figure
@@ -40,10 +46,10 @@ def plot_pictures(scene: Scene, table: Sequence[Degradation], *, step: int = 0, 
         step: which of the scene's T frames.
         note: the title's second line.
     """
-    figure, grid = _open_grid(table, 1.35, "What the world does to a picture", note, width=6.4)
+    figure, grid = _open_grid(table, 1.2, "What the world does to a picture", note, width=6)
     for (row, one), (column, strength) in product(enumerate(table), enumerate((0.0, *STRENGTHS))):
         axes = grid[row, column]
-        axes.imshow(degrade(one, scene, strength).frames[step])
+        axes.imshow(degrade(one, scene, strength).frames[step], interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         axes.set_title(describe_amount(one, strength), fontsize=9, pad=3)
@@ -63,7 +69,13 @@ def plot_sounds(scene: Scene, table: Sequence[Degradation], audio: Audio, *, not
     figure, grid = _open_grid(table, 1.25, "What the world does to a sound", note, width=8)
     plain = compute_log_mel(torch.from_numpy(scene.samples), audio)
     seconds = plain.shape[2] * audio.hop_ms / 1000
-    look = {"origin": "lower", "aspect": "auto", "cmap": "cividis", "extent": (0, seconds, 0, audio.n_mels)}
+    look = {
+        "origin": "lower",
+        "aspect": "auto",
+        "cmap": "cividis",
+        "interpolation": "nearest",
+        "extent": (0, seconds, 0, audio.n_mels),
+    }
     low, high = float(plain.min()), float(plain.max())
     for (row, one), (column, strength) in product(enumerate(table), enumerate((0.0, *STRENGTHS))):
         if one.stream == "log_mel":

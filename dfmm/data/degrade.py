@@ -233,7 +233,7 @@ def _change_sound(scene: Scene, change: Callable[[np.ndarray], np.ndarray]) -> S
 
 
 OFFSET = Degradation("offset", "both", delay_sound, "seconds", 0, 0.5, "s late", two_sided=True)
-SPEC_AUGMENT = Degradation("spec_augment", "log_mel", mask_log_mel, "share", 0, 0.5, "of bands and of steps")
+SPEC_AUGMENT = Degradation("spec_augment", "log_mel", mask_log_mel, "share", 0, 0.5, "of each axis")
 # In the order in which training applies them: as a clip is made, filmed, edited, coded and sent.
 DEGRADATIONS = (
     OFFSET,
