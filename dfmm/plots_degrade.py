@@ -83,7 +83,7 @@ def plot_sounds(scene: Scene, table: Sequence[Degradation], audio: Audio, *, not
         else:
             log_mel = compute_log_mel(torch.from_numpy(degrade(one, scene, strength).samples), audio)
         axes = grid[row, column]
-        image = axes.imshow(log_mel[0], vmin=low, vmax=high, **look)
+        image = axes.imshow(log_mel[0].numpy(), vmin=low, vmax=high, **look)
         axes.set_title(describe_amount(one, strength), fontsize=9, pad=3)
         if column:
             axes.set_yticks([])
