@@ -101,6 +101,32 @@ class Augment(Section):
     sound_noise: Share = Field(0.0, description="chance of white noise at 15 to 40 dB below the sound")
     pitch: float = Field(0.0, ge=0, le=12, description="largest shift of pitch, in semitones")
     drop_stream: Share = Field(0.1, description="chance that one stream, if both are there, is withheld")
+    # The rest is drawn as `dfmm.data.degrade.DEGRADATIONS` lists it: 0 is off, 1 its severest.
+    chance: Share = Field(0.5, description="chance of each degradation below that has a largest strength above 0")
+    offset: Share = Field(
+        0.0,
+        description="largest strength of sound that is late or early (1: 0.5 s); where one would notice, `in_sync` "
+        "turns 0 and the window fake",
+    )
+    reverse: Share = Field(0.0, description="chance that picture and sound are played backwards")
+    time_stretch: Share = Field(0.0, description="largest strength of a faster or slower clip (1: 1.5 × speed)")
+    frame_rate: Share = Field(0.0, description="largest strength of a lower frame rate (1: 0.2 of the frame rate)")
+    freeze: Share = Field(0.0, description="largest strength of a frozen picture (1: 0.75 of the window frozen)")
+    blur: Share = Field(0.0, description="largest strength of a Gaussian blur (1: 4 pixels)")
+    cutout: Share = Field(0.0, description="largest strength of a covered square (1: 0.4 of the picture)")
+    downscale: Share = Field(0.0, description="largest strength of scaling down and up again (1: 0.125 of the side)")
+    jpeg: Share = Field(0.0, description="largest strength of JPEG (1: 5 quality)")
+    h264: Share = Field(0.0, description="largest strength of H.264 (1: 51 CRF)")
+    drop_frames: Share = Field(0.0, description="largest strength of lost frames (1: 0.75 of the frames lost)")
+    reverb: Share = Field(0.0, description="largest strength of an echoing room (1: 1 s to fall by 60 dB)")
+    high_pass: Share = Field(0.0, description="largest strength of lost low sounds (1: 1000 Hz and above)")
+    low_pass: Share = Field(0.0, description="largest strength of lost high sounds (1: 1000 Hz and below)")
+    mp3: Share = Field(0.0, description="largest strength of MP3 (1: 8 kbit/s)")
+    aac: Share = Field(0.0, description="largest strength of AAC (1: 8 kbit/s)")
+    opus: Share = Field(0.0, description="largest strength of Opus (1: 8 kbit/s)")
+    spec_augment: Share = Field(
+        0.0, description="largest strength of SpecAugment, hidden bands and steps (1: 0.5 of each axis)"
+    )
 
 
 class Cure(Section):
@@ -284,6 +310,15 @@ class Settings(Section):
         if train.batch_size % parts:
             what = "train.processes · train.accumulate" + " · train.windows" * (self.model.aggregation == "attention")
             raise ValueError(f"train.batch_size ({train.batch_size}) must be a multiple of {what} ({parts})")
+        return self
+
+    @model_validator(mode="after")
+    def check_time(self) -> Settings:
+        """Where the sound is not that of the frames, they cannot be moved in time together."""
+        moved = [name for name in ("offset", "reverse", "time_stretch") if getattr(self.augment, name)]
+        if moved and self.video.fps == "spread":
+            names = ", ".join(f"augment.{name}" for name in moved)
+            raise ValueError(f"{names}: moves frames and their sound in time; set video.fps to frames per second")
         return self
 
     @model_validator(mode="after")

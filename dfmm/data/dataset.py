@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,16 @@ from dfmm.data.batches import EMPTY, BatchOrder, balance_videos
 from dfmm.data.cache import SILENCE, ArrayFile, CacheError, Track, read_crops, read_sound
 from dfmm.data.crops import Canvases
 from dfmm.data.cures import Span, choose_gain, choose_span, limit_sound
-from dfmm.data.degrade import augment_frames, augment_sound
+from dfmm.data.degrade import (
+    Scene,
+    augment_frames,
+    augment_log_mel,
+    augment_scene,
+    augment_sound,
+    change_picture,
+    draw_offset,
+    label_sync,
+)
 from dfmm.data.extract import extract_tracks
 from dfmm.data.media import MediaError, Sound
 from dfmm.data.spectrogram import compute_log_mel
@@ -119,7 +129,7 @@ class MultimodalDataset(Dataset):
         readings = self._read_windows(index % len(self) // self.windows, [index], look=False)
         if readings is None:
             return np.zeros(round(self.settings.window_seconds * self.settings.audio.sample_rate), np.float32)
-        return self._change_sound(index, readings[0])
+        return self._make_scene(index, readings[0]).samples
 
     def _draw(self, index: int, what: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, *divmod(index, len(self)), what))
@@ -132,12 +142,12 @@ class MultimodalDataset(Dataset):
             if readings is None:
                 yield {**facts, "start": 0.0, **self._make_empty()}
             else:
-                window = readings[at].window
+                window, scene = readings[at].window, self._make_scene(index, readings[at])
                 yield {
                     **facts,
                     "start": float(window.moments[0]),
-                    **self._make_tensors(index, readings[at]),
-                    **label_window(row, window),
+                    **self._make_tensors(index, scene),
+                    **label_sync(label_window(row, follow_scene(window, scene)), scene),
                 }
 
     def _read_windows(self, number: int, indices: list[int], *, look: bool = True) -> list[Reading] | None:
@@ -156,7 +166,12 @@ class MultimodalDataset(Dataset):
 
     def _place_window(self, track: Track, index: int) -> Window:
         number, rng = index % self.windows, self._draw(index, PLACE)
-        return place_window(track, self.settings, number=number, of=self.windows, sampling=self.sampling, rng=rng)
+        window = place_window(track, self.settings, number=number, of=self.windows, sampling=self.sampling, rng=rng)
+        # Only what is in step: a window that is out of it, or may be, could fall into it.
+        if self.augment and self.manifest["in_sync"].iat[index % len(self) // self.windows] == 1:
+            late = draw_offset(self.settings.augment, partial(self._draw, index))
+            return delay_window(window, track, seconds=late)
+        return window
 
     def _decode(
         self, number: int, track: Track, canvases: Canvases, windows: list[Window], wanted: set[int]
@@ -202,12 +217,26 @@ class MultimodalDataset(Dataset):
             heard &= (centres >= window.span.start) & (centres < window.span.end)
         return samples, heard & (np.abs(samples).max() > SILENCE)
 
-    def _make_tensors(self, index: int, reading: Reading) -> dict[str, torch.Tensor]:
+    def _make_scene(self, index: int, reading: Reading) -> Scene:
+        """Put together what was read, and degrade it by what is drawn for this index."""
+        window, rate, augment = reading.window, self.settings.audio.sample_rate, self.settings.augment
+        hears = window.moments
+        if self.settings.video.fps != "spread":
+            hears = hears + (window.sound_start - hears[0])
         frames, frame_mask = self._stack_crops(reading)
-        sound_mask, augment = reading.heard, self.settings.augment
+        scene = Scene(frames, frame_mask, reading.samples, reading.heard, rate, window.moments, hears)
+        if not self.augment:
+            return scene
+        draw = partial(self._draw, index)
+        scene = change_picture(scene, lambda frames: augment_frames(frames, augment, draw(PICTURE)))
+        samples = augment_sound(reading.samples, augment, draw(SOUND), sample_rate=rate)
+        return augment_scene(replace(scene, samples=samples), augment, draw)
+
+    def _make_tensors(self, index: int, scene: Scene) -> dict[str, torch.Tensor]:
+        frames, frame_mask, sound_mask = scene.frames, scene.frame_mask.copy(), scene.sound_mask.copy()
+        log_mel, augment = compute_log_mel(torch.from_numpy(scene.samples), self.settings.audio), self.settings.augment
         if self.augment:
-            if frame_mask.any():
-                frames[frame_mask] = augment_frames(frames[frame_mask], augment, self._draw(index, PICTURE))
+            log_mel = augment_log_mel(log_mel, augment, partial(self._draw, index))
             rng = self._draw(index, STREAMS)
             if frame_mask.any() and sound_mask.any() and rng.random() < augment.drop_stream:
                 (frame_mask if rng.random() < 0.5 else sound_mask)[:] = False
@@ -215,7 +244,7 @@ class MultimodalDataset(Dataset):
         return {
             "frames": torch.from_numpy(frames).permute(0, 3, 1, 2),
             "frame_mask": torch.from_numpy(frame_mask),
-            "log_mel": compute_log_mel(torch.from_numpy(self._change_sound(index, reading)), self.settings.audio),
+            "log_mel": log_mel,
             "sound_mask": torch.from_numpy(sound_mask),
         }
 
@@ -228,12 +257,6 @@ class MultimodalDataset(Dataset):
             if window.numbers[step] in crops:
                 frames[step], seen[step] = crops[window.numbers[step]], True
         return frames, seen
-
-    def _change_sound(self, index: int, reading: Reading) -> np.ndarray:
-        if not self.augment:
-            return reading.samples
-        rate = self.settings.audio.sample_rate
-        return augment_sound(reading.samples, self.settings.augment, self._draw(index, SOUND), sample_rate=rate)
 
     def _make_empty(self) -> dict[str, Any]:
         """Return a sample that shows nothing, says nothing and counts for nothing."""
@@ -278,6 +301,30 @@ def place_window(
     numbers = np.clip(np.searchsorted(track.times, moments + 5e-4, side="right") - 1, 0, len(track.times) - 1)
     inside = (moments < end - 5e-4) & (len(track.times) > 0)
     return Window(moments, numbers, inside, start, seconds, span)
+
+
+def delay_window(window: Window, track: Track, *, seconds: float) -> Window:
+    """Let a window hear what was said before, or, where the video has no sound there, as much after; else nothing else.
+
+    Silence in its place would tell a shifted sound from one that is not.
+    """
+    first, last = track.sound_start, track.sound_end
+    if window.span:
+        first, last = max(first, window.span.start), min(last, window.span.end)
+    for start in (window.sound_start - seconds, window.sound_start + seconds):
+        if first <= start and start + window.sound_seconds <= last:
+            return replace(window, sound_start=start)
+    return window
+
+
+def follow_scene(window: Window, scene: Scene) -> Window:
+    """Return what of a window its scene, which may have been moved in time, still shows and sounds: for its labels."""
+    if scene.shows is window.moments:
+        return window
+    start = max(window.sound_start, float(scene.hears.min()))
+    end = min(window.sound_start + window.sound_seconds, float(scene.hears.max()) + abs(scene.speed) / scene.fps)
+    moments = np.clip([scene.shows.min(), scene.shows.max()], window.moments[0], window.moments[-1])
+    return replace(window, moments=moments, sound_start=start, sound_seconds=end - start)
 
 
 def label_window(row: pd.Series, window: Window) -> dict[str, int]:

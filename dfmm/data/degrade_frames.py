@@ -1,0 +1,123 @@
+"""What the world does to a picture: functions of a window's frames, the same for all of them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+from PIL import Image
+
+GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
+
+
+def mirror_frames(frames: np.ndarray) -> np.ndarray:
+    """Swap left and right, uint8 `[T, H, W, 3]`."""
+    tall = np.ascontiguousarray(frames).reshape(
+        -1, *frames.shape[2:]
+    )  # as one picture: numpy takes thirty times longer
+    return cv2.flip(tall, 1).reshape(frames.shape)
+
+
+def shift_frames(frames: np.ndarray, *, right: int, down: int) -> np.ndarray:
+    """Move frames, uint8 `[T, H, W, 3]`, by whole pixels; what comes in repeats their edges."""
+    (rows, from_rows), (columns, from_columns) = (
+        (slice(max(far, 0), side + min(far, 0)), slice(max(-far, 0), side - max(far, 0)))
+        for side, far in zip(frames.shape[1:3], (down, right), strict=True)
+    )
+    moved = np.empty_like(frames)
+    moved[:, rows, columns] = frames[:, from_rows, from_columns]
+    moved[:, rows, : columns.start] = moved[:, rows, columns.start, None]
+    moved[:, rows, columns.stop :] = moved[:, rows, columns.stop - 1, None]
+    moved[:, : rows.start] = moved[:, rows.start, None]
+    moved[:, rows.stop :] = moved[:, rows.stop - 1, None]
+    return moved
+
+
+def move_frames(frames: np.ndarray, *, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Move frames, uint8 `[T, H, W, 3]`, by this share of their width in one direction or other, by whole pixels."""
+    angle = rng.uniform(0, 2 * np.pi)
+    far = share * frames.shape[2]
+    return shift_frames(frames, right=round(far * np.cos(angle)), down=round(far * np.sin(angle)))
+
+
+def change_colour(
+    frames: np.ndarray, *, brightness: float = 1.0, contrast: float = 1.0, saturation: float = 1.0
+) -> np.ndarray:
+    """Scale brightness, contrast around the mean grey, and saturation; 1 changes nothing. uint8 `[T, H, W, 3]`."""
+    # The three steps are linear in the pixel, so they are one matrix and one offset.
+    mix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * GREY)
+    rows = np.ascontiguousarray(frames).reshape(-1, frames.shape[2], 3)
+    mean = np.array(cv2.sumElems(rows)[:3]) / (len(rows) * frames.shape[2]) @ GREY * brightness
+    matrix = np.column_stack([mix, np.full(3, mean * (1 - contrast))])
+    return np.array(Image.fromarray(rows).convert("RGB", tuple(matrix.ravel()))).reshape(frames.shape)
+
+
+def add_noise(frames: np.ndarray, *, deviation: float, rng: np.random.Generator) -> np.ndarray:
+    """Add Gaussian noise of this standard deviation, in grey levels, drawn anew for each pixel as a sensor does."""
+    noise = rng.standard_normal(frames.shape, dtype=np.float32) * np.float32(deviation)
+    return np.clip(frames + noise + 0.5, 0, 255).astype(np.uint8)
+
+
+def blur_frames(frames: np.ndarray, *, sigma: float) -> np.ndarray:
+    """Blur frames, uint8 `[T, H, W, 3]`, by a Gaussian of this standard deviation in pixels."""
+    return np.stack([cv2.GaussianBlur(frame, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE) for frame in frames])
+
+
+def cut_out(frames: np.ndarray, *, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Cover one square of this share of the picture by the mean colour, the same in all frames, uint8 `[T, H, W, 3]`.
+
+    Cutout (DeVries and Taylor 2017), but wholly inside the picture.
+    """
+    height, width = frames.shape[1:3]
+    side = np.sqrt(share * height * width)
+    rows, columns = (min(round(side), length) for length in (height, width))
+    top, left = (int(rng.random() * (room + 1)) for room in (height - rows, width - columns))
+    covered = frames.copy()
+    mean = cv2.mean(covered.reshape(-1, width, 3))[:3]
+    covered[:, top : top + rows, left : left + columns] = np.rint(mean)
+    return covered
+
+
+def scale_frames(frames: np.ndarray, *, scale: float) -> np.ndarray:
+    """Scale frames, uint8 `[T, H, W, 3]`, down to this share of their sides, and up to their size again."""
+    height, width = frames.shape[1:3]
+    small = (max(round(width * scale), 1), max(round(height * scale), 1))
+
+    def blow_up(frame: np.ndarray) -> np.ndarray:
+        fewer = cv2.resize(frame, small, interpolation=cv2.INTER_AREA)
+        return cv2.resize(fewer, (width, height), interpolation=cv2.INTER_CUBIC)
+
+    return np.stack([blow_up(frame) for frame in frames])
+
+
+def compress_jpeg(frames: np.ndarray, *, quality: float) -> np.ndarray:
+    """Code each frame, uint8 `[T, H, W, 3]`, as a JPEG of a quality from 1 to 100, and decode it again."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, round(quality)]
+
+    def code(frame: np.ndarray) -> np.ndarray:
+        coded = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)[1]
+        return cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+    return np.stack([code(frame) for frame in frames])
+
+
+def compress_h264(frames: np.ndarray, *, crf: float) -> np.ndarray:
+    """Code frames, uint8 `[T, H, W, 3]`, by x264 at a constant rate factor from 0 to 51, and decode them again."""
+    height, width = frames.shape[1:3]
+    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")  # 4:2:0 needs even sides
+    encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
+    encoder.height, encoder.width, encoder.pix_fmt = even.shape[1], even.shape[2], "yuv420p"
+    encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
+    # With its macroblock tree, x264 does not always code the same frames alike; B-frames cost a third of the time more.
+    encoder.options = {"crf": f"{crf:.2f}", "preset": "veryfast", "bf": "0", "x264-params": "mbtree=0"}
+    encoder.thread_count = decoder.thread_count = 1
+    packets = []
+    for number, image in enumerate(even):
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        frame.pts = number
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    shown = [frame.to_ndarray(format="rgb24") for packet in [*packets, None] for frame in decoder.decode(packet)]
+    return np.stack(shown)[:, :height, :width]
