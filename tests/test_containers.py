@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def test_channels_are_mixed_down_to_what_mono_would_sound_like(tmp_path: Path, l
 
 def test_channels_of_unknown_places_are_averaged() -> None:
     frame = av.AudioFrame.from_ndarray(np.full((1, 9 * 4800), 0.5, np.float32), format="flt", layout="9 channels")
-    frame.sample_rate, frame.pts = 16_000, 0
+    frame.sample_rate, frame.time_base, frame.pts = 16_000, Fraction(1, 16_000), 0
     track = media_module._SoundTrack(16_000)
     track.take(frame)
     np.testing.assert_allclose(track.finish(0.0).samples, 0.5, atol=1e-6)
@@ -156,7 +157,7 @@ def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "song.mp4"), "w") as container:
         cover = container.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 48, 48, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
+        cover.disposition = av.stream.Disposition.attached_pic.value
         sound = add_sound(container, MP4)
         for packet in cover.encode(av.VideoFrame(48, 48, "yuvj420p")) + cover.encode(None) + encode_sound(sound, MP4):
             container.mux(packet)

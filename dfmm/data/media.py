@@ -186,7 +186,6 @@ def _read_sound(path: str | Path, origin: float, sample_rate: int, sound_until: 
     with open_media(path) as container:
         if not container.streams.audio:
             return None
-        find_picture(container).discard = av.stream.Discard.all  # nor is it read
         sound = _SoundTrack(sample_rate)
         for packet in _demux([container.streams.audio[0]], path):
             for frame in _decode(packet):
