@@ -377,3 +377,20 @@ def test_times_of_another_file_bring_no_wrong_frames(tmp_path: Path, monkeypatch
     whole, late = read_media(path, **options), read_media(path, times=np.arange(100) / 29.97, **options)
     for number in (70, 71):
         np.testing.assert_array_equal(late.frames[number], whole.frames[number])
+
+
+def test_damage_past_a_keyframe_is_decoded_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_module, "LATE_SECONDS", 1.0)
+    monkeypatch.setitem(VIDEO_OPTIONS, "libx264", {**VIDEO_OPTIONS["libx264"], "g": "30"})
+    path = write(tmp_path, replace(MP4, seconds=4.0))
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    for at, size in places[63:66]:
+        content[at + 40 : at + size - 40] = bytes(size - 80)
+    path.write_bytes(content)
+    options = {"keep": range(66, 75).__contains__, "sample_rate": 16_000, "last_frame": 74}
+    whole, late = read_media(path, **options), read_media(path, times=read(path).times, **options)
+    assert list(late.frames) == list(whole.frames)
+    for number, frame in whole.frames.items():
+        np.testing.assert_array_equal(late.frames[number], frame)
