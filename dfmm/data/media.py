@@ -97,7 +97,8 @@ def read_media(
         last_frame, sound_until: stop early, once this frame and this second of sound are there.
         take: is handed each wanted frame with its number as it comes, so that a long video need not fit into memory.
         times: of all frames, as an earlier call returned them. With `last_frame` they allow for a leap to a keyframe
-            late in the video: the same frames and the same sound come back, and these times.
+            late in an MP4 or QuickTime file: the same frames and the same sound come back, and these times. Only of
+            damage that no decoder notices may the picture differ.
 
     Raises:
         MediaError: the file is missing, broken, has neither picture nor sound, or demands more than this module allows.
@@ -152,21 +153,36 @@ def _read_late(
         return None, given
     with open_media(path) as container:
         picture = find_streams(container)[0]
-        decoded = (frame for packet in _demux([picture], path) for frame in _decode(packet))
+        decoded = _decode_whole(picture, path)
         first = next(decoded, None)
         if first is None or first.time is None or not _leap(picture, first.time, times[max(wanted[0] - DEEPEST, 0)]):
             return None, given
         pictures = _Pictures(picture, set(wanted).__contains__, short_side, hand_over)
         pictures.measure(first)
+        following = None
         for frame in decoded:
             time = (frame.time or 0.0) - first.time
             number = int(np.searchsorted(times, time - SAME_SECONDS))
-            if number > wanted[-1]:
+            if number > wanted[-1] or abs(times[number] - time) > SAME_SECONDS or following not in (None, number):
                 break
-            if pictures.keep(number) and abs(times[number] - time) < SAME_SECONDS and number not in given:
+            following = number + 1
+            if pictures.keep(number):
                 hand_over(number, pictures.convert(frame))
                 given.append(number)
     return (pictures if given == wanted else None), given
+
+
+def _decode_whole(picture: av.VideoStream, path: str | Path) -> Iterator[av.VideoFrame]:
+    """Yield frames up to the first that is damaged: what a decoder makes of it depends on all that went before."""
+    for packet in _demux([picture], path):
+        try:
+            frames = packet.decode()
+        except DAMAGE:
+            return
+        for frame in frames:
+            if frame.is_corrupt:
+                return
+            yield frame
 
 
 def _leap(picture: av.VideoStream, start: float, seconds: float) -> bool:
@@ -186,7 +202,6 @@ def _read_sound(path: str | Path, origin: float, sample_rate: int, sound_until: 
     with open_media(path) as container:
         if not container.streams.audio:
             return None
-        find_streams(container)[0].discard = av.stream.Discard.all  # nor is it read
         sound = _SoundTrack(sample_rate)
         for packet in _demux([container.streams.audio[0]], path):
             for frame in _decode(packet):
