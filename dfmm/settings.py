@@ -77,6 +77,20 @@ class Audio(Section):
         return self
 
 
+class Extract(Section):
+    engine: Literal["local", "ray", "dask"] = Field(
+        "local",
+        description="who extracts: processes of this machine, or those of a Ray or Dask cluster that sees the same "
+        "`data.root` and `data.cache`",
+    )
+    workers: int | None = Field(None, ge=1, description="files at a time (null: as many as there are cores)")
+    address: str | None = Field(
+        None,
+        description="of a running cluster, such as `auto` or `ray://host:10001`, `tcp://host:8786` (null: one is "
+        "started here; Ray's environment variable RAY_ADDRESS counts too)",
+    )
+
+
 class Augment(Section):
     flip: Share = Field(0.5, description="chance that a window is mirrored")
     crop: float = Field(0.05, ge=0, le=0.5, description="largest share of the side by which a window is shifted")
@@ -192,6 +206,7 @@ class Settings(Section):
     data: Data = Field(default_factory=Data)
     video: Video = Field(default_factory=Video)
     audio: Audio = Field(default_factory=Audio)
+    extract: Extract = Field(default_factory=Extract)
     augment: Augment = Field(default_factory=Augment)
     model: Model = Field(default_factory=Model)
     train: Train = Field(default_factory=Train)

@@ -108,8 +108,8 @@ def test_what_was_measured_is_kept_until_the_file_changes(
 ) -> None:
     (tmp_path / "a.mp4").write_bytes(clip.path.read_bytes())
     videos, asked = list_videos(tmp_path), []
-    measure = facts._measure_in_parallel
-    monkeypatch.setattr(facts, "_measure_in_parallel", lambda *work: asked.append(len(work[0])) or measure(*work))
+    run = facts.run_tasks
+    monkeypatch.setattr(facts, "run_tasks", lambda *work: asked.append(len(work[1])) or run(*work))
     first, _ = extract_facts(videos, settings, progress=False)
     assert extract_facts(videos, settings, progress=False)[0] == first
     assert asked == [1, 0]

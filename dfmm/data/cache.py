@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import time
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -18,12 +21,18 @@ from dfmm.data.faces import trace_face
 from dfmm.data.media import Sound
 from dfmm.settings import Video
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 # The header stands before the arrays, but their lengths are known last: this much room is left for it and filled up
 # with blanks, as the format allows (https://github.com/huggingface/safetensors#format).
 HEADER_BYTES = 4088  # with the eight bytes of its length a block of most disks
 TYPES = {"uint8": "U8", "uint32": "U32", "int64": "I64", "float32": "F32", "float64": "F64"}
 NAMES = {short: name for name, short in TYPES.items()}
 CHECKSUMS = ".checksums"  # an array's name and this: the CRC-32 of every block
+STALE_SECONDS = 3600  # where files cannot be locked, one is taken for left behind so long after its last byte
 SILENCE = 1e-4  # a sound that never gets louder, of full scale 1, is no evidence: −80 dB
 
 
@@ -86,6 +95,30 @@ class Track:
         return squares * [1, 1, 1 + 2 * video.margin]
 
 
+def name_partial(path: Path) -> Path:
+    """Return a name that nobody else uses, under which a file is written that is to appear whole."""
+    return path.with_name(f".{path.stem}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove from the folders of a folder what was being written when its process was killed."""
+    for partial in folder.glob("*/.*.partial-*"):
+        with suppress(FileNotFoundError), partial.open("rb+") as file:
+            if not _is_held(file):
+                partial.unlink()
+
+
+def _is_held(file: IO[bytes]) -> bool:
+    """Is somebody writing this file? Whoever writes one locks it, and the system unlocks it as a process ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (OSError, AttributeError):  # no such locks on this disk or system
+        return time.time() - os.stat(file.fileno()).st_mtime < STALE_SECONDS
+    return False
+
+
 class CacheError(RuntimeError):
     """A file of the cache that is missing, damaged or cannot be written; the message says which, and why."""
 
@@ -102,7 +135,7 @@ class ArrayWriter:
 
     def __init__(self, path: Path):
         self.path, self.values = path, {}
-        self.partial = path.with_name(f".{path.stem}.partial{os.getpid()}")
+        self.partial = name_partial(path)
         self.entries: dict[str, dict[str, Any]] = {}
         self.blocks: dict[str, int] = {}
         self.checksums: dict[str, list[int]] = {}
@@ -111,6 +144,7 @@ class ArrayWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.file = self.partial.open("wb")
+            _is_held(self.file)  # no longer free: it is ours
             self.file.seek(8 + HEADER_BYTES)
         except OSError as error:
             raise CacheError(f"{self.path}: cannot be written ({error})") from error

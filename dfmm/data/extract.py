@@ -6,28 +6,34 @@ import functools
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
-from pebble import ProcessExpired, ProcessPool
 
-from dfmm.data.cache import ArrayFile, ArrayWriter, CacheError, Track, read_track, write_sound, write_track
+from dfmm.data.cache import (
+    ArrayFile,
+    ArrayWriter,
+    CacheError,
+    Track,
+    name_partial,
+    read_track,
+    remove_partials,
+    write_sound,
+    write_track,
+)
 from dfmm.data.media import MediaError
+from dfmm.data.pool import run_tasks
 from dfmm.data.tracking import crop_faces, find_track
-from dfmm.runs import show_progress
+from dfmm.runs import show_progress, write_json
 from dfmm.settings import Settings, Video, resolve_path
 
 FORMAT = 3  # of the cache: a higher number makes older entries void
-SECONDS_PER_FILE = 600  # after this a worker is taken to hang, and killed
 
 T = TypeVar("T")
 
@@ -206,21 +212,23 @@ def extract_tracks(
 def _extract_missing(videos: Tracks, missing: list[int], *, progress: bool) -> dict[str, str]:
     """Extract what is not kept yet; return why some of it failed, by `video_id`."""
     settings = videos.settings
-    scope = videos.cache / "locks" / _hash([videos.root, settings.video.model_dump(), settings.audio.sample_rate])
+    scope = videos.cache / "locks" / _hash(_describe_scope(settings))
     record = scope.with_suffix(".json")  # what failed: whoever waited for it need not try that again
-    before = record.read_bytes() if record.is_file() else b""
+    before = _find_state(record)
     with _hold_lock(scope.with_suffix(".lock")):
-        after = record.read_bytes() if record.is_file() else b""
-        known = json.loads(after)["failures"] if after != before else {}
+        known = {} if _find_state(record) == before else json.loads(record.read_bytes())
         keys = {number: videos.keys[number].decode() for number in missing}
         failures = {number: known[key] for number, key in keys.items() if key in known}
         missing = [number for number in missing if number not in failures and not videos.is_kept(number)]
         if missing:
+            for kind in ("tracks", "crops"):
+                remove_partials(videos.cache / kind)
+            log.info("extracting %d of %d videos into %s", len(missing), len(videos), videos.cache)
             found = _extract_in_parallel([videos.name_files(number) for number in missing], settings)
-            found = show_progress(found, "faces", unit="video", total=len(missing), show=progress)
-            results = dict(zip(missing, found, strict=True))
+            found = show_progress(found, "extracting", unit="file", total=len(missing), show=progress, lines=True)
+            results = {missing[number]: result for number, result in found}
             failures |= {number: str(result) for number, result in results.items() if isinstance(result, MediaError)}
-            _write_record(record, {keys[number]: reason for number, reason in failures.items()})
+            write_json({keys[number]: failures[number] for number in sorted(failures)}, record)
             _report_fallbacks([name for name in results.values() if isinstance(name, str)], settings.video.detector)
     return {videos.manifest["video_id"].iat[number]: reason for number, reason in failures.items()}
 
@@ -240,10 +248,34 @@ def _hold_lock(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _write_record(path: Path, failures: dict[str, str]) -> None:
-    partial = path.with_name(f".{path.name}.partial{os.getpid()}")
-    partial.write_text(json.dumps({"written": time.time_ns(), "failures": failures}), encoding="utf-8")
+def _find_state(path: Path) -> tuple[int, int] | None:
+    """Return what differs whenever a file is written anew, None while there is none."""
+    with suppress(FileNotFoundError):
+        state = path.stat()
+        return state.st_ino, state.st_mtime_ns
+    return None
+
+
+def _describe_scope(settings: Settings) -> list[Any]:
+    """Return what tells one extraction of a root from another."""
+    return [find_root(settings), settings.video.model_dump(), settings.audio.sample_rate]
+
+
+def name_failures(settings: Settings) -> Path:
+    """Return where the failures of a manifest's videos are listed, unless another place is named."""
+    name = _hash([*_describe_scope(settings), settings.data.manifest])
+    return resolve_path(settings.data.cache) / "failures" / f"{name}.csv"
+
+
+def write_failures(manifest: pd.DataFrame, failures: Mapping[str, str], path: str | Path) -> Path:
+    """Write a CSV of `video_id`, `path` and `reason`, in the manifest's order; it appears whole or not at all."""
+    failed = manifest.loc[manifest["video_id"].isin(list(failures)), ["video_id", "path"]]
+    path = Path(path)
+    partial = name_partial(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    failed.assign(reason=failed["video_id"].map(failures)).to_csv(partial, index=False)
     partial.replace(path)
+    return path
 
 
 def tabulate_tracks(manifest: pd.DataFrame, tracks: Mapping[str, Track]) -> pd.DataFrame:
@@ -265,31 +297,11 @@ def tabulate_tracks(manifest: pd.DataFrame, tracks: Mapping[str, Track]) -> pd.D
     return pd.concat([facts, pd.DataFrame(rows)], axis=1)
 
 
-def _extract_in_parallel(files: list[tuple[str, Path, Path | None]], settings: Settings) -> Iterator[str | MediaError]:
-    """Make the entries of these files; yield each one's detector, or why it failed, in order."""
-    if not files:
-        return
-    # Spawned, not forked: a process that has run PyTorch's threads cannot be forked safely.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPool(max_workers=min(os.cpu_count() or 1, len(files)), context=context) as pool:
-        work = pool.map(make_entry, *zip(*files, strict=True), [settings] * len(files), timeout=SECONDS_PER_FILE)
-        try:
-            results = work.result()
-            for path, *_ in files:
-                yield _await_entry(results, path)
-        finally:
-            work.cancel()  # interrupted: leaving the pool would wait for all that is still to be done
-
-
-def _await_entry(results: Iterator[str], path: str) -> str | MediaError:
-    try:
-        return next(results)
-    except MediaError as error:
-        return error
-    except (FutureTimeoutError, ProcessExpired) as error:
-        return MediaError(f"{path}: its decoder {'hung' if isinstance(error, FutureTimeoutError) else 'crashed'}")
-    except Exception as error:
-        return MediaError(f"{path}: {type(error).__name__}: {error}")
+def _extract_in_parallel(
+    files: list[tuple[str, Path, Path | None]], settings: Settings
+) -> Iterator[tuple[int, str | MediaError]]:
+    """Make the entries of these files; yield each one's number and detector, or why it failed, as they come."""
+    return run_tasks(make_entry, [(*places, settings) for places in files], settings.extract)
 
 
 def _report_fallbacks(detectors: list[str], wanted: str) -> None:
