@@ -63,7 +63,7 @@ def test_the_command_extracts_once_names_what_failed_and_lists_it(params: Path, 
     assert "none failed" in finish(params, "data.limit=2", status=0)
     assert len(list(cache.glob("crops/*/*"))) == 6
     said = finish(params, status=1)
-    assert "extracting 20 of 26 videos" in said
+    assert "extracting 20 of 27 videos" in said
     assert "100%" in said
     assert "file/s" in said
     before, times = hash_files(cache), {path: path.stat().st_mtime_ns for path in cache.glob("[ct]r*/*/*")}

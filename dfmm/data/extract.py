@@ -27,12 +27,13 @@ from dfmm.data.cache import (
     write_sound,
     write_track,
 )
-from dfmm.data.media import MediaError
+from dfmm.data.media import MediaError, Recording
 from dfmm.data.pool import run_tasks
 from dfmm.data.tracking import crop_faces, find_track
-from dfmm.runs import show_progress, write_json
+from dfmm.runs import show_progress
 from dfmm.settings import Settings, Video, resolve_path
 
+ROOM = 256 << 20  # bytes for a video's frames: one that fits is decoded once, for its track and its crops
 FORMAT = 3  # of the cache: a higher number makes older entries void
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ def load_track(place: Path) -> Track | None:
         return None
 
 
-def save_crops(path: Path, track: Track, place: Path, settings: Settings) -> None:
+def save_crops(path: str | Path | Recording, track: Track, place: Path, settings: Settings) -> None:
     """Write a video's track, the canonical crops of all frames with a face, and its sound; no frame is kept in memory.
 
     Raises:
@@ -173,12 +174,13 @@ def make_entry(path: str | Path, track_place: Path, crops_place: Path | None, se
     Returns:
         The detector that found the face.
     """
-    track = load_track(track_place)
+    track, video = load_track(track_place), path
     if track is None:
-        track = find_track(path, settings.video)
+        video = Recording(path, room=ROOM if crops_place else 0)
+        track = find_track(video, settings.video)
         save_track(track, track_place)
     if crops_place is not None:
-        save_crops(path, track, crops_place, settings)
+        save_crops(video, track, crops_place, settings)
     return track.detector
 
 
@@ -221,14 +223,14 @@ def _extract_missing(videos: Tracks, missing: list[int], *, progress: bool) -> d
         failures = {number: known[key] for number, key in keys.items() if key in known}
         missing = [number for number in missing if number not in failures and not videos.is_kept(number)]
         if missing:
-            for kind in ("tracks", "crops"):
-                remove_partials(videos.cache / kind)
+            for folder in (videos.cache, videos.cache / "tracks", videos.cache / "crops"):
+                remove_partials(folder)
             log.info("extracting %d of %d videos into %s", len(missing), len(videos), videos.cache)
             found = _extract_in_parallel([videos.name_files(number) for number in missing], settings)
             found = show_progress(found, "extracting", unit="file", total=len(missing), show=progress, lines=True)
             results = {missing[number]: result for number, result in found}
             failures |= {number: str(result) for number, result in results.items() if isinstance(result, MediaError)}
-            write_json({keys[number]: failures[number] for number in sorted(failures)}, record)
+            _write_text(json.dumps({keys[number]: failures[number] for number in sorted(failures)}), record)
             _report_fallbacks([name for name in results.values() if isinstance(name, str)], settings.video.detector)
     return {videos.manifest["video_id"].iat[number]: reason for number, reason in failures.items()}
 
@@ -270,10 +272,13 @@ def name_failures(settings: Settings) -> Path:
 def write_failures(manifest: pd.DataFrame, failures: Mapping[str, str], path: str | Path) -> Path:
     """Write a CSV of `video_id`, `path` and `reason`, in the manifest's order; it appears whole or not at all."""
     failed = manifest.loc[manifest["video_id"].isin(list(failures)), ["video_id", "path"]]
-    path = Path(path)
+    return _write_text(failed.assign(reason=failed["video_id"].map(failures)).to_csv(index=False), Path(path))
+
+
+def _write_text(text: str, path: Path) -> Path:
     partial = name_partial(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    failed.assign(reason=failed["video_id"].map(failures)).to_csv(partial, index=False)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
     return path
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -59,6 +59,43 @@ class Media:
     height: int
 
 
+class Recording:
+    """A file that is to be read twice and decoded once: its frames are held as they come from the decoder.
+
+    Given to `read_media` in place of a path, it is decoded as any file; then, if that went to the end, whatever it
+    holds comes from memory, the same to the bit. What it does not hold is decoded again.
+
+    Args:
+        keep: is the frame of this number worth holding?
+        room: bytes; once they are used up nothing is held.
+    """
+
+    def __init__(self, path: str | Path, *, keep: Callable[[int], bool] = lambda number: True, room: int = 256 << 20):
+        self.path, self.keep, self.room = path, keep, room
+        self.frames: dict[int, av.VideoFrame] = {}
+        self.media: Media | None = None  # once it was decoded to its end, but for the frames
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def hold(self, number: int, frame: av.VideoFrame) -> None:
+        """Hold a frame, or none any more where there is no more room."""
+        if self.media is None and self.room > 0 and self.keep(number):
+            self.room -= sum(plane.buffer_size for plane in frame.planes)
+            self.frames[number] = frame
+            if self.room <= 0:
+                self.frames.clear()
+
+    def holds(self, keep: Callable[[int], bool], sample_rate: int) -> bool:
+        """Is all of this there?"""
+        if self.media is None or (self.media.sound is not None and self.media.sound.sample_rate != sample_rate):
+            return False
+        return all(number in self.frames for number in range(len(self.media.times)) if keep(number))
+
+
 @contextmanager
 def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
     """Open a file for decoding; everything that goes wrong with it inside becomes one `MediaError`."""
@@ -75,7 +112,7 @@ def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
 
 
 def read_media(
-    path: str | Path,
+    path: str | Path | Recording,
     *,
     keep: Callable[[int], bool],
     sample_rate: int,
@@ -96,15 +133,21 @@ def read_media(
     Raises:
         MediaError: the file is missing, broken, or has no picture.
     """
+    recording = path if isinstance(path, Recording) else None
+    reader = _Reader(keep, sample_rate, short_side, take, recording)
+    if recording and recording.holds(keep, sample_rate):
+        return reader.replay(recording)
     with open_media(path) as container:
-        reader = _Reader(keep, sample_rate, short_side, take)
         for frame in _decode_streams(container):
             reader.take(frame)
             if last_frame is not None and reader.has(last_frame, sound_until, container):
                 break
         if not reader.times:
             raise MediaError(f"{path}: not one frame could be decoded")
-        return reader.finish()
+        media = reader.finish()
+        if recording and last_frame is None:
+            recording.media = replace(media, frames={})
+        return media
 
 
 def _decode_streams(container: av.container.InputContainer) -> Iterator[av.VideoFrame | av.AudioFrame]:
@@ -131,8 +174,9 @@ class _Reader:
         sample_rate: int,
         short_side: int | None,
         take: Callable[[int, np.ndarray], None] | None,
+        recording: Recording | None,
     ):
-        self.keep, self.sample_rate, self.short_side = keep, sample_rate, short_side
+        self.keep, self.sample_rate, self.short_side, self.recording = keep, sample_rate, short_side, recording
         self.frames: dict[int, np.ndarray] = {}  # stays empty where somebody takes them
         self.take_frame = take or self.frames.__setitem__
         self.times: list[float] = []
@@ -151,10 +195,19 @@ class _Reader:
         if not self.times:
             sideways = round(frame.rotation / 90) % 2
             self.width, self.height = (frame.height, frame.width) if sideways else (frame.width, frame.height)
+        if self.recording:
+            self.recording.hold(len(self.times), frame)
         if self.keep(len(self.times)):
             self.take_frame(len(self.times), self._convert_frame(frame))
         # Raw streams carry no timestamps: count on from the frame before.
         self.times.append(frame.time if frame.time is not None else self._guess_next_time())
+
+    def replay(self, recording: Recording) -> Media:
+        """Return the same once more, from what was held."""
+        for number, frame in recording.frames.items():
+            if self.keep(number):
+                self.take_frame(number, self._convert_frame(frame))
+        return replace(recording.media, frames=self.frames)
 
     def has(self, last_frame: int, sound_until: float | None, container: av.container.InputContainer) -> bool:
         """Is everything asked for there, so that decoding may stop?"""

@@ -9,7 +9,7 @@ import numpy as np
 
 from dfmm.data.cache import Track
 from dfmm.data.faces import BOX, LANDMARKS, Detect, crop_square, follow_face, load_detector
-from dfmm.data.media import Media, Sound, read_media
+from dfmm.data.media import Media, Recording, Sound, read_media
 from dfmm.settings import Settings, Video
 
 SAMPLE_RATE = 16_000  # at which a sound's peak, loudness and onset are measured
@@ -19,7 +19,7 @@ SECOND_LOOK = 32  # frames in which the slow fallback detector must see a face b
 DETECTORS = {"retinaface": ("retinaface", "mtcnn"), "mtcnn": ("mtcnn", "retinaface"), "none": ()}
 
 
-def find_track(path: str | Path, video: Video) -> Track:
+def find_track(path: str | Path | Recording, video: Video) -> Track:
     """Decode a video, small and only every `detect_every`-th frame, and follow its face; no frame is kept.
 
     Raises:
@@ -45,7 +45,7 @@ def find_track(path: str | Path, video: Video) -> Track:
     )
 
 
-def _look_for_faces(path: str | Path, video: Video) -> tuple[Media, dict[int, np.ndarray], str]:
+def _look_for_faces(path: str | Path | Recording, video: Video) -> tuple[Media, dict[int, np.ndarray], str]:
     """Detect faces, with the other detector where the first finds none in the whole video.
 
     Returns:
@@ -68,7 +68,9 @@ def _look_for_faces(path: str | Path, video: Video) -> tuple[Media, dict[int, np
     return media, detections, "none" if video.detector == "none" else "nobody"
 
 
-def _detect_faces(path: str | Path, video: Video, detect: Detect, *, every: int) -> tuple[Media, dict[int, np.ndarray]]:
+def _detect_faces(
+    path: str | Path | Recording, video: Video, detect: Detect, *, every: int
+) -> tuple[Media, dict[int, np.ndarray]]:
     """Decode a video and detect in every so-manieth frame, batch by batch; detections are in the video's own pixels."""
     found: dict[int, np.ndarray] = {}
     waiting: dict[int, np.ndarray] = {}
@@ -110,7 +112,7 @@ def measure_sound(samples: np.ndarray, *, sample_rate: int) -> dict[str, float]:
 
 
 def crop_faces(
-    path: str | Path,
+    path: str | Path | Recording,
     squares: np.ndarray,
     settings: Settings,
     *,
