@@ -174,21 +174,27 @@ def _add_extract(commands: Any) -> None:
     parser.add_argument("params", help="params file, such as params/sample.yaml")
     parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help="settings laid over the params file")
     parser.add_argument("--failures", type=Path, metavar="FILE", help="the CSV (default: in data.cache/failures)")
+    parser.add_argument("--shards", type=Path, metavar="FOLDER", help="write it into tar shards (WebDataset) as well")
     parser.set_defaults(command=_extract)
 
 
 def _extract(options: argparse.Namespace) -> int:
     from dfmm.data import load_manifest
     from dfmm.data.extract import extract_tracks, name_failures, write_failures
-    from dfmm.manifest import select_videos
+    from dfmm.data.shards import MANIFEST, write_shards
+    from dfmm.manifest import ManifestError, select_videos
     from dfmm.settings import load_settings
 
     settings = load_settings(options.params, options.overrides)
+    if settings.data.read == "shards":
+        raise ManifestError("data.read: shards is for what was extracted before; name the params of the videos")
     manifest = select_videos(load_manifest(settings), limit=settings.data.limit)
     tracks, failures = extract_tracks(manifest, settings, crops=True)
     listed = write_failures(manifest, failures, options.failures or name_failures(settings))
     print(f"{tracks.cache}: face crops and sound of {len(tracks)} of {len(manifest)} videos")
     print(f"{len(failures)} failed: {listed}" if failures else "none failed")
+    if options.shards:
+        print(f"data.read=shards data.root={write_shards(tracks, options.shards)} data.manifest={MANIFEST}")
     return int(len(failures) > 0)
 
 

@@ -36,10 +36,11 @@ class Data(Section):
     limit: int | None = Field(
         None, ge=2, description="debug mode: keep this many videos of each split, both labels among them"
     )
-    read: Literal["videos", "cache"] = Field(
+    read: Literal["videos", "cache", "shards"] = Field(
         "videos",
-        description="where windows come from: decoded anew from the videos each time, or from face crops and sound "
-        "extracted once into `data.cache`; the samples are the same",
+        description="where windows come from: decoded anew from the videos each time; from face crops and sound "
+        "extracted once into `data.cache`; or from these in tar shards that `dfmm extract --shards` wrote, whose "
+        "folder then is `data.root`; the samples are the same",
     )
     workers: int = Field(2, ge=0, description="processes that read windows beside the training (0: none of their own)")
 

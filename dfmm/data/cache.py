@@ -198,14 +198,18 @@ class ArrayWriter:
 class ArrayFile:
     """Reads what an `ArrayWriter` wrote: `values`, and as much of each array as is asked for.
 
+    Args:
+        path: of the file.
+        content: of the file, where it is but a part of another one; `path` then only names it.
+
     Raises:
         CacheError: the file is missing, cut off, or not what was written.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | str, content: memoryview | None = None):
         self.path = path
         try:
-            self.file = safe_open(path, framework="np")
+            self.file = safe_open(path, framework="np") if content is None else _Content(content)
             facts = self.file.metadata()
             values, blocks = facts["values"], facts["blocks"]
             if zlib.crc32((values + blocks).encode()) != int(facts["checksum"]):
@@ -243,6 +247,42 @@ class ArrayFile:
             return self.file.get_slice(name)
         except SafetensorError as error:
             raise CacheError(f"{self.path}: damaged ({error})") from error
+
+
+class _Content:
+    """What `safe_open` gives of a file, of one that lies in memory or within another file."""
+
+    def __init__(self, content: memoryview):
+        length = int.from_bytes(content[:8], "little")
+        header, self.arrays = json.loads(bytes(content[8 : 8 + length])), content[8 + length :]
+        self.facts, self.entries = header.pop("__metadata__"), header
+
+    def metadata(self) -> dict[str, str]:
+        return self.facts
+
+    def get_slice(self, name: str) -> _Rows:
+        try:
+            entry = self.entries[name]
+            first, last = entry["data_offsets"]
+            rows = np.frombuffer(self.arrays[first:last], NAMES[entry["dtype"]]).reshape(entry["shape"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise SafetensorError(f"no array {name}: {error}") from error
+        return _Rows(rows, entry["dtype"])
+
+
+@dataclass
+class _Rows:
+    rows: np.ndarray
+    kind: str
+
+    def get_shape(self) -> list[int]:
+        return list(self.rows.shape)
+
+    def get_dtype(self) -> str:
+        return self.kind
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return self.rows[part]
 
 
 class StoredSamples:

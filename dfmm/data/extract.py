@@ -116,8 +116,7 @@ class Tracks(Mapping[str, Track]):
         """Return where what is kept of it is: its track alone, or its crops and sound too."""
         key = self.keys[number].decode()
         if crops:
-            video = self.settings.video
-            key = _hash([key, video.margin, video.size, self.settings.audio.sample_rate])
+            key = _hash([key, *list_crop_settings(self.settings).values()])
         return self.cache / ("crops" if crops else "tracks") / key[:2] / f"{key}.safetensors"
 
     def name_files(self, number: int) -> tuple[str, Path, Path | None]:
@@ -159,9 +158,18 @@ def make_key(path: str, video: Video) -> str:
         OSError: there is no such file.
     """
     state = os.stat(path)
-    return _hash(
-        [FORMAT, path, state.st_size, state.st_mtime_ns, video.detector, video.detect_side, video.detect_every]
-    )
+    return _hash([FORMAT, path, state.st_size, state.st_mtime_ns, *list_track_settings(video).values()])
+
+
+def list_track_settings(video: Video) -> dict[str, Any]:
+    """Return the settings that a track depends on."""
+    return {name: getattr(video, name) for name in ("detector", "detect_side", "detect_every")}
+
+
+def list_crop_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings that crops and sound depend on, beside their track."""
+    video = settings.video
+    return {"margin": video.margin, "size": video.size, "sample_rate": settings.audio.sample_rate}
 
 
 def _hash(values: list[Any]) -> str:
@@ -194,6 +202,10 @@ def extract_tracks(
     Returns:
         Tracks and, for the videos that failed, the reason, both by `video_id`.
     """
+    if settings.data.read == "shards":
+        from dfmm.data.shards import Shards  # builds upon this module
+
+        return Shards(manifest, settings), {}
     root, keys, failures = find_root(settings), [], {}
     for name, path in zip(manifest["video_id"], manifest["path"], strict=True):
         try:
