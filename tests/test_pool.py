@@ -98,6 +98,36 @@ def test_a_running_ray_cluster_is_used(ray_cluster: str) -> None:
     assert run.stdout.strip() == "[(0, 'b')]", run.stderr
 
 
+def test_so_many_workers_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, make = [], pool._make_pool
+    monkeypatch.setattr(pool, "_make_pool", lambda workers: asked.append(workers) or make(1))
+    for workers in (1, 3, 99):
+        assert len(list(run_tasks(act, [("a", "")] * 5, Extract(workers=workers)))) == 5
+    assert asked == [1, 3, 5]  # of five files, no more than five at a time
+
+
+def test_an_address_is_where_the_cluster_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Engine:
+        """Stands in for both packages; nothing is ever found."""
+
+        is_initialized = staticmethod(lambda: False)
+
+        def init(self, address: str | None = None, **options: object) -> None:
+            asked.append(address)
+            raise InterruptedError
+
+        Client = init
+
+    monkeypatch.setattr(pool, "_import_engine", lambda *names: Engine())
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for settings in (Extract(engine="ray"), *(Extract(engine=engine, address="here:1") for engine in ("ray", "dask"))):
+        with pytest.raises(InterruptedError):
+            next(run_tasks(act, TASKS, settings))
+    assert asked == [None, "here:1", "here:1"]
+
+
 def test_an_interrupt_waits_for_nobody() -> None:
     started = time.monotonic()
     results = run_tasks(act, [("a", ""), *[("b", "hang")] * 5], Extract(workers=2))
