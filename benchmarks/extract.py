@@ -5,12 +5,13 @@
 - **usual**: OpenCV seeks to each of 32 uniform frames, facenet-pytorch's MTCNN looks for faces in each at full size,
   librosa makes the log-mel. (Sound comes through PyAV for all: librosa has no decoder of its own for video files.)
 - **bare decode**: PyAV decodes picture and sound and does nothing with them: the limit.
-- **ours**: `find_track` and `crop_faces` of the same 32 frames, decoded once, then `compute_log_mel`; `32 looks` finds
-  faces in as many frames as the usual way does, not in every fifth.
+- **ours**: `find_track` and `crop_faces` of the same 32 frames, decoded once, then `compute_log_mel`; with `≤ 32 looks`
+  faces are looked for in no more frames than the usual way does, not in every fifth.
 - **into the cache**: `make_entry`, the crops of all frames and the sound.
 - **a window**: 16 frames of 112² and their mel, from the cache, and from the file with detection.
 
-Everything on one thread, all ways in turns, medians. Without files, ten seconds of 1080p H.264 at 17 Mbit/s are made.
+Everything on one thread, all ways in turns, medians of processor time. Without files, ten seconds of
+1080p H.264 at 17 Mbit/s are made.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from facenet_pytorch import MTCNN
 from dfmm.data import acting, portrait, voice
 from dfmm.data.dataset import MultimodalDataset
 from dfmm.data.extract import make_entry
-from dfmm.data.media import Recording, read_media
+from dfmm.data.media import Recording, read_media, spread_numbers
 from dfmm.data.pool import run_tasks
 from dfmm.data.spectrogram import compute_log_mel
 from dfmm.data.tracking import crop_faces, find_track
@@ -140,9 +141,9 @@ def read_usually(file: Path, network: MTCNN) -> None:
 
 def read_ours(file: Path, settings: Settings) -> int:
     """Return how many of the 32 frames have a face."""
-    recording = Recording(file, keep=choose_frames(file))
+    recording = Recording(file, spread=FRAMES)
     track = find_track(recording, settings.video)
-    numbers = np.linspace(0, len(track.times) - 1, FRAMES).astype(int)
+    numbers = spread_numbers(len(track.times), FRAMES)
     crops: dict[int, np.ndarray] = {}
     squares = track.trace_squares(settings.video)
     sound = crop_faces(recording, squares, settings, numbers=numbers, take=crops.__setitem__)
@@ -150,16 +151,10 @@ def read_ours(file: Path, settings: Settings) -> int:
     return len(crops)
 
 
-def choose_frames(file: Path) -> Callable[[int], bool]:
-    """Return which frames are worth holding, by what the container says of their number; all, where it does not."""
-    with av.open(str(file)) as container:
-        count = container.streams.video[0].frames
-    return set(np.linspace(0, count - 1, FRAMES).astype(int).tolist()).__contains__ if count else lambda number: True
-
-
 def look_as_often(file: Path) -> Settings:
+    """Return settings with which faces are looked for in no more frames than the usual way does."""
     frames = len(read_media(file, keep=lambda number: False, sample_rate=16_000).times)
-    return validate_settings({"video": {"detect_every": max(frames // FRAMES, 1)}})
+    return validate_settings({"video": {"detect_every": max(frames // FRAMES, Settings().video.detect_every)}})
 
 
 def save_all(file: Path) -> None:
@@ -167,12 +162,7 @@ def save_all(file: Path) -> None:
         make_entry(file, Path(folder) / "track", Path(folder) / "crops", Settings())
 
 
-WAYS: dict[str, Callable[[Path, MTCNN], object]] = {
-    "usual": read_usually,
-    "ours": lambda file, network: read_ours(file, Settings()),
-    "ours, 32 looks": lambda file, network: read_ours(file, look_as_often(file)),
-    "into the cache": lambda file, network: save_all(file),
-}
+WAYS = ("usual", "ours", "ours, ≤ 32 looks", "into the cache")
 
 
 def compare_ways(file: Path, network: MTCNN, rounds: int) -> None:
@@ -190,15 +180,16 @@ def compare_ways(file: Path, network: MTCNN, rounds: int) -> None:
     print(f"| {file.name} | {bare:.3f} s | {usual:.3f} s | {' | '.join(cells)} |", flush=True)
 
 
-def take_turns(ways: list[Callable[[], object]], rounds: int) -> list[float]:
-    """Return the median seconds of each way."""
+def take_turns(
+    ways: list[Callable[[], object]], rounds: int, *, clock: Callable[[], float] = time.process_time
+) -> list[float]:
+    """Return the median seconds of each way: of the processor, so that whatever else runs here does not count."""
     seconds: list[list[float]] = [[] for _ in ways]
-    for turn in range(rounds + 1):
+    for _ in range(rounds):
         for way, taken in zip(ways, seconds, strict=True):
-            started = time.perf_counter()
+            started = clock()
             way()
-            if turn:  # the first round warms up
-                taken.append(time.perf_counter() - started)
+            taken.append(clock() - started)
     return [median(taken) for taken in seconds]
 
 
@@ -234,7 +225,9 @@ def compare_cores(file: Path, folder: Path, copies: int, rounds: int) -> None:
         shutil.copy(file, copy)
     cores = os.cpu_count() or 1
     settings = [validate_settings({"extract": {"workers": workers}}).extract for workers in (1, cores)]
-    one, all_of_them = take_turns([lambda s=s: list(run_tasks(save_all, tasks, s)) for s in settings], rounds)
+    one, all_of_them = take_turns(
+        [lambda s=s: list(run_tasks(save_all, tasks, s)) for s in settings], rounds, clock=time.monotonic
+    )
     print(
         f"\n{copies} × {file.name} into the cache: {one:.2f} s with one worker, {all_of_them:.2f} s with {cores}: "
         f"{one / all_of_them:.2f} × as fast"

@@ -376,7 +376,7 @@ def test_a_recording_decodes_again_what_it_does_not_hold(clip: Clip, monkeypatch
     every = {"keep": lambda number: True, "sample_rate": 16_000}
     cases = {
         "no room": (media.Recording(clip.path, room=10 * 96 * 128 * 3 // 2), every),
-        "not kept": (media.Recording(clip.path, keep=lambda number: number != 9), every),
+        "not chosen": (media.Recording(clip.path, spread=9), every),
         "other rate": (media.Recording(clip.path), {**every, "sample_rate": 8_000}),
     }
     for recording, options in cases.values():
@@ -384,6 +384,11 @@ def test_a_recording_decodes_again_what_it_does_not_hold(clip: Clip, monkeypatch
         opened.clear()
         assert len(read_media(recording, **options).frames) == 50
         assert len(opened) == 1
+    few = media.Recording(clip.path, spread=9)
+    read_media(few, **every)
+    opened.clear()
+    assert len(read_media(few, keep=media.spread_numbers(50, 9).__contains__, sample_rate=16_000).frames) == 9
+    assert opened == []
     stopped = media.Recording(clip.path)
     read_media(stopped, **every, last_frame=20)
     assert len(read_media(stopped, **every).frames) == 50

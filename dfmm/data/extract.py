@@ -33,7 +33,7 @@ from dfmm.data.tracking import crop_faces, find_track
 from dfmm.runs import show_progress
 from dfmm.settings import Settings, Video, resolve_path
 
-ROOM = 256 << 20  # bytes for a video's frames: one that fits is decoded once, for its track and its crops
+ROOM = 128 << 20  # bytes for a video's frames: one that fits is decoded once, for its track and its crops
 FORMAT = 3  # of the cache: a higher number makes older entries void
 
 T = TypeVar("T")

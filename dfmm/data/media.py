@@ -66,12 +66,13 @@ class Recording:
     holds comes from memory, the same to the bit. What it does not hold is decoded again.
 
     Args:
-        keep: is the frame of this number worth holding?
+        spread: hold so many frames only, evenly spaced by what the file says of their number, if it says anything.
         room: bytes; once they are used up nothing is held.
     """
 
-    def __init__(self, path: str | Path, *, keep: Callable[[int], bool] = lambda number: True, room: int = 256 << 20):
-        self.path, self.keep, self.room = path, keep, room
+    def __init__(self, path: str | Path, *, spread: int | None = None, room: int = 128 << 20):
+        self.path, self.spread, self.room = path, spread, room
+        self.chosen: frozenset[int] | None = None  # of the frames; all of them, where it is not known how many
         self.frames: dict[int, av.VideoFrame] = {}
         self.media: Media | None = None  # once it was decoded to its end, but for the frames
 
@@ -81,9 +82,14 @@ class Recording:
     def __str__(self) -> str:
         return str(self.path)
 
+    def expect(self, count: int) -> None:
+        """Choose the frames to hold, before the first one comes."""
+        if self.spread and count:
+            self.chosen = frozenset(spread_numbers(count, self.spread).tolist())
+
     def hold(self, number: int, frame: av.VideoFrame) -> None:
         """Hold a frame, or none any more where there is no more room."""
-        if self.media is None and self.room > 0 and self.keep(number):
+        if self.media is None and self.room > 0 and (self.chosen is None or number in self.chosen):
             self.room -= sum(plane.buffer_size for plane in frame.planes)
             self.frames[number] = frame
             if self.room <= 0:
@@ -94,6 +100,11 @@ class Recording:
         if self.media is None or (self.media.sound is not None and self.media.sound.sample_rate != sample_rate):
             return False
         return all(number in self.frames for number in range(len(self.media.times)) if keep(number))
+
+
+def spread_numbers(count: int, frames: int) -> np.ndarray:
+    """Return the numbers of evenly spaced frames out of so many, from the first to the last, int64 `[frames]`."""
+    return np.linspace(0, count - 1, frames).astype(int)
 
 
 @contextmanager
@@ -138,6 +149,8 @@ def read_media(
     if recording and recording.holds(keep, sample_rate):
         return reader.replay(recording)
     with open_media(path) as container:
+        if recording:
+            recording.expect(container.streams.video[0].frames)
         for frame in _decode_streams(container):
             reader.take(frame)
             if last_frame is not None and reader.has(last_frame, sound_until, container):
