@@ -183,13 +183,15 @@ def _extract(options: argparse.Namespace) -> int:
     from dfmm.data.extract import extract_tracks, name_failures, write_failures
     from dfmm.data.shards import MANIFEST, write_shards
     from dfmm.manifest import ManifestError, select_videos
+    from dfmm.runs import terminate_as_interrupt
     from dfmm.settings import load_settings
 
     settings = load_settings(options.params, options.overrides)
     if settings.data.read == "shards":
         raise ManifestError("data.read: shards is for what was extracted before; name the params of the videos")
     manifest = select_videos(load_manifest(settings), limit=settings.data.limit)
-    tracks, failures = extract_tracks(manifest, settings, crops=True)
+    with terminate_as_interrupt():
+        tracks, failures = extract_tracks(manifest, settings, crops=True)
     listed = write_failures(manifest, failures, options.failures or name_failures(settings))
     print(f"{tracks.cache}: face crops and sound of {len(tracks)} of {len(manifest)} videos")
     print(f"{len(failures)} failed: {listed}" if failures else "none failed")

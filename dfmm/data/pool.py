@@ -160,7 +160,6 @@ def guard_task(function: Callable[..., Any], task: Sequence[Any], seconds: float
 @contextmanager
 def _open_ray(settings: Extract, most: int) -> Iterator[tuple[Submit, int]]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray = _import_engine("ray", "ray")
     ours = not ray.is_initialized()
     if ours:
