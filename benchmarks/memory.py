@@ -3,7 +3,7 @@
     python benchmarks/memory.py [--minutes 6] [--hours 1]
 
 Two 1080p files are made by repeating the packets of ten seconds: one at 30 fps, some minutes long, to see whether
-memory grows with the frames; one at 2 fps with as much sound as an hour has. `make_entry` then looks for faces and
+memory grows with the frames; one at 1 fps with as much sound as an hour has. `make_entry` then looks for faces and
 writes crops and sound, in a worker of the pool and, as its peer, in a process that leaves glibc's allocator as it is.
 """
 
@@ -37,8 +37,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files = {
-            f"{options.minutes:g} min at 30 fps": repeat(Path(folder) / "a.mp4", fps=30, seconds=60 * options.minutes),
-            f"{options.hours:g} h at 2 fps": repeat(Path(folder) / "b.mp4", fps=2, seconds=3600 * options.hours),
+            f"{options.hours:g} h at 1 fps": repeat(Path(folder) / "a.mp4", fps=1, seconds=3600 * options.hours),
+            f"{options.minutes:g} min at 30 fps": repeat(Path(folder) / "b.mp4", fps=30, seconds=60 * options.minutes),
         }
         print("| file | worker | at 1/4 | at 2/4 | at 3/4 | at the end | peak |\n|" + " --- |" * 7)
         for name, file in files.items():
