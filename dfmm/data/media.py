@@ -158,7 +158,7 @@ def read_media(
         if not reader.times:
             raise MediaError(f"{path}: not one frame could be decoded")
         media = reader.finish()
-        if recording and last_frame is None:
+        if recording and last_frame is None and recording.room > 0:  # else its sound alone would be of no use
             recording.media = replace(media, frames={})
         return media
 
