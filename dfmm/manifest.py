@@ -359,6 +359,14 @@ def find_unseen(methods: Iterable[str], seen: Iterable[str]) -> list[str]:
     return [method for method in methods if not list_parts(method) <= known]
 
 
+def select_videos(table: pd.DataFrame, *, limit: int | None = None) -> pd.DataFrame:
+    """Return all rows; with a limit, those that `select_split` keeps of each split."""
+    if limit is None:
+        return table
+    splits = [split for split in SPLITS if (table["split"] == split).any()]
+    return pd.concat([select_split(table, split, limit=limit) for split in splits], ignore_index=True)
+
+
 def fingerprint_manifest(table: pd.DataFrame) -> str:
     """Return a short hash of the manifest's own columns that does not depend on the order of its rows."""
     cells = [pa.array(table[name].astype(str), pa.large_string()) for name in COLUMNS]

@@ -27,6 +27,7 @@ from benchmarks.containers import (
     write_recording,
 )
 from dfmm.data import media as media_module
+from dfmm.data import sound as sound_module
 from dfmm.data.media import Media, MediaError, read_media
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"  # real clips, which are not part of the project
@@ -148,7 +149,7 @@ def test_channels_are_mixed_down_to_what_mono_would_sound_like(tmp_path: Path, l
 def test_channels_of_unknown_places_are_averaged() -> None:
     frame = av.AudioFrame.from_ndarray(np.full((1, 9 * 4800), 0.5, np.float32), format="flt", layout="9 channels")
     frame.sample_rate, frame.time_base, frame.pts = 16_000, Fraction(1, 16_000), 0
-    track = media_module._SoundTrack(16_000)
+    track = sound_module.SoundTrack(16_000)
     track.take(frame)
     np.testing.assert_allclose(track.finish(0.0).samples, 0.5, atol=1e-6)
 
@@ -266,7 +267,8 @@ def test_pipes_devices_and_dangling_links_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_video_is_longer_than_memory_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media_module, "LONGEST_SECONDS", 0.5)
+    for module in (media_module, sound_module):
+        monkeypatch.setattr(module, "LONGEST_SECONDS", 0.5)
     assert "sound lasts longer than" in refuse(write(tmp_path, replace(MP4, picture_from=0.8)))
     assert "it lasts longer than" in refuse(write(tmp_path, replace(MP4, audio=None)))
 
@@ -288,7 +290,7 @@ def test_damaged_floats_are_no_sound(tmp_path: Path) -> None:
     path.write_bytes(content)
     samples = read(path).sound.samples
     assert np.isfinite(samples).all()
-    assert np.abs(samples).max() <= media_module.LOUDEST
+    assert np.abs(samples).max() <= sound_module.LOUDEST
 
 
 def test_streams_that_appear_midway_are_passed_over(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from dfmm.data import leaks
+from dfmm.data.encoder import write_video
 from dfmm.data.facts import Facts, measure_file
 from dfmm.data.leaks import find_leaks
-from dfmm.data.media import write_video
 from dfmm.manifest import complete_manifest
 
 RATE = 16_000

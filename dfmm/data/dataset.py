@@ -101,7 +101,7 @@ class MultimodalDataset(Dataset):
         progress: bool = True,
     ):
         self.settings, self.windows, self.sampling, self.augment = settings, windows, sampling, augment
-        self.cached = settings.data.read == "cache"
+        self.cached = settings.data.read != "videos"
         self.tracks, self.failures = extract_tracks(manifest, settings, crops=self.cached, progress=progress)
         self.manifest = self.tracks.manifest
 
