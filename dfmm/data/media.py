@@ -124,11 +124,10 @@ def read_media(
         MediaError: the file is missing, broken, has neither picture nor sound, or demands more than this module allows.
     """
     frames: dict[int, np.ndarray] = {}  # stays empty where somebody takes them
-    hand_over, given = take or frames.__setitem__, []
-    recording = path if isinstance(path, Recording) else None
-    if recording and recording.holds(keep, sample_rate):
-        recording.replay(keep, short_side, hand_over)
-        return replace(recording.media, frames=frames)
+    hand_over, given = take or frames.__setitem__, set()
+    if isinstance(path, Recording) and path.holds(keep, sample_rate):
+        path.replay(keep, short_side, hand_over)
+        return replace(path.media, frames=frames)
     if times is not None and last_frame is not None:
         wanted = [number for number in range(min(last_frame + 1, len(times))) if keep(number)]
         late, given = _read_late(path, wanted, times, short_side, hand_over)
@@ -137,34 +136,45 @@ def read_media(
             return Media(frames, times, sound, late.converter.width, late.converter.height)
     with open_media(path) as container:
         streams = find_streams(container)
-        pictures, sound = _Pictures(streams[0], keep, short_side, hand_over), SoundTrack(sample_rate)
-        if given:
-            pictures.keep = lambda number: number not in given and keep(number)
-        if recording and streams[0].type == "video":
-            recording.expect(streams[0].frames)
-            pictures.hold = recording.hold
-        if streams[-1].type == "video":
-            sound_until = None
-        takers = [pictures if stream.type == "video" else sound for stream in streams]
-        for packet in _demux(streams, path):
-            # By identity: where streams appear midway, PyAV tells wrong types.
-            taker = takers[0] if packet.stream is streams[0] else takers[-1]
-            taker.expect(packet)
-            for frame in _decode(packet):
-                taker.take(frame)
-            if last_frame is not None and pictures.reaches(last_frame) and sound.reaches(sound_until, pictures.times):
-                break
-        if not pictures.times and (streams[0].type == "video" or sound.start is None):
-            raise MediaError(f"{path}: not one frame could be decoded")
-        # Frames come in the order they are shown in; times that do not rise were told for another order.
-        times = np.sort(np.array(pictures.times, np.float64))
-        origin = times[0] if len(times) else sound.start
-        frames = dict(sorted(frames.items())) if given else frames
-        shape = pictures.converter.width, pictures.converter.height
-        media = Media(frames, times - origin, sound.finish(origin), *shape)
-        if recording and last_frame is None and recording.room > 0:  # else its sound alone would be of no use
-            recording.media = replace(media, frames={})
-        return media
+        pictures = _Pictures(streams[0], lambda number: number not in given and keep(number), short_side, hand_over)
+        media = _read_streams(path, streams, pictures, SoundTrack(sample_rate), last_frame, sound_until)
+        return replace(media, frames=dict(sorted(frames.items())))
+
+
+def _read_streams(
+    path: str | Path | Recording,
+    streams: list[av.VideoStream | av.AudioStream],
+    pictures: _Pictures,
+    sound: SoundTrack,
+    last_frame: int | None,
+    sound_until: float | None,
+) -> Media:
+    """Decode both streams in one pass, as far as they are asked for; frames are handed over, and none is returned."""
+    recording = path if isinstance(path, Recording) else None
+    if recording and pictures.expected:
+        recording.expect(streams[0].frames)
+        pictures.hold = recording.hold
+    if streams[-1].type == "video":
+        sound_until = None
+    takers = [pictures if stream.type == "video" else sound for stream in streams]
+    for packet in _demux(streams, path):
+        # By identity: where streams appear midway, PyAV tells wrong types.
+        taker = takers[0] if packet.stream is streams[0] else takers[-1]
+        taker.expect(packet)
+        for frame in _decode(packet):
+            taker.take(frame)
+        if last_frame is not None and pictures.reaches(last_frame) and sound.reaches(sound_until, pictures.times):
+            break
+    if not pictures.times and (pictures.expected or sound.start is None):
+        raise MediaError(f"{path}: not one frame could be decoded")
+    # Frames come in the order they are shown in; times that do not rise were told for another order.
+    times = np.sort(np.array(pictures.times, np.float64))
+    origin = times[0] if len(times) else sound.start
+    shape = pictures.converter.width, pictures.converter.height
+    media = Media({}, times - origin, sound.finish(origin), *shape)
+    if recording and last_frame is None and recording.room > 0:  # else its sound alone would be of no use
+        recording.media = media
+    return media
 
 
 def _read_late(
@@ -173,14 +183,14 @@ def _read_late(
     times: np.ndarray,
     short_side: int | None,
     hand_over: Callable[[int, np.ndarray], None],
-) -> tuple[_Pictures | None, list[int]]:
+) -> tuple[_Pictures | None, set[int]]:
     """Leap to the keyframe before the first wanted frame, and tell frames by their times.
 
     Returns:
         What is known of the picture, or None where a leap does not pay or a wanted frame did not come back, so that the
         file is to be decoded from its start; and the frames that were handed over.
     """
-    given: list[int] = []
+    given: set[int] = set()
     if not wanted or times[wanted[0]] < LATE_SECONDS:
         return None, given
     with open_media(path) as container:
@@ -200,8 +210,8 @@ def _read_late(
             following = number + 1
             if pictures.keep(number):
                 hand_over(number, pictures.converter.convert(frame))
-                given.append(number)
-    return (pictures if given == wanted else None), given
+                given.add(number)
+    return (pictures if given == set(wanted) else None), given
 
 
 def _decode_whole(picture: av.VideoStream, path: str | Path) -> Iterator[av.VideoFrame]:
