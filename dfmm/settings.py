@@ -112,6 +112,29 @@ class Augment(Section):
     spec_augment: Share = Field(0.0, description="largest strength of SpecAugment (1: 0.5 of bands and of steps)")
 
 
+ForgeMethod = Literal["self_blend", "mouth", "vocoder", "splice", "delay", "swap"]
+
+
+class Forge(Section):
+    share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the reals' training windows that are forged; validation then has a forged twin of each "
+        "real, the same in every epoch (0: none)",
+    )
+    methods: list[ForgeMethod] = Field(
+        list(get_args(ForgeMethod)),
+        min_length=1,
+        description="how, each with the same chance where the clip has what it needs: a face blended with itself, a "
+        "mouth from another moment; a voice through a vocoder, or in part another voice; sound that is late or early, "
+        "another clip's sound",
+    )
+    reals_only: bool = Field(
+        False, description="keep the manifest's own fakes out of train and val: to learn from reals alone"
+    )
+
+
 class Model(Section):
     backbone: str = Field("mobilenetv3_small_050", description="any timm image model, by name")
     pretrained: bool | str = Field(
@@ -217,6 +240,7 @@ class Settings(Section):
     video: Video = Field(default_factory=Video)
     audio: Audio = Field(default_factory=Audio)
     augment: Augment = Field(default_factory=Augment)
+    forge: Forge = Field(default_factory=Forge)
     model: Model = Field(default_factory=Model)
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)

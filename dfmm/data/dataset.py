@@ -22,10 +22,22 @@ from dfmm.data.degrade import (
     augment_log_mel,
     augment_scene,
     augment_sound,
+    code_scene,
     draw_offset,
     label_sync,
 )
 from dfmm.data.extract import extract_tracks
+from dfmm.data.forge import (
+    LATE,
+    METHODS,
+    TRIALS,
+    Forgery,
+    Take,
+    disguise_window,
+    forge_window,
+    list_methods,
+    plan_forgeries,
+)
 from dfmm.data.media import MediaError, Sound
 from dfmm.data.spectrogram import compute_log_mel
 from dfmm.data.tracking import crop_faces
@@ -33,7 +45,9 @@ from dfmm.manifest import STREAM_LABELS, parse_segments, select_split
 from dfmm.settings import Settings
 
 UNKNOWN = -1  # a label that takes no part in the loss
-PLACE, PICTURE, SOUND, STREAMS = range(4)  # what is drawn for a sample, each by a generator of its own
+PLACE, PICTURE, SOUND, STREAMS, METHOD, OTHER, FORGERY, DISGUISE = range(
+    8
+)  # what is drawn for a sample, each by a generator of its own
 
 Heard = tuple[np.ndarray, np.ndarray]  # a window's sound, float32 [S], and at which moments there is any, bool [T]
 
@@ -59,6 +73,9 @@ class Reading:
     crops: dict[int, np.ndarray]  # uint8 [size, size, 3] by frame number; none where no face is seen
     samples: np.ndarray  # float32 [S]
     heard: np.ndarray  # bool [T]
+    landmarks: np.ndarray  # float64 [T, 5, 2] in pixels of the crops, NaN where they are not known
+    method: str = ""  # by which the window is to be forged, empty for none
+    other: Reading | None = None  # the other window which that takes something from
 
 
 class MultimodalDataset(Dataset):
@@ -80,7 +97,8 @@ class MultimodalDataset(Dataset):
         manifest: rows of one or more splits.
         windows: of each video, its samples; window w of video v has index `v * windows + w`.
         sampling: `uniform` spaces them evenly, `random` draws them, a number is the second they all start at.
-        augment: draw the augmentations of `settings.augment`.
+        augment: draw the augmentations of `settings.augment`, and forge what `settings.forge` says of the reals.
+        twins: add a forgery of each real that can be forged, the same whenever it is read: more rows of `manifest`.
     """
 
     def __init__(
@@ -91,12 +109,30 @@ class MultimodalDataset(Dataset):
         windows: int = 1,
         sampling: Literal["uniform", "random"] | float = "uniform",
         augment: bool = False,
+        twins: bool = False,
         progress: bool = True,
     ):
         self.settings, self.windows, self.sampling, self.augment = settings, windows, sampling, augment
-        self.cached = settings.data.read == "cache"
+        self.cached, self.forges = settings.data.read == "cache", twins or (augment and settings.forge.share > 0)
         self.tracks, self.failures = extract_tracks(manifest, settings, crops=self.cached, progress=progress)
-        self.manifest = self.tracks.manifest
+        self.manifest, self.rows = self.tracks.manifest, np.arange(len(self.tracks))
+        self.reals = np.flatnonzero(self.manifest["label"] == 0)
+        if twins:
+            forged = plan_forgeries(self.manifest, map(self.tracks.load, self.rows), settings)
+            self.rows = np.concatenate([self.rows, forged.pop("row").to_numpy(int)])
+            self.manifest = pd.concat([self.manifest, forged], ignore_index=True)
+
+    @property
+    def labels(self) -> set[int]:
+        """Which labels its windows can have."""
+        can = self.forges and any(self._list_methods(number, self.tracks.load(number)) for number in self.reals)
+        return {*self.manifest["label"].tolist(), *([1] if can else [])}
+
+    @property
+    def prior(self) -> float:
+        """Share of fakes among the windows, about: with those that are forged of reals."""
+        fakes, drawn = float(self.manifest["label"].mean()), self.forges and self.augment
+        return fakes + (1 - fakes) * self.settings.forge.share * drawn
 
     def __len__(self) -> int:
         return len(self.manifest) * self.windows
@@ -119,50 +155,122 @@ class MultimodalDataset(Dataset):
 
     def read_sound(self, index: int) -> np.ndarray:
         """Return the waveform that a sample's log-mel is made of, float32 `[S]` at `audio.sample_rate`."""
-        readings = self._read_windows(index % len(self) // self.windows, [index], look=False)
+        readings = self._read_windows(index % len(self) // self.windows, [index], look=self.forges)
         if readings is None:
             return np.zeros(round(self.settings.window_seconds * self.settings.audio.sample_rate), np.float32)
-        return self._make_scene(index, readings[0]).samples
+        return self._make_scene(index, readings[0]).scene.samples
+
+    def read_forgery(self, index: int) -> tuple[Take, Forgery]:
+        """Return a window as it was, and what is made of it: forged, or not, and then degraded.
+
+        Raises:
+            MediaError: its video can no longer be read.
+        """
+        readings = self._read_windows(index % len(self) // self.windows, [index])
+        if readings is None:
+            raise MediaError(f"{self.manifest['video_id'].iat[index % len(self) // self.windows]}: cannot be read")
+        return self._make_take(readings[0]), self._make_scene(index, readings[0])
 
     def _draw(self, index: int, what: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, *divmod(index, len(self)), what))
 
     def _read_samples(self, number: int, indices: list[int]) -> Iterator[dict[str, Any]]:
-        row = self.manifest.iloc[number]
+        row, name = self.manifest.iloc[self.rows[number]], self.manifest["video_id"].iat[number]
         readings = self._read_windows(number, indices)
         for at, index in enumerate(indices):
-            facts = {"video_id": row["video_id"], "window": index % self.windows}
+            facts = {"video_id": name, "window": index % self.windows}
             if readings is None:
                 yield {**facts, "start": 0.0, **self._make_empty()}
             else:
-                window, scene = readings[at].window, self._make_scene(index, readings[at])
+                window, forgery = readings[at].window, self._make_scene(index, readings[at])
+                labels = label_window(row, follow_scene(window, forgery.scene)) | forgery.labels
                 yield {
                     **facts,
                     "start": float(window.moments[0]),
-                    **self._make_tensors(index, scene),
-                    **label_sync(label_window(row, follow_scene(window, scene)), scene),
+                    **self._make_tensors(index, forgery.scene),
+                    **label_sync(labels, forgery.scene),
                 }
 
     def _read_windows(self, number: int, indices: list[int], *, look: bool = True) -> list[Reading] | None:
         """Read a video's windows; None, said in the log, where a file that was readable no longer is."""
+        row = int(self.rows[number])
         try:
-            track = self.tracks.load(number)
-            windows = [self._place_window(track, index) for index in indices]
-            wanted = {int(frame) for window in windows for frame in window.numbers[window.inside]} if look else set()
-            crops, sounds = (self._read_cache if self.cached else self._decode)(number, track, windows, wanted)
+            track = self.tracks.load(row)
+            methods = [self._choose_method(number, index, track) for index in indices]
+            windows = [self._place_window(track, *what) for what in zip(indices, methods, strict=True)]
+            moments = [self._find_moment(track, *what) for what in zip(indices, methods, windows, strict=True)]
+            found = self._read(row, track, windows + [other for other in moments if other], look=look)
         except (MediaError, CacheError) as error:
             log.warning("%s: its windows stay empty: %s", self.manifest["video_id"].iat[number], error)
             return None
-        return [Reading(window, crops, *sound) for window, sound in zip(windows, sounds, strict=True)]
+        others = iter(found[len(windows) :])
+        return [
+            replace(reading, method=method, other=next(others) if moment else self._read_voice(row, index, method))
+            for reading, method, moment, index in zip(found, methods, moments, indices, strict=False)
+        ]
 
-    def _place_window(self, track: Track, index: int) -> Window:
+    def _choose_method(self, number: int, index: int, track: Track) -> str:
+        """Return by which method a window is to be forged, empty for none."""
+        if number >= len(self.tracks):
+            return str(self.manifest["method"].iat[number])
+        rng = self._draw(index, METHOD)
+        if not (self.forges and self.augment) or rng.random() >= self.settings.forge.share:
+            return ""
+        possible = self._list_methods(number, track)
+        return str(rng.choice(possible)) if possible else ""
+
+    def _list_methods(self, number: int, track: Track) -> list[str]:
+        return list_methods(self.manifest.iloc[number], track, self.settings)
+
+    def _place_window(self, track: Track, index: int, method: str) -> Window:
         number, rng = index % self.windows, self._draw(index, PLACE)
         window = place_window(track, self.settings, number=number, of=self.windows, sampling=self.sampling, rng=rng)
         # Only what is in step: a window that is out of it, or may be, could fall into it.
-        if self.augment and self.manifest["in_sync"].iat[index % len(self) // self.windows] == 1:
+        row = self.rows[index % len(self) // self.windows]
+        if self.augment and method != "delay" and self.manifest["in_sync"].iat[row] == 1:
             late = draw_offset(self.settings.augment, partial(self._draw, index))
             return delay_window(window, track, seconds=late)
         return window
+
+    def _find_moment(self, track: Track, index: int, method: str, window: Window) -> Window | None:
+        """Return where another moment of the same clip is that a forgery shows or sounds, if it is of that kind."""
+        rng = self._draw(index, OTHER)
+        if method == "delay":
+            late = delay_window(window, track, seconds=rng.uniform(*LATE) * rng.choice([-1, 1]))
+            return late if late is not window else None
+        for _ in range(TRIALS if method == "mouth" else 0):
+            other = place_window(track, self.settings, sampling="random", rng=rng)
+            if abs(other.moments[0] - window.moments[0]) >= LATE[0]:
+                return other
+        return None
+
+    def _read_voice(self, row: int, index: int, method: str) -> Reading | None:
+        """Read the sound of another real that a forgery takes some of, if it is of that kind: best another person's."""
+        if not method or METHODS[method].other != "voice":
+            return None
+        rng, people = self._draw(index, OTHER), set(self.manifest["identities"].iat[row].split("|"))
+        donors = [int(number) for number in rng.choice(self.reals, TRIALS) if number != row]
+        for number in sorted(donors, key=lambda one: bool(people & {*self.manifest["identities"].iat[one].split("|")})):
+            try:
+                track = self.tracks.load(number)
+                place = {"number": index % self.windows, "of": self.windows, "sampling": self.sampling}
+                window = place_window(track, self.settings, **place, rng=rng)
+                reading = self._read(number, track, [window], look=False)[0]
+            except (MediaError, CacheError) as error:
+                log.warning("%s: no sound for a forgery: %s", self.manifest["video_id"].iat[number], error)
+                continue
+            if reading.heard.any():
+                return reading
+        return None
+
+    def _read(self, row: int, track: Track, windows: list[Window], *, look: bool) -> list[Reading]:
+        wanted = {int(frame) for window in windows for frame in window.numbers[window.inside]} if look else set()
+        crops, sounds = (self._read_cache if self.cached else self._decode)(row, track, windows, wanted)
+        landmarks = locate_landmarks(track, self.settings)
+        return [
+            Reading(window, crops, *sound, landmarks[window.numbers])
+            for window, sound in zip(windows, sounds, strict=True)
+        ]
 
     def _decode(
         self, number: int, track: Track, windows: list[Window], wanted: set[int]
@@ -201,20 +309,32 @@ class MultimodalDataset(Dataset):
         heard = (centres >= sound.start) & (centres < sound.end)
         return samples, heard & (np.abs(samples).max() > SILENCE)
 
-    def _make_scene(self, index: int, reading: Reading) -> Scene:
-        """Put together what was read, and degrade it by what is drawn for this index."""
-        window, rate, augment = reading.window, self.settings.audio.sample_rate, self.settings.augment
-        hears = window.moments
+    def _make_take(self, reading: Reading) -> Take:
+        """Put together what was read of a window."""
+        window, hears = reading.window, reading.window.moments
         if self.settings.video.fps != "spread":
             hears = hears + (window.sound_start - hears[0])
-        frames, frame_mask = self._stack_crops(reading)
+        rate, (frames, frame_mask) = self.settings.audio.sample_rate, self._stack_crops(reading)
         scene = Scene(frames, frame_mask, reading.samples, reading.heard, rate, window.moments, hears)
+        return Take(scene, reading.landmarks)
+
+    def _make_scene(self, index: int, reading: Reading) -> Forgery:
+        """Forge a window, if it is to be, and degrade it by what is drawn for this index, forged or not."""
+        take, augment, draw = self._make_take(reading), self.settings.augment, partial(self._draw, index)
+        forgery, scene = Forgery(take.scene), take.scene
+        if reading.method:
+            other = self._make_take(reading.other) if reading.other else None
+            forgery = forge_window(reading.method, take, other, draw(FORGERY))
+        if self.forges:
+            scene = disguise_window(forgery.scene, forgery.method, draw(DISGUISE))
         if not self.augment:
-            return scene
+            return replace(forgery, scene=code_scene(scene, augment, draw) if self.forges else scene)
+        frames, frame_mask = scene.frames.copy(), scene.frame_mask
         if frame_mask.any():
-            frames[frame_mask] = augment_frames(frames[frame_mask], augment, self._draw(index, PICTURE))
-        samples = augment_sound(reading.samples, augment, self._draw(index, SOUND), sample_rate=rate)
-        return augment_scene(replace(scene, samples=samples), augment, partial(self._draw, index))
+            frames[frame_mask] = augment_frames(frames[frame_mask], augment, draw(PICTURE))
+        samples = augment_sound(scene.samples, augment, draw(SOUND), sample_rate=scene.sample_rate)
+        scene = augment_scene(replace(scene, frames=frames, samples=samples), augment, draw)
+        return replace(forgery, scene=scene)
 
     def _make_tensors(self, index: int, scene: Scene) -> dict[str, torch.Tensor]:
         frames, frame_mask, sound_mask = scene.frames, scene.frame_mask.copy(), scene.sound_mask.copy()
@@ -253,6 +373,17 @@ class MultimodalDataset(Dataset):
             "sound_mask": torch.zeros(video.frames, dtype=torch.bool),
             **dict.fromkeys(("label", *STREAM_LABELS), UNKNOWN),
         }
+
+
+def locate_landmarks(track: Track, settings: Settings) -> np.ndarray:
+    """Return where the landmarks are in every frame's crop, in pixels, float64 `[N, 5, 2]`."""
+    N = len(track.times)
+    if not len(track.landmarks):
+        return np.full((N, 5, 2), np.nan)
+    squares = track.trace_squares(settings.video)
+    known = track.landmarks.reshape(-1, 10).T
+    points = np.stack([np.interp(track.times, track.box_times, v) for v in known], 1).reshape(N, 5, 2)
+    return ((points - squares[:, None, :2]) / squares[:, None, 2:] + 0.5) * settings.video.size - 0.5
 
 
 def place_window(
@@ -362,10 +493,13 @@ def make_evaluation_loader(
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader:
-    """Return evenly spaced windows of a split, in the manifest's order, those of a video one after the other."""
+    """Return evenly spaced windows of a split, in the manifest's order, those of a video one after the other.
+
+    Where training forges reals, those of the validation split come with a forged twin each.
+    """
     chosen = select_split(manifest, split, limit=settings.data.limit)
-    windows = windows or settings.evaluate.windows
-    return make_window_loader(chosen, settings, windows=windows, progress=progress, rank=rank, world=world)
+    options = {"windows": windows or settings.evaluate.windows, "twins": split == "val" and settings.forge.share > 0}
+    return make_window_loader(chosen, settings, **options, progress=progress, rank=rank, world=world)
 
 
 def make_window_loader(
@@ -373,12 +507,13 @@ def make_window_loader(
     settings: Settings,
     *,
     windows: int,
+    twins: bool = False,
     progress: bool = True,
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader:
     """Return evenly spaced windows of all rows, this process's share of them."""
-    dataset = MultimodalDataset(manifest, settings, windows=windows, progress=progress and rank == 0)
+    dataset = MultimodalDataset(manifest, settings, windows=windows, twins=twins, progress=progress and rank == 0)
     batch_size = settings.evaluate.batch_size * world
     order = BatchOrder(len(dataset.manifest), windows=windows, batch_size=batch_size, rank=rank, world=world)
     return _make_loader(dataset, order)
