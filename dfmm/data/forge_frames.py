@@ -13,10 +13,12 @@ from dfmm.data.degrade_frames import GREY
 
 # Outlines of parts of a face, their right halves from top to bottom. A face's own coordinates have its eyes at
 # (-.5, 0) and (.5, 0) and the middle of its mouth at (0, 1), so that they turn and lean with it. Proportions are
-# about those of adults: pupils 63 mm apart (Dodgson, Optometry and Vision Science 2004), and 72 mm above the line
-# between the lips, which is 47 mm above the chin; faces 134 mm wide (Farkas, Anthropometry of the Head and Face, 1994).
+# about those of adults: pupils 63 mm apart (Dodgson, Optometry and Vision Science 2004), 72 mm above the line between
+# the lips, which is 47 mm above the chin; faces 134 mm wide (Farkas, Anthropometry of the Head and Face, 1994).
 OUTLINES = {
-    "whole": ((0, -0.46), (0.55, -0.46), (0.93, -0.26), (1.07, 0.15), (1.0, 0.66), (0.79, 1.16), (0.43, 1.55), (0, 1.66)),
+    "whole": (
+        (0, -0.46), (0.55, -0.46), (0.93, -0.26), (1.07, 0.15), (1.0, 0.66), (0.79, 1.16), (0.43, 1.55), (0, 1.66),
+    ),
     "inner": ((0, -0.36), (0.42, -0.35), (0.70, -0.17), (0.75, 0.25), (0.66, 0.75), (0.46, 1.14), (0, 1.30)),
     "lower": ((0, 0.40), (0.48, 0.46), (0.84, 0.66), (0.86, 1.0), (0.68, 1.32), (0.38, 1.57), (0, 1.66)),
     "mouth": ((0, 0.66), (0.36, 0.74), (0.58, 1.0), (0.40, 1.27), (0, 1.36)),
@@ -31,10 +33,10 @@ PARTS = {"whole": 1 / 3, "inner": 1 / 3, "lower": 1 / 3}  # chance of each to be
 RATIOS = (0.25, 0.5, 0.75, 1, 1, 1)
 SHIFT = (0.03, 0.015)  # of the side, across and down, at most
 ZOOM = 0.95  # or its inverse, at most
-CROOKED = 0.035  # of the canvas, the deviation by which a mask is bent
+CROOKED = 0.02  # of the canvas, the deviation by which a mask is bent
 SOFT = (0.008, 0.035)  # of the canvas, deviation of either blur
 COLOUR = {"shift": 12.0, "gain": 0.1, "saturation": 0.15, "hue": 4.0}  # at most: grey levels, shares, degrees
-COARSE, SHARP = (0.35, 0.85), (0.4, 1.0)  # scale down to; share of the detail that is added once more
+COARSE, SHARP = (0.45, 0.9), (0.4, 1.0)  # scale down to; share of the detail that is added once more
 RESAMPLED = 0.25  # share of what leaves unforged that is shifted as a whole: as much as faces are on the average
 
 Part = Literal["whole", "inner", "lower", "mouth"]
@@ -116,17 +118,17 @@ def draw_outline(part: Part) -> np.ndarray:
 def draw_mask(part: Part, rng: np.random.Generator) -> np.ndarray:
     """Draw a mask of a part of a face, bent and twice blurred, float32 `[CANVAS, CANVAS]` from 0 to 1.
 
-    All that the first blur touched is taken away before the second, so that the mask fades out inside the part.
+    What the first blur made less sure is taken away before the second, so that the mask fades out inside the part.
     """
     points = (draw_outline(part) - CORNER) / SPAN * CANVAS
     mask = cv2.fillPoly(np.zeros((CANVAS, CANVAS), np.float32), [np.rint(points * 16).astype(np.int32)], 1, shift=4)
-    bend = cv2.GaussianBlur(rng.uniform(-1, 1, (CANVAS, CANVAS, 2)).astype(np.float32), (0, 0), CANVAS / 16)
+    bend = cv2.GaussianBlur(rng.uniform(-1, 1, (CANVAS, CANVAS, 2)).astype(np.float32), (0, 0), CANVAS / 12)
     bend *= CROOKED * CANVAS / max(float(bend.std()), 1e-6)
     across, down = np.meshgrid(np.arange(CANVAS, dtype=np.float32), np.arange(CANVAS, dtype=np.float32))
     mask = cv2.remap(mask, across + bend[..., 0], down + bend[..., 1], cv2.INTER_LINEAR)
     first, second = rng.uniform(*SOFT, 2) * CANVAS
     mask = cv2.GaussianBlur(mask, (0, 0), first)
-    mask = cv2.GaussianBlur(np.where(mask < 0.95, 0, mask), (0, 0), second)
+    mask = cv2.GaussianBlur(np.where(mask < 0.8, 0, mask), (0, 0), second)
     return mask / max(float(mask.max()), 1e-6)
 
 

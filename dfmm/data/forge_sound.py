@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torchaudio.functional import griffinlim, melscale_fbanks
 
+from dfmm.data.voice import set_level
+
 # Vocoders differ, and so do these: windows of n samples at 16 kHz, mel bands (0: all that the window has, so that only
 # the phases are made anew) and rounds of phase reconstruction.
 WINDOWS = (400, 512, 800, 1024)
@@ -32,7 +34,8 @@ def draw_vocoder(rng: np.random.Generator, *, sample_rate: int) -> Vocoder:
     """Draw one of many vocoders, so that none is learnt."""
     window = 2 * round(int(rng.choice(WINDOWS)) * sample_rate / 32_000)
     rounds = round(np.exp(rng.uniform(*np.log(ROUNDS))))
-    return Vocoder(window, int(rng.choice(BANDS)), rounds, int(rng.integers(2**31)))
+    bands = [count for count in BANDS if count <= window // 8]  # more would leave some empty
+    return Vocoder(window, int(rng.choice(bands)), rounds, int(rng.integers(2**31)))
 
 
 def vocode(samples: np.ndarray, vocoder: Vocoder, *, sample_rate: int) -> np.ndarray:
@@ -55,7 +58,7 @@ def vocode(samples: np.ndarray, vocoder: Vocoder, *, sample_rate: int) -> np.nda
         sound = griffinlim(
             magnitudes.clamp(min=0), window, n_fft, hop, n_fft, 1.0, vocoder.rounds, 0.9, len(samples), True
         ).numpy()
-    return match_loudness(np.where(samples == 0, 0, sound), samples)
+    return match_level(np.where(samples == 0, 0, sound), samples)
 
 
 @lru_cache(maxsize=32)
@@ -78,15 +81,25 @@ def splice(samples: np.ndarray, other: np.ndarray, *, first: int, last: int, fad
     steps = np.arange(len(samples))
     ramps = [np.clip((at - steps) / max(fade, 1) + 0.5, 0, 1) for at in (first, last)]
     share = ((1 - ramps[0]) * ramps[1]).astype(np.float32)
-    piece = other * compare_loudness(samples[first:last], other[first:last])
+    heard = slice(max(first - fade, 0), last + fade)
+    piece = np.zeros_like(samples)
+    piece[heard] = match_level(other[heard], samples[heard])
     return samples + share * (piece - samples)
+
+
+def match_level(sound: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return a sound, float32 `[S]`, as loud as another, and no peakier: phases made anew add up to higher peaks."""
+    sound, crest = match_loudness(sound, wanted), _measure_crest(wanted)
+    if _measure_crest(sound) <= crest:
+        return sound
+    return match_loudness(set_level(sound, loudness=0.0, crest=crest), wanted)
 
 
 def match_loudness(sound: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Return a sound, float32 `[S]`, as loud as another."""
-    return (sound * compare_loudness(wanted, sound)).astype(np.float32)
+    return (sound * np.sqrt(np.mean(wanted**2) / max(np.mean(sound**2), 1e-12))).astype(np.float32)
 
 
-def compare_loudness(wanted: np.ndarray, found: np.ndarray) -> np.float32:
-    """Return by how much to raise one sound to be as loud as the other."""
-    return np.float32(np.sqrt(np.mean(wanted**2) / max(np.mean(found**2), 1e-12)))
+def _measure_crest(samples: np.ndarray) -> float:
+    """Return by how many dB a sound's peak is above its level."""
+    return float(20 * np.log10(np.abs(samples).max() / max(np.sqrt(np.mean(samples**2)), 1e-9) + 1e-9))

@@ -1,0 +1,349 @@
+"""Forgeries of real clips: they change what they say, where they say, and nothing trivial tells them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from dfmm.data.crops import TEMPLATE
+
+from dfmm.data import acting, portrait
+from dfmm.data import voice as voices
+from dfmm.data.degrade import Scene, label_sync, make_scene
+from dfmm.data.faces import load_detector
+from dfmm.data.forge import METHODS, Forgery, Take, disguise_window, forge_window
+from dfmm.data.forge_frames import (
+    OUTLINES,
+    blend_face,
+    disguise_frames,
+    draw_mask,
+    draw_outline,
+    fit_similarities,
+    lay_mask,
+    place_face,
+    replace_mouth,
+)
+from dfmm.data.forge_sound import BANDS, Vocoder, draw_vocoder, splice, vocode
+from dfmm.data.shortcuts import assign_folds, score_together
+from dfmm.metrics import compute_auc
+from tests.conftest import sing
+
+RATE, T, SIZE = 16_000, 6, 96
+REAL = {"label": 0, "video_fake": 0, "audio_fake": 0, "in_sync": 1}
+
+
+@pytest.fixture
+def landmarks() -> np.ndarray:
+    """Those of a face at rest, `[T, 5, 2]`."""
+    return np.repeat(TEMPLATE[None] * SIZE, T, axis=0)
+
+
+@pytest.fixture
+def frames() -> np.ndarray:
+    """One picture with something to see everywhere, `[T, SIZE, SIZE, 3]`."""
+    noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    return np.repeat(cv2.GaussianBlur(noise, (0, 0), 1.5)[None], T, axis=0)
+
+
+@pytest.fixture
+def voice() -> np.ndarray:
+    return sing(T / 12.5, RATE)
+
+
+def make_take(frames: np.ndarray, landmarks: np.ndarray, samples: np.ndarray, *, at: float = 0.0) -> Take:
+    """A window that begins so many seconds after the clip."""
+    scene = make_scene(frames, samples, sample_rate=RATE)
+    return Take(replace(scene, shows=scene.shows + at, hears=scene.hears + at), landmarks)
+
+
+# The picture
+
+
+@pytest.mark.parametrize("part", OUTLINES)
+def test_an_outline_is_convex_and_covers_its_part_of_the_face(part: str) -> None:
+    outline = (draw_outline(part) * 1000).astype(np.int32)[:, None]
+    assert cv2.contourArea(outline) > 0.995 * cv2.contourArea(cv2.convexHull(outline))
+    eye, mouth = ((500, 0), (0, 1000))
+    assert cv2.pointPolygonTest(outline, mouth, False) > 0
+    assert (cv2.pointPolygonTest(outline, eye, False) > 0) == (part in ("whole", "inner"))
+
+
+def test_masks_are_soft_bent_anew_for_each_window_and_follow_the_face(landmarks: np.ndarray) -> None:
+    masks = [draw_mask("whole", np.random.default_rng(seed)) for seed in range(5)]
+    for mask in masks:
+        assert mask.min() == 0
+        assert mask.max() == pytest.approx(1)
+        assert np.abs(np.diff(mask)).max() < 0.5  # no edge from one pixel to the next
+    assert all(np.abs(masks[0] - mask).max() > 0.5 for mask in masks[1:])
+    landmarks[1] += [7, -4]
+    still, moved = lay_mask(masks[0], place_face(landmarks[:2]), SIZE, SIZE)
+    np.testing.assert_allclose(np.roll(still, (-4, 7), (0, 1))[10:-10, 10:-10], moved[10:-10, 10:-10], atol=1e-5)
+
+
+def test_a_blend_is_steady_small_and_only_where_its_mask_says(frames: np.ndarray, landmarks: np.ndarray) -> None:
+    sides = set()
+    for seed in range(12):
+        before = frames.copy()
+        forged, masks = blend_face(frames, landmarks, np.random.default_rng(seed))
+        np.testing.assert_array_equal(frames, before)  # what was given is not written to
+        np.testing.assert_array_equal(forged, np.repeat(forged[:1], T, axis=0))  # one draw for all frames
+        around, inside = masks == 0, masks > 0.2
+        changed = np.abs(forged.astype(int) - frames).max(axis=-1)
+        sides.add(bool(changed[around].any()))
+        assert changed[inside].any()
+        assert 0.02 < (masks > 0).mean() < 0.8
+        np.testing.assert_array_equal(forged, blend_face(frames, landmarks, np.random.default_rng(seed))[0])
+    assert sides == {False, True}  # now the face is the copy, now all around it
+
+
+def test_all_parts_and_ratios_are_drawn(frames: np.ndarray, landmarks: np.ndarray) -> None:
+    masks = [blend_face(frames[:1], landmarks[:1], np.random.default_rng(seed))[1][0] for seed in range(60)]
+    eyes, chin = (SIZE * 0.45, SIZE * 0.95)
+    assert {round(float(mask.max()), 2) for mask in masks} >= {0.25, 0.5, 0.75, 1.0}
+    has_eyes = np.mean([mask[: int(eyes)].max() > 0.1 for mask in masks])
+    assert 0.5 < has_eyes < 0.85  # two parts of three
+    assert 0.3 < np.mean([mask[int(chin) :].max() > 0.05 for mask in masks]) < 0.85
+
+
+def test_what_leaves_unforged_is_changed_as_a_whole_or_not_at_all(frames: np.ndarray) -> None:
+    left = [np.array_equal(disguise_frames(frames, np.random.default_rng(seed)), frames) for seed in range(60)]
+    assert 0.2 < np.mean(left) < 0.6
+    flat = np.full((2, 32, 32, 3), 120, np.uint8)
+    for seed in range(20):
+        done = disguise_frames(flat, np.random.default_rng(seed))
+        assert np.ptp(done, axis=(0, 1, 2)).max() == 0  # no seam
+
+
+def test_similarities_bring_points_home() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(3, 5, 2))
+    angle, scale = 0.3, 1.7
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    targets = points @ turn.T + [5, -2]
+    fits = fit_similarities(points, targets)
+    np.testing.assert_allclose(fits[:, :, :2], np.repeat(turn[None], 3, axis=0), atol=1e-9)
+    np.testing.assert_allclose(fits[:, :, 2], [[5, -2]] * 3, atol=1e-9)
+
+
+def test_a_mouth_comes_from_the_other_face_to_where_the_mouth_is(frames: np.ndarray, landmarks: np.ndarray) -> None:
+    others, moved = frames.copy(), np.add(landmarks, [9, -6])
+    x, y = np.rint(moved[0, 3:].mean(axis=0)).astype(int)
+    others[:, y - 5 : y + 6, x - 5 : x + 6] = (200, 40, 40)  # only the other mouth is red
+    forged, masks = replace_mouth(frames, landmarks, others, moved, np.random.default_rng(0))
+    at = np.rint(landmarks[0, 3:].mean(axis=0)).astype(int)
+    redness = forged[0, at[1], at[0]].astype(int) - frames[0, at[1], at[0]]
+    assert redness[0] > 40 > redness[1]
+    assert masks[0, at[1], at[0]] > 0.9
+    np.testing.assert_array_equal(forged[:, : int(SIZE * 0.5)], frames[:, : int(SIZE * 0.5)])  # eyes are as they were
+    np.testing.assert_array_equal(forged[masks == 0], frames[masks == 0])
+
+
+# The sound
+
+
+@pytest.mark.parametrize("bands", BANDS)
+def test_a_vocoder_keeps_what_is_said_and_how_loud(bands: int, voice: np.ndarray) -> None:
+    voice[:500] = 0
+    state = torch.random.get_rng_state()
+    made = vocode(voice, Vocoder(1024, bands, 20, seed=3), sample_rate=RATE)
+    assert torch.equal(torch.random.get_rng_state(), state)  # no other draw depends on it
+    assert made.dtype == np.float32
+    assert made.shape == voice.shape
+    assert not made[:500].any()  # silence stays
+    assert np.sqrt(np.mean(made**2)) == pytest.approx(np.sqrt(np.mean(voice**2)), rel=1e-4)
+    assert np.abs(np.corrcoef(made, voice)[0, 1]) < 0.9  # the phases are others
+    seen = [np.abs(np.fft.rfft(sound)).reshape(-1)[:3200].reshape(64, -1).sum(axis=1) for sound in (made, voice)]
+    assert np.corrcoef(*seen)[0, 1] > 0.8
+    np.testing.assert_array_equal(made, vocode(voice, Vocoder(1024, bands, 20, seed=3), sample_rate=RATE))
+
+
+def test_vocoders_are_many() -> None:
+    drawn = [draw_vocoder(np.random.default_rng(seed), sample_rate=RATE) for seed in range(50)]
+    assert {one.bands for one in drawn} == set(BANDS)
+    assert len({one.window for one in drawn}) == 4
+    assert len({(one.window, one.bands, one.rounds) for one in drawn}) > 30
+
+
+def test_a_splice_is_as_loud_and_has_no_click(voice: np.ndarray) -> None:
+    other = 0.1 * np.sin(np.arange(len(voice)) * 0.11).astype(np.float32)
+    made = splice(voice, other, first=2000, last=5000, fade=160)
+    np.testing.assert_array_equal(made[:1900], voice[:1900])
+    np.testing.assert_array_equal(made[5100:], voice[5100:])
+    inside = slice(2100, 4900)
+    assert np.corrcoef(made[inside], other[inside])[0, 1] > 0.999
+    assert np.std(made[inside]) == pytest.approx(np.std(voice[inside]), rel=0.05)
+    steepest = max(np.abs(np.diff(sound)).max() for sound in (voice, made[inside]))
+    assert np.abs(np.diff(made)).max() < 1.5 * steepest
+
+
+# What is said of it
+
+TRUTH = {
+    "self_blend": {"label": 1, "video_fake": 1, "audio_fake": 0, "in_sync": 1},
+    "mouth": {"label": 1, "video_fake": 1, "audio_fake": 0, "in_sync": -1},  # out of step for a part of the window
+    "vocoder": {"label": 1, "video_fake": 0, "audio_fake": 1, "in_sync": 1},
+    "splice": {"label": 1, "video_fake": 0, "audio_fake": 1, "in_sync": -1},
+    "delay": {"label": 1, "video_fake": 0, "audio_fake": 0, "in_sync": 0},
+    "swap": {"label": 1, "video_fake": 0, "audio_fake": 0, "in_sync": 0},
+}
+
+
+def forge(method: str, frames: np.ndarray, landmarks: np.ndarray, voice: np.ndarray) -> tuple[Take, Forgery]:
+    frames = np.stack([np.roll(frames[0], 3 * step, axis=1) for step in range(T)])
+    take = make_take(frames, landmarks, voice)
+    others = {
+        "mouth": make_take(frames[::-1].copy(), landmarks, voice, at=0.3),
+        "delay": make_take(frames, landmarks, np.roll(voice, 3200), at=-0.2),
+    }
+    shift = replace(others["delay"].scene, shows=take.scene.shows)
+    others["delay"] = Take(shift, landmarks)
+    other = others.get(method, make_take(frames, landmarks, 0.3 * voice[::-1].copy()))
+    return take, forge_window(method, take, other, np.random.default_rng(1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_labels_and_segments_are_those_of_what_changed(
+    method: str, frames: np.ndarray, landmarks: np.ndarray, voice: np.ndarray
+) -> None:
+    take, forgery = forge(method, frames, landmarks, voice)
+    assert forgery.method == method
+    assert label_sync(REAL | dict(forgery.labels), forgery.scene) == TRUTH[method]
+    seen = np.flatnonzero((forgery.scene.frames != take.scene.frames).any(axis=(1, 2, 3)))
+    heard = np.flatnonzero(forgery.scene.samples != take.scene.samples)
+    assert (len(seen) > 0) == (forgery.video_segment is not None) == (METHODS[method].labels.get("video_fake") == 1)
+    assert (len(heard) > 0) == (forgery.audio_segment is not None)
+    if len(seen):
+        np.testing.assert_allclose(forgery.video_segment, (seen[0] / 12.5, (seen[-1] + 1) / 12.5))
+    if len(heard):
+        start, end = forgery.audio_segment
+        assert heard[0] / RATE >= start - 0.011  # half a cross-fade
+        assert heard[-1] / RATE <= end + 0.011
+
+
+def test_a_mouth_of_nearly_the_same_moment_is_in_step(
+    frames: np.ndarray, landmarks: np.ndarray, voice: np.ndarray
+) -> None:
+    take, near = make_take(frames, landmarks, voice), make_take(frames, landmarks, voice, at=0.03)
+    forgery = forge_window("mouth", take, near, np.random.default_rng(0))
+    assert label_sync(REAL | dict(forgery.labels), forgery.scene)["in_sync"] == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_cannot_be_forged_stays_real(
+    method: str, frames: np.ndarray, landmarks: np.ndarray, voice: np.ndarray
+) -> None:
+    take = make_take(frames, np.full_like(landmarks, np.nan), np.zeros_like(voice))
+    for other in (None, take):
+        forgery = forge_window(method, take, other, np.random.default_rng(0))
+        assert (forgery.method, forgery.labels, forgery.video_segment) == ("real", {}, None)
+        assert forgery.scene is take.scene
+
+
+# What gives nothing away
+
+
+def describe_window(scene: Scene) -> dict[str, float]:
+    """What is no evidence of a forgery: how a window looks and sounds on the whole.
+
+    Evidence is what does not fit together within it: a seam, a face sharper or of another colour than what is around
+    it, phases that no voice has, a cut from one voice to another, lips and sound that move apart.
+    """
+    grey = scene.frames.astype(np.float32).mean(axis=-1)
+    edges = np.stack([cv2.Laplacian(one, cv2.CV_32F) for one in grey])
+    powers = np.abs(np.fft.rfft(scene.samples)) ** 2
+    hertz = np.fft.rfftfreq(len(scene.samples), 1 / scene.sample_rate)
+    level = float(np.sqrt(np.mean(scene.samples**2)))
+    loud = np.abs(scene.samples) > 5e-4
+    return {
+        **dict(zip(("red", "green", "blue"), scene.frames.mean(axis=(0, 1, 2)).tolist(), strict=True)),
+        "contrast": float(grey.std()),
+        "sharpness": float(np.log(edges.var())),
+        "noise": float(np.median(np.abs(np.diff(grey, axis=0)))),
+        "loudness": 20 * float(np.log10(max(level, 1e-6))),
+        "peak": float(np.abs(scene.samples).max()),
+        "crest": float(np.abs(scene.samples).max() / max(level, 1e-6)),
+        "centroid": float((powers * hertz).sum() / powers.sum()),
+        "leading_silence": float(loud.argmax()) if loud.any() else float(len(loud)),
+    }
+
+
+CLIPS, STARTS = 40, (0, 5, 10)  # people, and the frames with which windows of their clips begin
+
+
+@pytest.fixture(scope="module")
+def takes() -> dict[tuple[int, int], Take]:
+    """Windows of synthetic people at 12.5 fps, by person and start: none went through a codec."""
+    detect, found = load_detector("retinaface"), {}
+    for person in range(CLIPS):
+        rng = np.random.default_rng(person)
+        frames, sound = film_person(rng, 2 * (STARTS[-1] + T))
+        faces = detect(list(frames))
+        crops, landmarks = crop_person(frames, np.stack([face[0] if len(face) else faces[0][0] for face in faces]))
+        for start in STARTS:
+            first, steps = round(start / 12.5 * RATE), slice(start, start + T)
+            heard = sound[first : first + round(T / 12.5 * RATE)]
+            found[person, start] = make_take(crops[steps], landmarks[steps], heard, at=start / 12.5)
+    return found
+
+
+def film_person(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw somebody who speaks, every other of so many frames at 25 fps, and record it."""
+    head = portrait.paint_head(portrait.invent_look(rng), portrait.invent_stage(rng))
+    speech = voices.speak(voices.invent_voice(rng), count / acting.FPS, rng)
+    loudness = voices.measure_loudness(speech, (np.arange(count) + 0.5) / acting.FPS)
+    mouth = np.clip(loudness / (1.5 * voices.measure_speech(speech)), 0, 1) ** 0.7
+    frames = acting.draw_clip(head, acting.act(head, acting.invent_motion(rng, count), mouth))
+    acting.add_grain(frames, head.stage)
+    sound = voices.add_room(speech, noise=rng.uniform(32, 48), rng=rng)
+    return frames[::2], voices.set_level(sound, loudness=rng.uniform(-28, -20), crest=rng.uniform(11, 14.5))
+
+
+def crop_person(frames: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return crops around the first frame's face, and landmarks in them, of detections `[N, 15]`."""
+    left, top, right, bottom = faces[0, :4]
+    scale = SIZE / (1.3 * max(right - left, bottom - top))
+    shift = SIZE / 2 - scale * np.array([left + right, top + bottom]) / 2
+    matrix = np.column_stack([scale * np.eye(2), shift])
+    crops = [cv2.warpAffine(one, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE) for one in frames]
+    return np.stack(crops), faces[:, 5:].reshape(-1, 5, 2) * scale + shift
+
+
+def choose_other(method: str, takes: dict[tuple[int, int], Take], person: int, start: int, seed: int) -> Take | None:
+    """Return the other window that a method needs: a later or an earlier one, or another person's."""
+    if METHODS[method].other == "voice":
+        return takes[(person + 1 + seed % (CLIPS - 1)) % CLIPS, start]
+    if METHODS[method].other != "moment":
+        return None
+    later = STARTS[(STARTS.index(start) + 1 + seed % 2) % 3]
+    other = takes[person, later]
+    return Take(replace(other.scene, shows=takes[person, start].scene.shows), other.landmarks)
+
+
+def compare_windows(reals: list[Scene], fakes: list[Scene]) -> dict[str, float]:
+    """Return the AUC of a trivial classifier that is tested on people it has not met."""
+    features = pd.DataFrame([describe_window(scene) for scene in reals + fakes])
+    labels = pd.Series(np.repeat([0, 1], len(reals)))
+    people = pd.Series(np.tile(np.repeat(np.arange(CLIPS), len(STARTS)), 2).astype(str))
+    scores = score_together(features, labels, assign_folds(labels, people))
+    return compute_auc(labels, scores, identities=list(people), replicates=200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [*METHODS, "louder"])
+def test_nothing_trivial_tells_a_forged_window(method: str, takes: dict[tuple[int, int], Take]) -> None:
+    reals, fakes = [], []
+    for number, ((person, start), take) in enumerate(takes.items()):
+        reals.append(disguise_window(take.scene, "real", np.random.default_rng((0, number))))
+        if method == "louder":  # what a shortcut would look like
+            fakes.append(replace(reals[-1], samples=1.7 * reals[-1].samples))
+            continue
+        other = choose_other(method, takes, person, start, number)
+        forgery = forge_window(method, take, other, np.random.default_rng((1, number)))
+        assert forgery.method == method
+        fakes.append(disguise_window(forgery.scene, method, np.random.default_rng((2, number))))
+    auc = compare_windows(reals, fakes)
+    assert (auc["low"] > 0.5) == (method == "louder"), auc
