@@ -18,6 +18,9 @@ from dfmm.settings import diff_settings, find_project, load_settings
 # A socket file instead of a TCP port: what a notebook shows stays on this machine and with this user.
 KERNEL_CONFIG = Config({"KernelManager": {"transport": "ipc" if os.name == "posix" else "tcp"}})
 
+# What tells nothing of a run is run by its name only, not with `all`: a gallery is the same whatever was trained.
+APART = ("06_degradations",)
+
 log = logging.getLogger("dfmm")
 
 
@@ -34,7 +37,7 @@ def list_notebooks() -> dict[str, Path]:
 def run_notebooks(
     name: str, params: str, overrides: Sequence[str] = (), *, run: str | Path | None = None, restart: bool = False
 ) -> Run:
-    """Execute one notebook, or `all`, into a run's folder; what is done already is not done again.
+    """Execute one notebook, or `all` that tell of a run, into its folder; what is done already is not done again.
 
     Args:
         run: the run's folder; by default outputs/ and the params file's name.
@@ -55,7 +58,7 @@ def run_notebooks(
     file = target / "settings.yaml"
     changed = file.is_file() and bool(diff_settings(load_settings(file), settings))
     target = open_run(target.path, settings, restart=restart and (name == "all" or changed))
-    for chosen in notebooks if name == "all" else [name]:
+    for chosen in [one for one in notebooks if one not in APART] if name == "all" else [name]:
         if target.status(chosen) == "done":
             log.info("%s is done already in %s (--restart does it again)", chosen, target.name)
             continue

@@ -109,7 +109,9 @@ class Augment(Section):
     mp3: Share = Field(0.0, description="largest strength of MP3 (1: 8 kbit/s)")
     aac: Share = Field(0.0, description="largest strength of AAC (1: 8 kbit/s)")
     opus: Share = Field(0.0, description="largest strength of Opus (1: 8 kbit/s)")
-    spec_augment: Share = Field(0.0, description="largest strength of SpecAugment (1: 0.5 of bands and of steps)")
+    spec_augment: Share = Field(
+        0.0, description="largest strength of SpecAugment, hidden bands and steps (1: 0.5 of each axis)"
+    )
 
 
 ForgeMethod = Literal["self_blend", "mouth", "vocoder", "splice", "delay", "swap"]

@@ -46,6 +46,22 @@ def sing(seconds: float, sample_rate: int) -> np.ndarray:
     return tone.astype(np.float32)
 
 
+def hum(seconds: float, sample_rate: int) -> np.ndarray:
+    """Make something like a voice, float32 `[S]`: a gliding pitch with its overtones, pauses, a little noise."""
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
+    overtones = range(1, 30)
+    voice = sum(np.sin(2 * np.pi * n * (110 + 60 * time) * time) / n for n in overtones if 170 * n < sample_rate / 2)
+    noise = np.random.default_rng(0).standard_normal(len(time))
+    return (0.1 * voice * (np.sin(2 * np.pi * 4.3 * time) > -0.5) + 0.003 * noise).astype(np.float32)
+
+
+def find_delay(heard: np.ndarray, meant: np.ndarray) -> int:
+    """Return by how many samples one sound comes after the other, by their cross-correlation."""
+    size = len(heard) + len(meant)
+    correlation = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(meant, size)), size)
+    return int(correlation.argmax() + size // 2) % size - size // 2
+
+
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     """Two seconds of picture, 96 × 128 at 25 fps, and sound, without a face."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,17 +21,19 @@ from dfmm.data.cache import HEADER_BYTES, Track
 from dfmm.data.dataset import (
     MultimodalDataset,
     collate_windows,
+    follow_scene,
     label_window,
     make_evaluation_loader,
     make_training_loader,
     place_window,
 )
-from dfmm.data.media import write_video
+from dfmm.data.degrade import change_speed, make_scene
+from dfmm.data.media import read_media, write_video
 from dfmm.data.spectrogram import compute_log_mel
 from dfmm.manifest import complete_manifest, read_manifest
-from dfmm.settings import Settings
+from dfmm.settings import Augment, Settings
 
-from .conftest import change
+from .conftest import change, find_delay
 
 if TYPE_CHECKING:
     from .conftest import Clip
@@ -137,27 +140,103 @@ def test_the_number_of_workers_changes_nothing(tiny: Settings, manifest: pd.Data
             assert same(one, other)
 
 
+NOTHING = dict.fromkeys(Augment.model_fields, 0.0)
+
+
 def test_augmentations_off_is_the_plain_window(tiny: Settings, videos: pd.DataFrame) -> None:
-    nothing = dict.fromkeys(
-        ("flip", "crop", "colour", "noise", "sound_gain", "sound_noise", "pitch", "drop_stream"), 0.0
-    )
-    off = MultimodalDataset(videos, change(tiny, augment=nothing), augment=True)
+    off = MultimodalDataset(videos, change(tiny, augment=NOTHING), augment=True)
     assert same(off[0], MultimodalDataset(videos, tiny)[0])
 
 
-@pytest.mark.parametrize(
-    "name", ["flip", "crop", "colour", "noise", "sound_gain", "sound_noise", "pitch", "drop_stream"]
-)
+@pytest.mark.parametrize("name", sorted(set(Augment.model_fields) - {"chance"}))
 def test_each_augmentation_changes_something(name: str, tiny: Settings, videos: pd.DataFrame) -> None:
-    nothing = dict.fromkeys(
-        ("flip", "crop", "colour", "noise", "sound_gain", "sound_noise", "pitch", "drop_stream"), 0.0
+    strength = 6.0 if name in ("sound_gain", "pitch") else 0.5 if name in ("crop", "colour", "noise") else 1.0
+    strong = {**NOTHING, "chance": 1.0, name: strength}
+    ways = [MultimodalDataset(videos, change(tiny, augment=augment), augment=True) for augment in (NOTHING, strong)]
+    samples = [[dataset[index] for dataset in ways] for index in range(3)]
+    assert not all(same(plain, changed) for plain, changed in samples)
+    for plain, changed in samples:
+        for mask in ("frame_mask", "sound_mask"):
+            assert torch.equal(plain[mask], changed[mask]) or name in ("drop_stream", "drop_frames", "time_stretch")
+
+
+def degrade_dataset(table: pd.DataFrame, settings: Settings, **augment: float) -> MultimodalDataset:
+    """Return windows in which only these degradations are drawn, always."""
+    settings = change(settings, augment={**NOTHING, "chance": 1.0, **augment})
+    return MultimodalDataset(table, settings, sampling="random", augment=True, progress=False)
+
+
+def find_piece(piece: np.ndarray, whole: np.ndarray) -> int:
+    """Return from which sample on a sound holds another."""
+    places = np.lib.stride_tricks.sliding_window_view(whole, len(piece))
+    return int(np.abs(places[:, ::16] - piece[::16]).sum(axis=1).argmin())
+
+
+def test_a_planted_offset_is_heard_and_labelled(tiny: Settings, videos: pd.DataFrame) -> None:
+    """The sound is that of another moment of the video, never silence; where one would notice, the labels say so."""
+    plain, late = degrade_dataset(videos, tiny), degrade_dataset(videos, tiny, offset=0.8)
+    seen = set()
+    for index in range(3 * len(plain)):
+        one, other = plain[index], late[index]
+        path = Path(tiny.data.root) / videos["path"][index % len(videos)]
+        whole = read_media(path, keep=lambda number: False, sample_rate=16_000).sound
+        clean, heard = whole.cut(0, 9)[0], late.read_sound(index)
+        offset = one["start"] - find_piece(heard, clean) / 16_000
+        assert torch.equal(one["frames"], other["frames"])
+        assert torch.equal(one["sound_mask"], other["sound_mask"])
+        if one["in_sync"] != 1:
+            assert same(one, other)
+            continue
+        assert abs(offset) <= 0.4001
+        noticed = not -0.0451 < offset < 0.1251
+        assert other["in_sync"] == int(not noticed)
+        assert other["label"] == (1 if noticed else one["label"])
+        seen.add((noticed, offset > 0))
+    assert seen >= {(True, False), (True, True)}
+
+
+@pytest.mark.parametrize("name", ["reverse", "time_stretch"])
+def test_a_window_that_is_moved_in_time_keeps_together(name: str, tiny: Settings, tmp_path: Path) -> None:
+    flashes = np.zeros(75)
+    flashes[[36, 37, 44, 45, 46]] = 1  # two flashes with their bursts, the second one longer
+    frames = np.full((75, 64, 64, 3), 40, np.uint8) + (200 * flashes[:, None, None, None]).astype(np.uint8)
+    sound = np.repeat(flashes, 640) * np.random.default_rng(0).normal(0, 0.3, 75 * 640)
+    table = list_videos(write_video(tmp_path / "flash.mp4", frames, sound=sound.astype(np.float32)))
+    settings = change(tiny, data={"root": str(tmp_path)}, video={"frames": 25, "fps": 25, "detector": "none"})
+    dataset = degrade_dataset(table, settings, **{name: 1.0})
+    plain = degrade_dataset(table, settings)
+    moved = 0
+    for index in range(12):
+        sample = dataset[index]
+        light = sample["frames"].float().mean(dim=(1, 2, 3))
+        loud = sample["log_mel"][0, :, :100].mean(dim=0).unflatten(0, (25, 4)).mean(dim=1)
+        if sample["frame_mask"].all() and light.max() > 150:
+            shift = find_delay((light - light.mean()).numpy(), (loud - loud.mean()).numpy())
+            assert abs(shift) <= 1
+            assert sample["in_sync"] == 1
+            moved += not same(sample, plain[index])
+    assert moved >= 4
+
+
+def test_a_stretch_that_leaves_the_forged_part_out_leaves_no_fake(tiny: Settings, videos: pd.DataFrame) -> None:
+    window = place_window(make_track(3.0), tiny, sampling=1.0)
+    scene = replace(make_scene(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(5_120, np.float32), sample_rate=16_000))
+    scene = replace(scene, shows=window.moments, hears=window.moments)
+    assert follow_scene(window, scene) is window
+    slow = follow_scene(window, change_speed(scene, speed=0.5))
+    assert slow.moments == pytest.approx([1.0, 1.1])  # the last step begins with frame 1.25
+    assert (slow.sound_start, slow.sound_start + slow.sound_seconds) == pytest.approx((1.0, 1.14))
+    row = pd.Series(
+        {
+            "label": 1,
+            "video_fake": 1,
+            "audio_fake": 1,
+            "in_sync": 1,
+            "video_segments": "1.2-2",
+            "audio_segments": "1.25-2",
+        }
     )
-    strong = {
-        **nothing,
-        name: 6.0 if name in ("sound_gain", "pitch") else 0.5 if name in ("crop", "colour", "noise") else 1.0,
-    }
-    plain, changed = (MultimodalDataset(videos, change(tiny, augment=a), augment=True)[1] for a in (nothing, strong))
-    assert not same(plain, changed)
+    assert (label_window(row, window)["label"], label_window(row, slow)["label"]) == (1, 0)
 
 
 def list_videos(*paths: Path) -> pd.DataFrame:
@@ -263,7 +342,9 @@ def test_samples_from_the_cache_are_those_from_the_videos(
 ) -> None:
     data = {"root": str(tmp_path), "cache": str(tmp_path / "cache")}
     for name, space in SPACES.items():
-        augment = {"noise": 0.1, "sound_noise": 0.5, "pitch": 1.0 if name == "as the video" else 0.0}
+        augment = {"noise": 0.1, "sound_noise": 0.5, "h264": 0.5, "freeze": 0.5, "opus": 0.5, "spec_augment": 0.5}
+        if name == "as the video":
+            augment |= {"pitch": 1.0, "offset": 0.5, "time_stretch": 0.5, "reverse": 0.5}
         settings = change(tiny, data=data, video=space, augment=augment)
         whole = assert_same_from_cache(odd_clips, settings, **WAYS[way])
         assert (whole > 0) == (way != "past the end" or space["fps"] == "spread")

@@ -15,7 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from dfmm.headless import NotebookError, list_notebooks, run_notebooks
+from dfmm.headless import APART, NotebookError, list_notebooks, run_notebooks
 from dfmm.runs import Run, RunError
 
 ROOT = Path(__file__).parents[1]
@@ -163,6 +163,15 @@ def test_the_notebooks_are_numbered_and_listed_in_order() -> None:
     names = list(list_notebooks())
     assert names == sorted(names)
     assert [name[:2] for name in names] == [f"{number:02d}" for number in range(1, len(names) + 1)]
+
+
+def test_a_gallery_is_run_by_name_only(project: Path) -> None:
+    for name in ("01_look", "06_degradations", "07_more"):
+        write_notebook(project, name, "pass")
+    run = run_notebooks("all", "params/small.yaml")
+    assert [run.status(name) for name in list_notebooks()] == ["done", "none", "done"]
+    assert run_notebooks("06_degradations", "params/small.yaml").status("06_degradations") == "done"
+    assert {"06_degradations"} == set(APART) <= {file.stem for file in NOTEBOOKS}
 
 
 def test_quick_settings_are_quick(project: Path) -> None:

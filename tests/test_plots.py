@@ -9,7 +9,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from dfmm import plots
+from dfmm.data.degrade import DEGRADATIONS, make_scene
 from dfmm.metrics import compute_auc
+from dfmm.plots_degrade import plot_pictures, plot_sounds, plot_times
+from dfmm.settings import Audio
 
 pytestmark = pytest.mark.filterwarnings("error")
 UNKNOWN = {"value": None, "low": None, "high": None}
@@ -147,6 +150,23 @@ def test_frames_fill_a_grid():
 def test_log_mel_spans_seconds_and_bands():
     figure = plots.plot_log_mel(np.zeros((1, 64, 200)), hop_ms=10)
     assert figure.axes[0].images[0].get_extent() == [0, 2, 0, 64]
+
+
+def test_the_gallery_states_what_each_strength_stands_for():
+    frames = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+    scene = make_scene(frames, np.random.default_rng(0).normal(0, 0.1, 10_240).astype(np.float32), sample_rate=16_000)
+    table = {one.name: one for one in DEGRADATIONS}
+    for figure, said in (
+        (plot_pictures(scene, [table["jpeg"], table["flip"]], note="drawn"), ["as it was", "36.7 quality", "mirrored"]),
+        (plot_sounds(scene, [table["low_pass"], table["spec_augment"]], Audio(), note="drawn"), ["2000 Hz and below"]),
+        (plot_times(scene, [table["freeze"]], note="drawn"), ["0.75 of the window frozen"]),
+    ):
+        titles = [axes.get_title() for axes in figure.axes]
+        assert set(said) <= set(titles)
+        assert figure.get_suptitle().endswith("drawn")
+    frozen = figure.axes[3].lines
+    assert len(np.unique(frozen[1].get_ydata())) == 2  # of eight frames, six wait for the first of them
+    np.testing.assert_allclose(frozen[0].get_ydata(), frozen[0].get_xdata())  # while the sound goes on
 
 
 def test_figures_are_closed_small_and_leave_the_style_alone():

@@ -147,6 +147,12 @@ def test_settings_cannot_change_after_loading() -> None:
         settings.seed = 1
 
 
+def test_windows_whose_sound_is_elsewhere_cannot_be_moved_in_time(params: Path) -> None:
+    said = refuse(params, "video: {fps: spread}\naugment: {offset: 0.1, reverse: 0.5, blur: 0.5}")
+    assert "augment.offset, augment.reverse: moves frames and their sound in time" in said
+    load_settings(params, ["augment.offset=0", "augment.reverse=0"])
+
+
 def test_the_table_describes_every_setting() -> None:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in describe_settings().splitlines()[2:]]
     assert {name.strip("`") for name, *_ in rows} == name_values(Settings().model_dump())

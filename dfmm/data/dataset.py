@@ -22,6 +22,7 @@ from dfmm.data.degrade import (
     augment_log_mel,
     augment_scene,
     augment_sound,
+    change_picture,
     code_scene,
     draw_offset,
     label_sync,
@@ -329,12 +330,9 @@ class MultimodalDataset(Dataset):
             scene = disguise_window(forgery.scene, forgery.method, draw(DISGUISE))
         if not self.augment:
             return replace(forgery, scene=code_scene(scene, augment, draw) if self.forges else scene)
-        frames, frame_mask = scene.frames.copy(), scene.frame_mask
-        if frame_mask.any():
-            frames[frame_mask] = augment_frames(frames[frame_mask], augment, draw(PICTURE))
+        scene = change_picture(scene, lambda frames: augment_frames(frames, augment, draw(PICTURE)))
         samples = augment_sound(scene.samples, augment, draw(SOUND), sample_rate=scene.sample_rate)
-        scene = augment_scene(replace(scene, frames=frames, samples=samples), augment, draw)
-        return replace(forgery, scene=scene)
+        return replace(forgery, scene=augment_scene(replace(scene, samples=samples), augment, draw))
 
     def _make_tensors(self, index: int, scene: Scene) -> dict[str, torch.Tensor]:
         frames, frame_mask, sound_mask = scene.frames, scene.frame_mask.copy(), scene.sound_mask.copy()
@@ -427,15 +425,13 @@ def delay_window(window: Window, track: Track, *, seconds: float) -> Window:
 
 
 def follow_scene(window: Window, scene: Scene) -> Window:
-    """Return a window as its scene, which may have been moved in time since, shows and sounds it: for its labels."""
+    """Return what of a window its scene, which may have been moved in time, still shows and sounds: for its labels."""
     if scene.shows is window.moments:
         return window
-    return replace(
-        window,
-        moments=np.array([scene.shows.min(), scene.shows.max()]),
-        sound_start=float(scene.hears.min()),
-        sound_seconds=float(np.ptp(scene.hears)) + abs(scene.speed) / scene.fps,
-    )
+    start = max(window.sound_start, float(scene.hears.min()))
+    end = min(window.sound_start + window.sound_seconds, float(scene.hears.max()) + abs(scene.speed) / scene.fps)
+    moments = np.clip([scene.shows.min(), scene.shows.max()], window.moments[0], window.moments[-1])
+    return replace(window, moments=moments, sound_start=start, sound_seconds=end - start)
 
 
 def label_window(row: pd.Series, window: Window) -> dict[str, int]:

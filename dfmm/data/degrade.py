@@ -111,11 +111,12 @@ def change_speed(scene: Scene, *, speed: float) -> Scene:
     sources = np.minimum(places.astype(int), len(steps) - 1)
     inside = places < len(steps)
     samples = stretch_time(scene.samples, speed=speed, sample_rate=scene.sample_rate)[: len(scene.samples)]
-    hears = scene.hears[0] + (np.minimum(places, len(steps)) - 0.5) * scene.speed / scene.fps
+    hears = scene.hears[0] + (places - 0.5) * scene.speed / scene.fps
     return replace(
         show_steps(scene, sources, inside),
         samples=np.pad(samples, (0, len(scene.samples) - len(samples))),
         sound_mask=scene.sound_mask[sources] & inside,
+        shows=hears - (scene.hears - scene.shows)[sources],  # a frame lasts: all that is heard meanwhile is in time
         hears=hears,
     )
 
@@ -203,7 +204,7 @@ class Degradation(NamedTuple):
         if not strength:
             return scene
         if self.stream == "picture":
-            return _change_picture(scene, lambda frames: self._call(frames, amount, rng=rng))
+            return change_picture(scene, lambda frames: self._call(frames, amount, rng=rng))
         if self.stream == "sound":
             return _change_sound(scene, lambda sound: self._call(sound, amount, rng=rng, sample_rate=scene.sample_rate))
         return self._call(scene, amount, rng=rng)
@@ -215,11 +216,15 @@ class Degradation(NamedTuple):
         return self.function(given, **options, **({self.keyword: amount} if self.keyword else {}))
 
 
-def _change_picture(scene: Scene, change: Callable[[np.ndarray], np.ndarray]) -> Scene:
-    if not scene.frame_mask.any():
+def change_picture(scene: Scene, change: Callable[[np.ndarray], np.ndarray]) -> Scene:
+    """Return a scene with those of its frames changed, uint8 `[N, H, W, 3]`, in which anything is seen."""
+    seen = scene.frame_mask
+    if not seen.any():
         return scene
+    if seen.all():
+        return replace(scene, frames=change(scene.frames))
     frames = np.zeros_like(scene.frames)
-    frames[scene.frame_mask] = change(scene.frames[scene.frame_mask])
+    frames[seen] = change(scene.frames[seen])
     return replace(scene, frames=frames)
 
 
@@ -228,7 +233,7 @@ def _change_sound(scene: Scene, change: Callable[[np.ndarray], np.ndarray]) -> S
 
 
 OFFSET = Degradation("offset", "both", delay_sound, "seconds", 0, 0.5, "s late", two_sided=True)
-SPEC_AUGMENT = Degradation("spec_augment", "log_mel", mask_log_mel, "share", 0, 0.5, "of bands and of steps")
+SPEC_AUGMENT = Degradation("spec_augment", "log_mel", mask_log_mel, "share", 0, 0.5, "of each axis")
 # In the order in which training applies them: as a clip is made, filmed, edited, coded and sent.
 DEGRADATIONS = (
     OFFSET,

@@ -14,15 +14,25 @@ GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
 
 def mirror_frames(frames: np.ndarray) -> np.ndarray:
     """Swap left and right, uint8 `[T, H, W, 3]`."""
-    return frames[:, :, ::-1]
+    tall = np.ascontiguousarray(frames).reshape(
+        -1, *frames.shape[2:]
+    )  # as one picture: numpy takes thirty times longer
+    return cv2.flip(tall, 1).reshape(frames.shape)
 
 
 def shift_frames(frames: np.ndarray, *, right: int, down: int) -> np.ndarray:
     """Move frames, uint8 `[T, H, W, 3]`, by whole pixels; what comes in repeats their edges."""
-    height, width = frames.shape[1:3]
-    rows = np.clip(np.arange(height) - down, 0, height - 1)
-    columns = np.clip(np.arange(width) - right, 0, width - 1)
-    return frames[:, rows[:, None], columns]
+    (rows, from_rows), (columns, from_columns) = (
+        (slice(max(far, 0), side + min(far, 0)), slice(max(-far, 0), side - max(far, 0)))
+        for side, far in zip(frames.shape[1:3], (down, right), strict=True)
+    )
+    moved = np.empty_like(frames)
+    moved[:, rows, columns] = frames[:, from_rows, from_columns]
+    moved[:, rows, : columns.start] = moved[:, rows, columns.start, None]
+    moved[:, rows, columns.stop :] = moved[:, rows, columns.stop - 1, None]
+    moved[:, : rows.start] = moved[:, rows.start, None]
+    moved[:, rows.stop :] = moved[:, rows.stop - 1, None]
+    return moved
 
 
 def move_frames(frames: np.ndarray, *, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -39,9 +49,9 @@ def change_colour(
     # The three steps are linear in the pixel, so they are one matrix and one offset.
     mix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * GREY)
     rows = np.ascontiguousarray(frames).reshape(-1, frames.shape[2], 3)
-    mean = rows.sum(axis=0, dtype=np.uint64).sum(axis=0) / (len(rows) * frames.shape[2]) @ GREY * brightness
+    mean = np.array(cv2.sumElems(rows)[:3]) / (len(rows) * frames.shape[2]) @ GREY * brightness
     matrix = np.column_stack([mix, np.full(3, mean * (1 - contrast))])
-    return np.asarray(Image.fromarray(rows).convert("RGB", tuple(matrix.ravel()))).reshape(frames.shape)
+    return np.array(Image.fromarray(rows).convert("RGB", tuple(matrix.ravel()))).reshape(frames.shape)
 
 
 def add_noise(frames: np.ndarray, *, deviation: float, rng: np.random.Generator) -> np.ndarray:
@@ -65,7 +75,8 @@ def cut_out(frames: np.ndarray, *, share: float, rng: np.random.Generator) -> np
     rows, columns = (min(round(side), length) for length in (height, width))
     top, left = (int(rng.random() * (room + 1)) for room in (height - rows, width - columns))
     covered = frames.copy()
-    covered[:, top : top + rows, left : left + columns] = np.rint(frames.mean(axis=(0, 1, 2)))
+    mean = cv2.mean(covered.reshape(-1, width, 3))[:3]
+    covered[:, top : top + rows, left : left + columns] = np.rint(mean)
     return covered
 
 
@@ -99,7 +110,8 @@ def compress_h264(frames: np.ndarray, *, crf: float) -> np.ndarray:
     encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
     encoder.height, encoder.width, encoder.pix_fmt = even.shape[1], even.shape[2], "yuv420p"
     encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
-    encoder.options = {"crf": f"{crf:.2f}", "preset": "veryfast"}
+    # With its macroblock tree, x264 does not always code the same frames alike; B-frames cost a third of the time more.
+    encoder.options = {"crf": f"{crf:.2f}", "preset": "veryfast", "bf": "0", "x264-params": "mbtree=0"}
     encoder.thread_count = decoder.thread_count = 1
     packets = []
     for number, image in enumerate(even):

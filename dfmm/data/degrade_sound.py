@@ -12,12 +12,12 @@ from torchaudio.functional import phase_vocoder, resample
 
 Codec = Literal["mp3", "aac", "opus"]
 
-# Encoder, its sample format, decoder, and how many samples come out before the first that was put in. Those of MP3
-# and Opus are marked by the encoder, and the decoder drops them.
+# Encoder, its sample format, how to make it fast, decoder, and how many samples come out before the first that was put
+# in. Those of MP3 and Opus are marked by the encoder, and the decoder drops them.
 CODECS = {
-    "mp3": ("libmp3lame", "fltp", "mp3float", 0),
-    "aac": ("aac", "fltp", "aac", 1024),
-    "opus": ("libopus", "flt", "opus", 0),
+    "mp3": ("libmp3lame", "fltp", {"compression_level": "7"}, "mp3float", 0),
+    "aac": ("aac", "fltp", {"aac_coder": "fast"}, "aac", 1024),
+    "opus": ("libopus", "flt", {"compression_level": "5"}, "opus", 0),
 }
 CODED_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # Hz, which all three encode
 EQUAL_SECONDS = 0.5  # reverberation time at which the echoes carry as much energy as the direct sound
@@ -35,7 +35,10 @@ def shift_pitch(samples: np.ndarray, *, semitones: float, sample_rate: int) -> n
 
 
 def stretch_time(samples: np.ndarray, *, speed: float, sample_rate: int) -> np.ndarray:
-    """Play a sound, float32 `[S]`, faster or slower at its own pitch and loudness: float32 `[round(S / speed)]`."""
+    """Play a sound, float32 `[S]`, faster or slower at its own pitch and loudness: float32 `[round(S / speed)]`.
+
+    A phase vocoder; what happens is heard within 15 ms of when it should be.
+    """
     size, length = _find_size(sample_rate), round(len(samples) / speed)
     hop, window = size // 4, torch.hann_window(size)
     spectrum = torch.stft(torch.from_numpy(samples), size, hop, window=window, pad_mode="constant", return_complex=True)
@@ -94,9 +97,10 @@ def reverberate(samples: np.ndarray, *, seconds: float, sample_rate: int, rng: n
 def compress_sound(samples: np.ndarray, *, codec: Codec, kilobits: float, sample_rate: int) -> np.ndarray:
     """Code a sound, float32 `[S]`, at so many kbit/s, and decode it again: as long, and no later than it was."""
     rate = next((rate for rate in CODED_RATES if rate >= sample_rate), CODED_RATES[-1])
-    coder, kind, decoder_name, early = CODECS[codec]
+    coder, kind, options, decoder_name, early = CODECS[codec]
     encoder, decoder = av.CodecContext.create(coder, "w"), av.CodecContext.create(decoder_name, "r")
     encoder.sample_rate, encoder.layout, encoder.format, encoder.bit_rate = rate, "mono", kind, round(1000 * kilobits)
+    encoder.options = options
     encoder.open()
     frame = av.AudioFrame.from_ndarray(
         np.clip(_resample(samples, sample_rate, rate), -1, 1)[None], format=kind, layout="mono"

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from dfmm.data.cache import SILENCE, Track
-from dfmm.data.degrade import Scene
+from dfmm.data.degrade import Scene, change_picture
 from dfmm.data.forge_frames import blend_face, disguise_frames, replace_mouth
 from dfmm.data.forge_sound import FADE, SPLICED, draw_vocoder, match_loudness, splice, vocode
 from dfmm.settings import ForgeMethod, Settings
@@ -178,11 +178,9 @@ def _time_samples(scene: Scene, first: int, last: int) -> Segment:
 
 def disguise_window(scene: Scene, method: str, rng: np.random.Generator) -> Scene:
     """Give what was not blended the colours and the sharpness that a blend gives."""
-    if method == "self_blend" or not scene.frame_mask.any():
+    if method == "self_blend":
         return scene
-    frames = scene.frames.copy()
-    frames[scene.frame_mask] = disguise_frames(frames[scene.frame_mask], rng)
-    return replace(scene, frames=frames)
+    return change_picture(scene, lambda frames: disguise_frames(frames, rng))
 
 
 # What is forged of which clip
