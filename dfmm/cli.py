@@ -217,24 +217,47 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = commands.add_parser("evaluate", help="a run's model on a split: report.json, scores.csv, figures")
+    parser = commands.add_parser(
+        "evaluate",
+        help="a run's model on a split: report.json, scores.csv, figures",
+        description="Evaluate a run's model on its own data and on the datasets that its evaluate.datasets lists.",
+    )
     parser.add_argument("run", metavar="RUN", help="the run's folder, such as outputs/sample")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="(default %(default)s)")
-    parser.add_argument("--manifest", metavar="FILE", help="another dataset's manifest (default: the run's own)")
+    parser.add_argument("--manifest", metavar="FILE", help="only this other dataset's manifest")
     parser.add_argument("--root", metavar="FOLDER", help="what its paths start from (default: the manifest's folder)")
     parser.set_defaults(command=_evaluate)
 
 
-def _evaluate(options: argparse.Namespace) -> None:
-    from dfmm.evaluation import evaluate_run, name_evaluation
-    from dfmm.report import write_report
+def _evaluate(options: argparse.Namespace) -> int:
+    from dfmm.evaluation import evaluate_run
+    from dfmm.protocols import evaluate_datasets
     from dfmm.runs import Run
 
     run = Run(options.run)
     report, videos, windows = evaluate_run(run, options.split, manifest=options.manifest, root=options.root)
+    _print_evaluation(run, report, videos, windows)
+    failed = 0
+    others = evaluate_datasets(run, options.split, threshold=report["threshold"]["value"])
+    for file, found in others if options.manifest is None else ():
+        print(f"\n{file}" + (f": {found}" if isinstance(found, str) else ""))
+        if isinstance(found, str):
+            failed += 1
+        else:
+            _print_evaluation(run, *found)
+    return int(failed > 0)
+
+
+def _print_evaluation(run: Any, report: dict[str, Any], videos: pd.DataFrame, windows: pd.DataFrame) -> None:
+    from dfmm.evaluation import name_evaluation
+    from dfmm.report import write_report
+
     page = write_report(report, videos, windows, run / "evaluations" / name_evaluation(report))
     for name in ("auc", "ap", "eer", "balanced_accuracy", "fpr_at_95_tpr"):
         print(f"{name:18} {format_interval(report['video'][name])}")
+    if report["unseen"]["methods"]:
+        for name in ("seen", "unseen"):
+            print(f"auc, {name:13} {format_interval(report[name]['auc'])}  {', '.join(report[name]['methods'])}")
     coverage = report["coverage"]
     print(f"scored {coverage['scored']} of {report['videos']} videos, {coverage['failed']} failed; report: {page}")
 
@@ -278,12 +301,12 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def list_files(paths: Sequence[str]) -> list[str]:
-    """Return the files among paths, and the videos in the folders among them."""
-    from dfmm.manifest import VIDEO_ENDINGS
+    """Return the files among paths, and the videos and sounds in the folders among them."""
+    from dfmm.manifest import AUDIO_ENDINGS, VIDEO_ENDINGS
 
     files: list[str] = []
     for path in map(Path, paths):
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_ENDINGS)
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*VIDEO_ENDINGS, *AUDIO_ENDINGS))
         files += map(str, found if path.is_dir() else [path])
     return files
 

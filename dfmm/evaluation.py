@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import torch
 from torch import nn
 
 from dfmm.data import load_manifest
+from dfmm.data.cures import describe_cures
 from dfmm.data.dataset import make_evaluation_loader, make_window_loader
+from dfmm.data.extract import tabulate_tracks
 from dfmm.data.shortcuts import measure_trivia, score_trivia
 from dfmm.data.synchrony import correlate_videos
-from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, read_manifest
+from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, find_unseen, fingerprint_manifest, read_manifest
 from dfmm.metrics import choose_threshold, compute_auc, compute_metrics
 from dfmm.model import MultimodalModel, load_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
@@ -27,7 +30,10 @@ from dfmm.runs import Run, RunError, show_progress, write_json
 from dfmm.settings import Settings, load_settings, resolve_path
 from dfmm.trainer import predict
 
+# Of each video: the share of frames with the followed face, how many faces there are, shots, and gaps in the following.
+FOUND = ["face_coverage", "faces", "shots", "gaps"]
 CHUNK = 16  # files scored together: results come out this often
+UNNAMED = "unnamed"  # a dataset whose manifest does not say
 
 log = logging.getLogger("dfmm")
 
@@ -65,15 +71,17 @@ def score_split(
 
     Returns:
         The split's rows with `status` (`ok`, `unscored`, `failed`), `reason`, `streams` (what was scored: `both`,
-        `video`, `audio` or nothing), `windows` and the scores, aggregated as `model.aggregation` says; and the windows,
-        a row each.
+        `video`, `audio` or nothing), `windows`, the scores, aggregated as `model.aggregation` says, and what was found
+        of faces (`FOUND`); and the windows, a row each.
     """
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
     wanted = manifest[manifest["split"] == split]
     if settings.data.limit:  # debug mode scores only what its loader holds
         wanted = wanted[wanted["video_id"].isin({*loader.dataset.tracks, *loader.dataset.failures})]
     windows = score_windows(model, loader, progress=progress)
-    return _join_scores(wanted, windows, loader.dataset.failures, settings.model.aggregation), windows
+    videos = _join_scores(wanted, windows, loader.dataset.failures, settings.model.aggregation)
+    found = tabulate_tracks(loader.dataset.manifest, loader.dataset.tracks)[["video_id", *FOUND]]
+    return videos.merge(found, on="video_id", how="left"), windows
 
 
 def _join_scores(manifest: pd.DataFrame, windows: pd.DataFrame, failures: dict[str, str], how: str) -> pd.DataFrame:
@@ -112,12 +120,18 @@ def evaluate_run(
     *,
     manifest: str | Path | None = None,
     root: str | Path | None = None,
+    threshold: float | None = None,
+    taken: Collection[str] = (),
     progress: bool = True,
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """Evaluate a run's best checkpoint on a split, with the threshold chosen on its own validation split.
 
+    Methods of which no part was in the run's training split are marked as unseen.
+
     Args:
         manifest, root: another dataset than the run's own, to test on.
+        threshold: the one chosen on validation, where that is known already.
+        taken: names of datasets whose evaluations this one must not overwrite, besides the run's own.
 
     Returns:
         The report, the videos' table and the windows' table, as written to `evaluations/<dataset>-<split>/`.
@@ -131,7 +145,8 @@ def evaluate_run(
     model, settings, facts = load_model(run.checkpoint)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     own = load_manifest(settings, progress=progress)
-    threshold = choose_run_threshold(model, own, settings, progress=progress)
+    if threshold is None:
+        threshold = choose_run_threshold(model, own, settings, progress=progress)
     trained = settings
     if manifest is None:
         table = own
@@ -150,13 +165,31 @@ def evaluate_run(
         "prior": facts["prior"],
         "threshold": {"value": threshold, "rule": settings.evaluate.threshold, "chosen_on": "val"},
         "aggregation": settings.model.aggregation,
-        **make_report(videos, windows, split=split, threshold=threshold, replicates=settings.evaluate.replicates),
+        "cures": describe_cures(settings),
+        **make_report(
+            videos,
+            windows,
+            split=split,
+            threshold=threshold,
+            replicates=settings.evaluate.replicates,
+            seen=own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique(),
+        ),
     }
+    if manifest is not None:
+        report["dataset"] = _name_apart(report["dataset"], Path(root).name, {*taken, name_dataset(own)})
     folder = run / "evaluations" / name_evaluation(report)
     write_json(report, folder / "report.json")
     write_table(videos, folder / "scores.csv")
     write_table(windows, folder / "windows.csv")
     return report, videos, windows
+
+
+def _name_apart(name: str, folder: str, taken: Collection[str]) -> str:
+    """Return a dataset's name; its folder is added where that is taken, then a number."""
+    names = [name] if name != UNNAMED else []
+    names += [folder if name == UNNAMED else f"{name}-{folder}"]
+    numbered = (f"{names[-1]}-{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain(names, numbered) if one not in taken)
 
 
 def score_by_trivia(own: pd.DataFrame, videos: pd.DataFrame, trained: Settings, settings: Settings) -> pd.Series:
@@ -217,13 +250,25 @@ def name_evaluation(report: dict[str, Any]) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+|^\.+", "_", f"{report['dataset']}-{report['split']}")
 
 
+def name_dataset(manifest: pd.DataFrame) -> str:
+    """Return the names of the datasets whose videos these are."""
+    return " and ".join(sorted(set(manifest["dataset"]) - {""})) or UNNAMED
+
+
 def make_report(
-    videos: pd.DataFrame, windows: pd.DataFrame, *, split: str, threshold: float, replicates: int
+    videos: pd.DataFrame,
+    windows: pd.DataFrame,
+    *,
+    split: str,
+    threshold: float,
+    replicates: int,
+    seen: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Return coverage and metrics of a scored split, ready for JSON.
 
     Args:
         videos, windows: as from `score_split`.
+        seen: the methods of the fakes that the model was trained on; None for those of this split.
     """
     scored = videos[videos["status"] == "ok"]
     if scored.empty:
@@ -232,7 +277,7 @@ def make_report(
     known = windows[windows["score"].notna() & windows["label"].isin((0, 1))]
     options = {"threshold": threshold, "replicates": replicates}
     return {
-        "dataset": " and ".join(sorted(set(videos["dataset"]) - {""})) or "unnamed",
+        "dataset": name_dataset(videos),
         "split": split,
         "videos": len(videos),
         "synthetic": bool((videos["source"] == "synthetic").all()),
@@ -242,6 +287,7 @@ def make_report(
             known["label"], known["score"], identities=list(_name_people(known["video_id"], names)), **options
         ),
         "rivals": {name: _score_column(scored, scores, replicates) for name, scores in _list_rivals(scored).items()},
+        **_score_novelty(scored, replicates, seen),
         "methods": _score_methods(scored, replicates),
         "sources": _score_sources(scored, replicates),
     }
@@ -255,7 +301,8 @@ def _name_people(video_ids: pd.Series, identities: pd.Series) -> pd.Series:
 
 def _count_coverage(videos: pd.DataFrame) -> dict[str, Any]:
     counts = videos["status"].value_counts()
-    streams = videos.loc[videos["status"] == "ok", "streams"].value_counts()
+    scored = videos[videos["status"] == "ok"]
+    streams = scored["streams"].value_counts()
     left_out = videos[videos["status"] != "ok"]
     return {
         "scored": int(counts.get("ok", 0)),
@@ -265,6 +312,12 @@ def _count_coverage(videos: pd.DataFrame) -> dict[str, Any]:
         "streams": {name: int(streams.get(name, 0)) for name in ("both", "video", "audio")},
         "without_face": int(streams.get("audio", 0)),
         "without_sound": int(streams.get("video", 0)),
+        "faces": {
+            "followed": float(scored["face_coverage"].mean()),
+            "several": int((scored["faces"] > 1).sum()),
+            "cut": int((scored["shots"] > 1).sum()),
+            "lost": int((scored["gaps"] > 0).sum()),
+        },
         "reasons": dict(zip(left_out["video_id"], left_out["reason"], strict=True)),
     }
 
@@ -285,6 +338,19 @@ def _score_methods(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
             **{name: _score_column(rows, scores, replicates) for name, scores in _list_rivals(rows).items()},
         }
     return methods
+
+
+def _score_novelty(scored: pd.DataFrame, replicates: int, seen: Collection[str] | None) -> dict[str, Any]:
+    """Return the AUC of all fakes of seen methods, and of all of unseen ones, each against all reals."""
+    fakes = scored[scored["label"] == 1]
+    methods = sorted(fakes["method"].unique())
+    unseen = find_unseen(methods, methods if seen is None else seen)
+    groups = {}
+    for name, some in (("seen", sorted(set(methods) - set(unseen))), ("unseen", unseen)):
+        rows = scored[(scored["label"] == 0) | scored["method"].isin(some)]
+        videos = int(fakes["method"].isin(some).sum())
+        groups[name] = {"methods": some, "videos": videos, "auc": _score_column(rows, rows["score"], replicates)}
+    return groups
 
 
 def _list_rivals(videos: pd.DataFrame) -> dict[str, pd.Series]:

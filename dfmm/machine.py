@@ -49,7 +49,7 @@ def make_accelerator(settings: Settings, run: Run) -> Accelerator:
 def name_tracked_run(settings: Settings, run: Run) -> dict[str, dict[str, Any]]:
     """Return what makes each tracker call the run by its folder's name."""
     return {
-        "wandb": {"name": run.name},
+        "wandb": {"name": run.name, "dir": str(run / "trackers")},  # else it writes where one stands
         "trackio": {"name": run.path.name, "resume": "allow"},
         "mlflow": {"run_name": run.name},
     }

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 VIDEO_ENDINGS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".flv", ".wmv")
+AUDIO_ENDINGS = (".flac", ".wav")  # of files without a picture
 SPLITS = ("train", "val", "test")
 NO_SPLIT = "none"  # of a video that is known but kept out of all three
 STREAM_LABELS = ("video_fake", "audio_fake", "in_sync")
@@ -320,6 +321,42 @@ def select_split(table: pd.DataFrame, split: str, *, limit: int | None = None) -
         return chosen
     turn = chosen.groupby("label").cumcount()  # the first real and the first fake, then the second of each, …
     return chosen.loc[turn.sort_values(kind="stable").index[:limit]].sort_index().reset_index(drop=True)
+
+
+def leave_out_methods(table: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """Return the table with all fakes of some methods kept out of train and val, in the split `none`; test stays.
+
+    Args:
+        methods: `wav2lip` takes with it every method it is part of, such as `faceswap+wav2lip`.
+
+    Raises:
+        ManifestError: a method that no video names, or train is left without a fake.
+    """
+    there = table.loc[table["label"] == 1, "method"].unique()
+    named: set[str] = set()
+    for method in methods:
+        found = [one for one in there if list_parts(method) and list_parts(method) <= list_parts(one)]
+        if not found:
+            raise ManifestError(f"no fake's method names {method!r}; the manifest has: {', '.join(sorted(there))}")
+        named.update(found)
+    out = table["method"].isin(named) & (table["label"] == 1) & table["split"].isin(("train", "val"))
+    left = table.assign(split=table["split"].mask(out, NO_SPLIT))
+    for split in ("train", "val"):
+        before, after = (some.loc[some["split"] == split, "label"].eq(1).any() for some in (table, left))
+        if before and not after:
+            raise ManifestError(f"without {', '.join(methods)} there is no fake left in {split!r}")
+    return left
+
+
+def list_parts(method: str) -> frozenset[str]:
+    """Return the methods that are joined by `+` in one."""
+    return frozenset(part.strip() for part in method.split("+") if part.strip())
+
+
+def find_unseen(methods: Iterable[str], seen: Iterable[str]) -> list[str]:
+    """Return those methods of which a part is part of no method that was seen in training."""
+    known = {part for method in seen for part in list_parts(method)}
+    return [method for method in methods if not list_parts(method) <= known]
 
 
 def fingerprint_manifest(table: pd.DataFrame) -> str:

@@ -243,8 +243,8 @@ def plot_confusion(report: Mapping[str, Any]) -> Figure:
 def plot_methods(report: Mapping[str, Any]) -> Figure:
     """A forest plot: each method's AUC against all reals with its interval, and the streams' own beside it."""
     methods = {name: values for name, values in report["methods"].items() if name != "real"}
-    size = (6, 1.9 + 0.45 * max(len(methods), 1))
-    figure, axes = _open_axes("AUC by method of forgery", describe_data(report), size=size)
+    height = 1.9 + 0.45 * max(len(methods), 1)
+    figure, axes = _open_axes("AUC by method of forgery", describe_data(report), size=(6, height))
     _label_axes(axes, "AUC against all reals", "")
     axes.grid(visible=False, axis="y")
     rows = range(len(methods))
@@ -254,10 +254,10 @@ def plot_methods(report: Mapping[str, Any]) -> Figure:
     for lane, name in enumerate(STREAMS):
         _draw_stream(axes, [values["streams"].get(name) for values in methods.values()], lane, name)
     axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.2)
-    axes.set_yticks(rows, [f"{shorten_text(name)} ({values['videos']})" for name, values in methods.items()])
+    unseen = dict.fromkeys(report.get("unseen", {}).get("methods", []), ", unseen")
+    axes.set_yticks(rows, [f"{shorten_text(n)} ({v['videos']}{unseen.get(n, '')})" for n, v in methods.items()])
     axes.set_ylim(max(len(methods), 1) - 0.5, -0.5)
-    left, right = axes.get_xlim()
-    axes.set_xlim(min(left, 0.45), max(right, 1.02))
+    axes.set_xlim(min(axes.get_xlim()[0], 0.45), max(axes.get_xlim()[1], 1.02))
     numbers = axes.secondary_yaxis("right")
     numbers.set_yticks(rows, [format_interval(values["auc"]) for values in methods.values()])
     numbers.tick_params(length=0)

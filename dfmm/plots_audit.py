@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
@@ -25,8 +27,10 @@ def plot_audit(audit: Audit) -> Figure:
     dashed line the detector's own AUC where one was given. Features that all videos share are not drawn.
     """
     rows = select_rows(audit.shortcuts)
-    figure, axes = plt.subplots(figsize=(6, 1.9 + 0.27 * max(len(rows), 1)))
-    axes.set_title("How far trivial features tell fakes from reals" + "\nsynthetic data" * audit.synthetic)
+    notes = ["synthetic data"] * audit.synthetic
+    notes += textwrap.wrap(f"after cures: {', '.join(audit.cures)}", 70) if audit.cures else []
+    figure, axes = plt.subplots(figsize=(6, 1.9 + 0.27 * max(len(rows), 1) + 0.2 * len(notes)))
+    axes.set_title("\n".join(["How far trivial features tell fakes from reals", *notes]))
     axes.set_xlabel("AUC on people not met before, with 95 % interval")
     axes.grid(color=GRID, linewidth=0.6, axis="x")
     for row in range(0, len(rows), 2):

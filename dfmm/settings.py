@@ -41,6 +41,11 @@ class Data(Section):
         description="where windows come from: decoded anew from the videos each time, or from face crops and sound "
         "extracted once into `data.cache`; the samples are the same",
     )
+    leave_out: list[str] = Field(
+        [],
+        description="methods kept out of train and val, so that test tells how they are found unseen; `wav2lip` also "
+        "means `faceswap+wav2lip`",
+    )
     workers: int = Field(2, ge=0, description="processes that read windows beside the training (0: none of their own)")
 
 
@@ -57,7 +62,17 @@ class Video(Section):
     )
     detect_side: int = Field(360, ge=64, description="frames are detected at this short side, in pixels")
     detect_every: int = Field(5, ge=1, description="a face is looked for in every n-th frame")
+    face: Literal["largest", "longest"] = Field(
+        "largest",
+        description="whom to follow: in each shot the face that covers most over time, or the one face that is seen "
+        "for longest without a cut",
+    )
     margin: float = Field(0.15, ge=0, le=2, description="context around the face box, as a share of its side")
+    crop: Literal["steady", "follow", "align"] = Field(
+        "steady",
+        description="where a window's crops are: all at one place, in the middle of the face's way; at the face's in "
+        "each frame, by whole pixels; or turned and scaled so that eyes, nose and mouth rest",
+    )
 
 
 class Audio(Section):
@@ -137,6 +152,51 @@ class Forge(Section):
     )
 
 
+class Cure(Section):
+    trim_silence: Literal["none", "start", "both"] = Field(
+        "none",
+        description="cut every video, picture and sound, to begin (and to end) with the first (last) thing heard",
+    )
+    start_jitter: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="cut up to this many more seconds off each start, at most half of the video: drawn once for each "
+        "file, by its content",
+    )
+    loudness: float | None = Field(
+        None,
+        ge=-60,
+        le=0,
+        description="bring the sound of every video to this level, in dB of full scale, pauses not counted "
+        "(null: as it is)",
+    )
+    face_pixels: int | None = Field(
+        None,
+        ge=16,
+        le=1024,
+        description="scale every face crop down to this many pixels first, so that large faces are no sharper than "
+        "small ones (null: not)",
+    )
+    reencode: bool = Field(
+        False,
+        description="encode every file once more, all alike: H.264 and mono AAC from the first frame to the last, as "
+        "set below; does not remove what a first lossy encoding left in the pixels",
+    )
+    reencode_fps: float = Field(25.0, gt=0, le=120, description="frames a second of the new encoding")
+    reencode_side: int = Field(
+        480, ge=64, le=4096, description="pixels of its short side at most; smaller pictures keep their size"
+    )
+    reencode_crf: int = Field(
+        28,
+        ge=0,
+        le=51,
+        description="x264's constant rate factor: best coarser than all that the files have been through",
+    )
+    reencode_sample_rate: int = Field(16_000, ge=8_000, le=48_000, description="Hz of its sound")
+    reencode_bit_rate: int = Field(48_000, ge=8_000, le=320_000, description="bits a second of its sound")
+
+
 class Model(Section):
     backbone: str = Field("mobilenetv3_small_050", description="any timm image model, by name")
     pretrained: bool | str = Field(
@@ -210,6 +270,11 @@ class Evaluate(Section):
     threshold: str = Field(
         "balanced_accuracy", description="chosen on validation: `balanced_accuracy`, `eer` or `fpr=0.01`"
     )
+    datasets: list[str] = Field(
+        [],
+        description="manifests of other datasets (each in its data's root) whose test split is evaluated, too, each "
+        "with a report of its own",
+    )
     replicates: int = Field(1000, ge=100, description="bootstrap replicates behind the intervals")
 
     @field_validator("threshold")
@@ -241,6 +306,7 @@ class Settings(Section):
     data: Data = Field(default_factory=Data)
     video: Video = Field(default_factory=Video)
     audio: Audio = Field(default_factory=Audio)
+    cure: Cure = Field(default_factory=Cure)
     augment: Augment = Field(default_factory=Augment)
     forge: Forge = Field(default_factory=Forge)
     model: Model = Field(default_factory=Model)
@@ -411,7 +477,7 @@ def describe_settings() -> str:
 def _describe_type(field: FieldInfo) -> str:
     options = get_args(field.annotation)
     if get_origin(field.annotation) is list:
-        return "list of " + ", ".join(f"`{choice}`" for choice in get_args(options[0]))
+        return "list of " + (", ".join(f"`{choice}`" for choice in get_args(options[0])) or _name_type(options[0]))
     choices = [choice for choice in options if isinstance(choice, str)]
     if choices and len(choices) == len(options):
         return ", ".join(f"`{choice}`" for choice in choices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfmm.data import acting, extract, portrait
+from dfmm.data import acting, extract, portrait, tracking
 from dfmm.data.media import MediaError, write_video
 from dfmm.data.sample import make_sample
 from dfmm.manifest import read_manifest
 from dfmm.settings import Settings, validate_settings
+
+NOBODY = np.zeros((0, 15), np.float32)  # a frame without a face
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,37 @@ def face_clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     frames = acting.draw_clip(head, acting.act(head, acting.invent_motion(rng, 20), np.linspace(0, 1, 20)))
     sound = sing(0.8, 16_000)
     return Clip(write_video(tmp_path_factory.mktemp("clips") / "face.mp4", frames, sound=sound), frames, 25, sound)
+
+
+def detect_bright(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Stand in for a detector: the bright square of a frame is its face."""
+    found = []
+    for frame in frames:
+        y, x = np.nonzero(frame.min(axis=2) > 128)
+        side = x.max() + 1 - x.min() if len(x) else 0
+        box = [x.min(), y.min(), x.min() + side, y.min() + side] if len(x) else []
+        found.append(np.array([[*box, 0.99, *[0] * 10]], np.float32) if len(x) else NOBODY)
+    return found
+
+
+def detect_nobody(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [NOBODY for _ in frames]
+
+
+def write_square(path: Path, frames: int, *, visible: Callable[[int], bool] = lambda number: True) -> Path:
+    """Write a video in which a bright square of 64 moves right by two pixels a frame."""
+    picture = np.zeros((frames, 160, 240, 3), np.uint8)
+    for number in filter(visible, range(frames)):
+        picture[number, 40:104, 2 * number : 2 * number + 64] = 255
+    return write_video(path, picture)
+
+
+@pytest.fixture
+def detectors(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable | None]:
+    """What stands in for the detectors, by name."""
+    stand_ins: dict[str, Callable | None] = {"retinaface": detect_nobody, "mtcnn": detect_nobody}
+    monkeypatch.setattr(tracking, "load_detector", stand_ins.get)
+    return stand_ins
 
 
 @pytest.fixture(autouse=True)

@@ -51,7 +51,10 @@ def videos(tiny: Settings, manifest: pd.DataFrame) -> pd.DataFrame:
 def make_track(duration: float, fps: float = 25) -> Track:
     times = np.arange(round(duration * fps)) / fps
     empty = np.zeros((0, 4), np.float32)
-    return Track(times, 64, 48, 9, "nobody", np.zeros(0), empty, np.zeros((0, 5, 2)), 0.0, duration, 0.5, -20.0, 0.0)
+    nobody = {"faces": 0, "detector": "nobody", "boxes": empty, "landmarks": np.zeros((0, 5, 2))}
+    looks = dict.fromkeys(("look_times", "cut_times", "box_times"), np.zeros(0))
+    sound = {"sound_start": 0.0, "sound_end": duration, "sound_peak": 0.5, "loudness": -20.0, "leading_silence": 0.0}
+    return Track(times=times, width=64, height=48, **looks, **nobody, **sound)
 
 
 def test_a_sample_has_the_shapes_it_promises(tiny: Settings, videos: pd.DataFrame) -> None:
@@ -266,8 +269,10 @@ def test_without_a_detector_the_centre_of_the_picture_is_seen(tiny: Settings, cl
     assert np.abs(sample["frames"][0].permute(1, 2, 0).numpy().astype(int) - shown).mean() < 4
 
 
-def test_a_frame_is_cropped_alike_in_every_window(tiny: Settings, face_clip: Clip, decoded: list) -> None:
-    settings = change(tiny, data={"root": str(face_clip.path.parent)}, video={"fps": 25, "frames": 8})
+@pytest.mark.parametrize("crop", ["follow", "align"])
+def test_a_frame_is_cropped_alike_in_every_window(crop: str, tiny: Settings, face_clip: Clip, decoded: list) -> None:
+    video = {"fps": 25, "frames": 8, "crop": crop}
+    settings = change(tiny, data={"root": str(face_clip.path.parent)}, video=video)
     early, late = (MultimodalDataset(list_videos(face_clip.path), settings, sampling=start)[0] for start in (0.0, 0.2))
     assert early["frame_mask"].all()
     assert torch.equal(early["frames"][5:], late["frames"][:3])
@@ -305,7 +310,8 @@ SPACES = {
     "as the video": {"fps": 25},
     "at an odd rate": {"fps": 11.7},
     "over it all": {"fps": "spread"},
-    "longer than it": {"fps": 12.5, "frames": 40},
+    "longer than it": {"fps": 12.5, "frames": 40, "crop": "align"},
+    "by following": {"fps": 25, "crop": "follow"},
 }
 
 
@@ -427,7 +433,7 @@ def test_a_million_videos_fit_into_a_worker(tiny: Settings, monkeypatch: pytest.
     """Under 1 GB, that is 1 kB a video, with a manifest as long-winded as they come."""
     names = [f"FakeVideo-FakeAudio/African/men/id{number:05d}/{number:012d}_wavtolip" for number in range(20_000)]
     table = pd.DataFrame({"video_id": names, "path": [f"{name}.mp4" for name in names], "split": "test", "label": 1})
-    monkeypatch.setattr(extract, "make_key", lambda path, video: "0" * 24)
+    monkeypatch.setattr(extract, "make_key", lambda path, settings: "0" * 24)
     monkeypatch.setattr(extract.Tracks, "is_kept", lambda self, number: True)
     dataset = MultimodalDataset(complete_manifest(table.assign(original=names, identities=names)), tiny)
     assert len(dataset) == 20_000

@@ -56,7 +56,8 @@ def make_scores(scores: list[float], labels: list[int], **columns: object) -> pd
     table["video_id"] = [f"v{n}" for n in range(len(table))]
     table = table.assign(identities="", method=np.where(table["label"] == 1, "swap", "real"), dataset="d", source="s")
     table[["video_fake_score", "audio_fake_score", "in_sync_score", "trivia_score", "mouth_loudness"]] = np.nan
-    return table.assign(streams="both", **columns)
+    table = table.assign(streams="both", face_coverage=1.0, faces=1, shots=1, gaps=0)
+    return table.assign(**columns)
 
 
 def make_windows(**scores: list[float]) -> pd.DataFrame:
@@ -193,6 +194,17 @@ def test_the_report_says_which_streams_were_used() -> None:
     coverage = make_report(videos, windows, split="test", threshold=0.5, replicates=100)["coverage"]
     assert coverage["streams"] == {"both": 1, "video": 2, "audio": 1}
     assert (coverage["without_face"], coverage["without_sound"]) == (1, 2)
+
+
+def test_the_report_says_what_was_found_of_faces(evaluated: tuple) -> None:
+    report, videos, _ = evaluated
+    assert report["coverage"]["faces"] == {"followed": 1.0, "several": 0, "cut": 0, "lost": 0}
+    assert videos["faces"].tolist() == [1] * len(videos)
+    found = {"face_coverage": [1.0, 0.5, 0.0], "faces": [1, 3, 0], "shots": [2, 2, 1], "gaps": [0, 4, 1]}
+    videos = make_scores([0.9, 0.1, np.nan], [1, 0, 1], status=["ok", "ok", "failed"], **found)
+    windows = videos[["video_id", "score", "label"]]
+    coverage = make_report(videos, windows, split="test", threshold=0.5, replicates=100)["coverage"]
+    assert coverage["faces"] == {"followed": 0.75, "several": 1, "cut": 2, "lost": 1}
 
 
 def test_pooled_sources_are_also_scored_apart() -> None:

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,103 +17,17 @@ import pytest
 
 from dfmm.data import extract, tracking
 from dfmm.data.cache import ArrayFile, Track, read_crops
+from dfmm.data.crops import Canvases
 from dfmm.data.extract import extract_tracks, find_track, load_track, make_entry, save_track, tabulate_tracks
-from dfmm.data.media import MediaError, read_media, write_video
+from dfmm.data.media import MediaError, read_media
 from dfmm.settings import Settings, Video, validate_settings
 
-from .conftest import change
+from .conftest import change, detect_bright, write_square
 
 if TYPE_CHECKING:
     from .conftest import Clip
 
-NOBODY = np.zeros((0, 15), np.float32)
-
-
-def detect_bright(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Stand in for a detector: the bright square of a frame is its face."""
-    found = []
-    for frame in frames:
-        y, x = np.nonzero(frame.min(axis=2) > 128)
-        side = x.max() + 1 - x.min() if len(x) else 0
-        box = [x.min(), y.min(), x.min() + side, y.min() + side] if len(x) else []
-        found.append(np.array([[*box, 0.99, *[0] * 10]], np.float32) if len(x) else NOBODY)
-    return found
-
-
-def detect_nobody(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [NOBODY for _ in frames]
-
-
-@pytest.fixture
-def detectors(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable | None]:
-    """What stands in for the detectors, by name."""
-    stand_ins: dict[str, Callable | None] = {"retinaface": detect_nobody, "mtcnn": detect_nobody}
-    monkeypatch.setattr(tracking, "load_detector", stand_ins.get)
-    return stand_ins
-
-
-def write_square(path: Path, frames: int, *, visible: Callable[[int], bool] = lambda number: True) -> Path:
-    """Write a video in which a bright square of 64 moves right by two pixels a frame."""
-    picture = np.zeros((frames, 160, 240, 3), np.uint8)
-    for number in filter(visible, range(frames)):
-        picture[number, 40:104, 2 * number : 2 * number + 64] = 255
-    return write_video(path, picture)
-
-
-# Looking for faces
-
-
-def test_a_track_is_in_pixels_of_the_video_and_its_squares_follow(tmp_path: Path, detectors: dict) -> None:
-    detectors["retinaface"] = detect_bright
-    path = write_square(tmp_path / "square.mp4", 41)
-    video = Video(detect_side=80, detect_every=5, margin=0.25)
-    track = find_track(path, video)
-    assert (track.width, track.height, track.looked_at, track.has_face) == (240, 160, 9, True)
-    np.testing.assert_allclose(track.box_times, np.arange(9) / 5, atol=1e-3)
-    expected = np.stack([2 * np.arange(41) + 32, [72] * 41, [96] * 41], axis=1)
-    np.testing.assert_allclose(track.trace_squares(video), expected, atol=3)
-    assert track.duration == pytest.approx(41 / 25, abs=1e-3)
-    assert not track.has_sound
-
-
-def test_without_a_detector_the_centre_counts_as_the_face_and_nobody_found_does_not(
-    clip: Clip, detectors: dict
-) -> None:
-    whole, masked = find_track(clip.path, Video(detector="none")), find_track(clip.path, Video())
-    assert (whole.detector, whole.has_face, whole.face_coverage) == ("none", True, 1)
-    assert (masked.detector, masked.has_face, masked.face_coverage) == ("nobody", False, 0)
-    np.testing.assert_array_equal(whole.trace_squares(Video(margin=0.5)), [[64, 48, 96]] * 50)
-    assert np.isnan(masked.trace_squares(Video())).all()
-
-
-def test_the_other_detector_is_asked_where_the_first_finds_nobody(tmp_path: Path, detectors: dict) -> None:
-    path = write_square(tmp_path / "square.mp4", 20)
-    assert find_track(path, Video()).detector == "nobody"
-    detectors["mtcnn"] = detect_bright
-    track = find_track(path, Video())
-    assert (track.detector, track.looked_at, len(track.boxes)) == ("mtcnn", 4, 4)
-    detectors["retinaface"] = detect_bright
-    assert find_track(path, Video()).detector == "retinaface"
-    assert find_track(path, Video(detector="mtcnn")).detector == "mtcnn"
-    detectors["retinaface"] = None  # is not installed
-    assert find_track(path, Video()).detector == "mtcnn"
-
-
-def test_the_fallback_looks_at_all_frames_only_where_it_sees_somebody(tmp_path: Path, detectors: dict) -> None:
-    looks = []
-
-    def detect(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
-        looks.append(len(frames))
-        return detect_bright(frames)
-
-    detectors["mtcnn"] = detect
-    blank = write_square(tmp_path / "blank.mp4", 80, visible=lambda number: False)
-    assert find_track(blank, Video(detect_every=1)).detector == "nobody"
-    assert 0 < sum(looks) <= tracking.SECOND_LOOK
-    half = write_square(tmp_path / "half.mp4", 80, visible=lambda number: number >= 40)
-    track = find_track(half, Video(detect_every=1))
-    assert (track.detector, track.looked_at, len(track.boxes)) == ("mtcnn", 80, 40)
-    assert max(looks) <= tracking.BATCH
+# Keeping
 
 
 def test_no_more_frames_are_in_memory_than_a_batch(
@@ -130,35 +44,20 @@ def test_no_more_frames_are_in_memory_than_a_batch(
         count("looking", given)
         return detect_bright(given)
 
-    def crop(frame: np.ndarray, square: np.ndarray, size: int) -> np.ndarray:
+    def cut(self: Canvases, frame: np.ndarray, number: int) -> np.ndarray:
         count("cropping", [frame])
-        return crop_square(frame, square, size)
+        return cut_canvas(self, frame, number)
 
-    crop_square = tracking.crop_square
-    monkeypatch.setattr(tracking, "crop_square", crop)
+    cut_canvas = Canvases.cut
+    monkeypatch.setattr(Canvases, "cut", cut)
     detectors["retinaface"] = detect
     path = write_square(tmp_path / "square.mp4", 80)
+    monkeypatch.setattr(tracking, "BATCH_VALUES", 16 * 160 * 240 * 3)
     settings = validate_settings({"video": {"detect_every": 1}})
     make_entry(path, tmp_path / "track", tmp_path / "crops", settings)
     assert len(frames) == 160
-    assert 0 < most["looking"] <= 2 * tracking.BATCH
+    assert 0 < most["looking"] <= 2 * 16
     assert 0 < most["cropping"] <= 2
-
-
-def test_retinaface_finds_a_drawn_face_and_where_it_is(face_clip: Clip) -> None:
-    pytest.importorskip("retinaface")
-    track = find_track(face_clip.path, Video(detect_every=4))
-    assert (track.detector, track.looked_at, track.face_coverage) == ("retinaface", 5, 1.0)
-    for box, points in zip(track.boxes, track.landmarks, strict=True):
-        assert 40 < box[0] < 128 < box[2] < 216
-        assert 20 < box[1] < 122 < box[3] < 236
-        assert ((points > box[:2]) & (points < box[2:])).all()
-        left_eye, right_eye, nose, left_mouth, right_mouth = points
-        assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
-        assert left_eye[0] < nose[0] < right_eye[0]
-
-
-# Keeping
 
 
 def test_a_track_survives_its_file_and_a_damaged_file_is_none(tmp_path: Path, clip: Clip) -> None:
@@ -185,13 +84,13 @@ def test_crops_are_kept_of_frames_with_a_face_and_the_sound_as_it_was(tmp_path: 
     settings = validate_settings({"video": {"detect_every": 5, "size": 32}})
     make_entry(path, tmp_path / "track", tmp_path / "crops", settings)
     track, file = load_track(tmp_path / "track"), ArrayFile(tmp_path / "crops")
-    squares = track.trace_squares(settings.video)
-    assert file.read("numbers").tolist() == np.flatnonzero(~np.isnan(squares[:, 0])).tolist() == list(range(31))
-    assert file.count("crops") == 31
+    canvases = track.lay_canvases(settings)
+    assert file.read("numbers").tolist() == np.flatnonzero(canvases.seen).tolist() == list(range(25))  # up to the cut
+    assert file.count("crops") == 25
     assert file.values["sound"] is None
     frames = read_media(path, keep=lambda number: True, sample_rate=16_000).frames
     for number, crop in read_crops(file, range(60)).items():
-        np.testing.assert_array_equal(crop, tracking.crop_square(frames[number], squares[number], 32))
+        np.testing.assert_array_equal(crop, canvases.cut(frames[number], number))
 
 
 # Extraction of many
@@ -263,9 +162,13 @@ def test_a_changed_video_and_other_settings_are_done_again_beside_what_is_kept(
     assert extract_again(change(settings, video={"size": 64}), crops=False) == []  # finds the same track
     searches = len(found)
     larger, louder = change(settings, video={"size": 128}), change(settings, audio={"sample_rate": 44_100})
-    for other in (settings, larger, change(settings, video={"margin": 0.3}), louder):
+    followed, aligned = (change(settings, video={"crop": crop}) for crop in ("follow", "align"))
+    for other in (settings, larger, change(settings, video={"margin": 0.3}), louder, followed, aligned):
         assert extract_again(other, crops=True) == both
-        assert extract_again(change(other, video={"frames": 4}, audio={"n_mels": 32}), crops=True) == []
+        assert extract_again(change(other, video={"frames": 14}, audio={"n_mels": 32}), crops=True) == []
+    longer = {"frames": 40}  # for which a steady crop needs more room
+    assert extract_again(change(settings, video=longer), crops=True) == both
+    assert extract_again(change(followed, video=longer), crops=True) == []
     assert extract_again(settings, crops=True) == []  # still there
     assert len(found) == searches  # the tracks they crop by were kept
 
@@ -310,6 +213,7 @@ def test_the_table_of_tracks_has_a_row_a_video(videos: tuple[pd.DataFrame, Setti
     assert list(rows["video_id"]) == ["mute", "clip"]
     assert list(rows["fps"]) == pytest.approx([29.97, 25], abs=0.01)
     assert list(rows["has_sound"]) == [False, True]
+    assert rows[["faces", "shots", "gaps"]].to_numpy().tolist() == [[0, 1, 0]] * 2
     assert list(rows["seconds"]) == pytest.approx([32 / 29.97, 2], abs=0.01)
 
 

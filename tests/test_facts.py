@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,10 @@ import pytest
 
 from dfmm.data import facts
 from dfmm.data.facts import extract_facts, measure_file
-from dfmm.data.media import Media, MediaError, write_video
-from dfmm.settings import Settings, validate_settings
+from dfmm.data.media import MediaError, write_video
+from dfmm.settings import Cure, Settings, validate_settings
 
-from .conftest import Clip, draw_frames, sing
+from .conftest import Clip, change, draw_frames, sing
 
 RATE = 16_000
 
@@ -30,15 +29,6 @@ def list_videos(folder: Path) -> pd.DataFrame:
     return pd.DataFrame({"path": sorted(path.name for path in folder.glob("*.mp4"))}).assign(
         video_id=lambda table: table["path"].str.removesuffix(".mp4")
     )
-
-
-def mute(media: Media) -> Media:
-    return replace(media, sound=None)
-
-
-def cut_start(media: Media, seconds: float) -> Media:
-    sound = media.sound
-    return replace(media, sound=replace(sound, samples=sound.samples[round(seconds * sound.sample_rate) :]))
 
 
 def test_what_was_put_into_a_file_is_measured(tmp_path: Path) -> None:
@@ -80,14 +70,16 @@ def test_a_file_without_sound_has_no_facts_of_a_sound(mute_clip: Clip) -> None:
 
 
 def test_what_a_detector_gets_to_see_can_be_measured_instead(clip: Clip) -> None:
-    whole = measure_file(clip.path)
-    assert measure_file(clip.path, partial(cut_start, seconds=1.0)).sound_overhang == pytest.approx(
-        whole.sound_overhang - 1, abs=1e-3
-    )
-    muted = measure_file(clip.path, mute)
-    assert not muted.has_audio
-    assert muted.audio_codec is None
-    assert muted.video_bit_rate == whole.video_bit_rate
+    whole, quiet = measure_file(clip.path), measure_file(clip.path, Cure(loudness=-40))
+    assert quiet.loudness == pytest.approx(-40, abs=1)
+    assert quiet.loudness < whole.loudness - 20
+    assert quiet.peak == pytest.approx(whole.peak * 10 ** ((quiet.loudness - whole.loudness) / 20), rel=1e-3)
+    late = measure_file(clip.path, Cure(start_jitter=1.0))
+    assert 1 < late.duration < whole.duration == 2
+    assert late.frames < whole.frames
+    assert (late.file_size, late.sha256) == (whole.file_size, whole.sha256)
+    assert (late.sound_start, late.sound_overhang) == pytest.approx((0, 0), abs=1e-3)
+    assert late.audio_bit_rate == whole.audio_bit_rate  # of the file: not all its bits in less time
 
 
 def test_a_broken_file_costs_only_itself(tmp_path: Path, settings: Settings, clip: Clip) -> None:
@@ -113,7 +105,8 @@ def test_what_was_measured_is_kept_until_the_file_changes(
     first, _ = extract_facts(videos, settings, progress=False)
     assert extract_facts(videos, settings, progress=False)[0] == first
     assert asked == [1, 0]
-    assert not extract_facts(videos, settings, prepare=mute, progress=False)[0]["a"].has_audio
+    quiet = change(settings, cure={"loudness": -40})
+    assert extract_facts(videos, quiet, progress=False)[0]["a"].loudness == pytest.approx(-40, abs=1)
     assert asked == [1, 0, 1]
     os.utime(tmp_path / "a.mp4", ns=(0, 0))
     extract_facts(videos, settings, progress=False)

@@ -46,6 +46,7 @@ RECORDINGS = (
     Recording("plain.mov", audio="pcm_s16le", sample_rate=48_000),
     Recording("low.avi", video="mpeg4", audio="pcm_s16le", sample_rate=8_000),
     Recording("old.mpg", video="mpeg1video", audio="mp2", sample_rate=44_100),
+    Recording("untimed.mpg", audio="mp2", sample_rate=44_100),  # frames so small that most come without a time
     Recording("late_sound.mpg", video="mpeg1video", audio="mp2", sample_rate=44_100, sound_from=0.5),
 )
 
@@ -273,10 +274,12 @@ def test_what_is_no_video_is_named(tmp_path: Path, clip: Clip) -> None:
         (tmp_path / name).write_bytes(broken)
         assert "cannot be decoded" in refuse(tmp_path / name)
     assert "no such file" in refuse(tmp_path / "missing.mp4")
-    assert "no such file" in refuse(tmp_path)
-    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
-        mux(container, encode_sound(container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")))
-    assert "no video stream" in refuse(tmp_path / "sound.mp4")
+    assert "not a regular file" in refuse(tmp_path)
+    with av.open(str(tmp_path / "data.ts"), "w") as container:
+        packet = av.Packet(b"neither seen nor heard")
+        packet.stream, packet.pts, packet.dts = container.add_data_stream("bin_data"), 0, 0
+        container.mux(packet)
+    assert "neither a picture nor sound" in refuse(tmp_path / "data.ts")
 
 
 def test_of_a_file_that_was_cut_off_what_is_there_is_read(tmp_path: Path) -> None:

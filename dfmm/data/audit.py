@@ -11,8 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from dfmm.data.cures import describe_cures
 from dfmm.data.extract import extract_tracks
-from dfmm.data.facts import Prepare, extract_facts
+from dfmm.data.facts import extract_facts
 from dfmm.data.leaks import find_leaks
 from dfmm.data.shortcuts import (
     CONFIDENCE,
@@ -28,9 +29,10 @@ from dfmm.data.shortcuts import (
     score_together,
     tabulate_features,
 )
+from dfmm.manifest import NO_SPLIT
 from dfmm.metrics import compute_auc
 from dfmm.runs import write_json
-from dfmm.settings import Settings
+from dfmm.settings import Settings, flatten_settings
 
 LEAKS_SHOWN, VIDEOS_SHOWN = 5, 3  # leaks of a kind that the account names, and videos in each split of a leak
 LEAKS = {
@@ -41,7 +43,20 @@ LEAKS = {
     "contradiction": ("file is", "files are", "there with both labels, and one of them is wrong"),
     "unnamed original": ("real is", "reals are", "seen in fakes that do not name it as `original`"),
 }
-WITHHELD = {"both": [], "video": list(SOUND), "audio": [name for name in PICTURE if name != "duration"]}
+REENCODED = (
+    *("fps", "width", "height", "file_size", "video_codec", "video_bit_rate"),
+    *("audio_codec", "audio_bit_rate", "sample_rate", "channels", "sound_start", "sound_overhang"),
+)
+CURES = {  # the setting that takes a shortcut away, or most of it, and the values it may have for that
+    "leading_silence": ("cure.trim_silence", ("start", "both")),
+    "trailing_silence": ("cure.trim_silence", ("both",)),
+    **dict.fromkeys(("loudness", "peak"), ("cure.loudness", ())),
+    "face_size": ("cure.face_pixels", ()),
+    **dict.fromkeys(REENCODED, ("cure.reencode", (True,))),
+    "has_audio": ("model.streams", ("video",)),
+}
+# The size of a file counts the bytes of all its streams.
+WITHHELD = {"both": [], "video": [*SOUND, "file_size"], "audio": [name for name in PICTURE if name != "duration"]}
 
 Status = Literal["problem", "unknown", "remark"]
 
@@ -71,6 +86,7 @@ class Audit:
     failures: dict[str, str]
     findings: list[Finding]
     synthetic: bool
+    cures: list[str]  # that were on, as from `describe_cures`
 
     @property
     def verdict(self) -> Status | Literal["clean"]:
@@ -84,25 +100,27 @@ def audit_data(
     settings: Settings,
     *,
     scores: pd.DataFrame | None = None,
-    prepare: Prepare | None = None,
     progress: bool = True,
 ) -> Audit:
     """Look for leaks and shortcuts in all videos of a manifest.
 
-    Each file is decoded once; what was measured is kept beside the face tracks. Features of a stream that
-    `model.streams` withholds are left out.
+    Each file is decoded once; what was measured is kept beside the face tracks. It is measured after the cures that
+    are on (`settings.cure`), so that a shortcut that survives its cure is named still; features of a stream that
+    `model.streams` withholds are left out. Videos in the split `none` are kept out here, too.
 
     Args:
         scores: a detector's video table (`video_id`, `score`, NaN where there is none), to be compared with.
-        prepare: what is done to each video before the detector gets to see it, as in `measure_file`: the audit is
-            then of what is left. Faces are measured in the file.
 
     Raises:
         AuditError: not one video could be read.
     """
-    facts, failures = extract_facts(manifest, settings, prepare=prepare, progress=progress)
+    kept_out = int((manifest["split"] == NO_SPLIT).sum())
+    manifest = manifest[manifest["split"] != NO_SPLIT].reset_index(drop=True)
+    if manifest.empty:
+        raise AuditError(f"no video is in train, val or test; {kept_out} are kept out of them")
+    facts, failures = extract_facts(manifest, settings, progress=progress)
     tracks, lost = extract_tracks(manifest, settings, progress=progress)
-    features = tabulate_features(manifest, facts, tracks).drop(columns=WITHHELD[settings.model.streams])
+    features = tabulate_features(manifest, facts, tracks, settings).drop(columns=WITHHELD[settings.model.streams])
     if features.empty:
         raise AuditError(f"not one of {len(manifest)} videos can be read; the first: {next(iter(failures.values()))}")
     readable = manifest[manifest["video_id"].isin(features.index)].reset_index(drop=True)
@@ -118,12 +136,13 @@ def audit_data(
         failures=lost | failures,
         findings=[
             *_report_leaks(leaks, manifest),
-            *_report_shortcuts(shortcuts, readable),
+            *_report_shortcuts(shortcuts, readable, settings),
             *_report_origins(shortcuts, readable),
             *_report_detector(detector),
-            *_report_gaps(manifest, lost | failures, settings),
+            *_report_gaps(manifest, lost | failures, settings, kept_out),
         ],
         synthetic=bool((manifest["source"] == "synthetic").all()),
+        cures=describe_cures(settings),
     )
 
 
@@ -181,7 +200,7 @@ def _describe_leak(name: str, rows: pd.DataFrame, column: str) -> str:
     return f"{name}: {'; '.join(parts)}" + (f"; {rows['video_id'].iloc[0]} has {evidence}" if evidence else "")
 
 
-def _report_shortcuts(shortcuts: pd.DataFrame, manifest: pd.DataFrame) -> Iterator[Finding]:
+def _report_shortcuts(shortcuts: pd.DataFrame, manifest: pd.DataFrame, settings: Settings) -> Iterator[Finding]:
     """Yield a sentence for each feature that matters; where none does, how strong one would have had to be."""
     known = shortcuts[shortcuts["value"].notna() & ~shortcuts["feature"].isin(ORIGINS)]
     if known.empty:
@@ -196,6 +215,7 @@ def _report_shortcuts(shortcuts: pd.DataFrame, manifest: pd.DataFrame) -> Iterat
         yield Finding("problem", f"{text}: {_describe_auc(row)}.")
     if not known["matters"].any():
         yield _weigh_silence(known, manifest)
+    yield from _report_cures(known[known["matters"]], settings)
     maybe = known[~known["matters"] & (known["low"] > 0.5) & (known["value"] >= EFFECT)]
     if len(maybe):
         named = ", ".join(
@@ -205,6 +225,25 @@ def _report_shortcuts(shortcuts: pd.DataFrame, manifest: pd.DataFrame) -> Iterat
         yield Finding(
             "remark", f"Above chance by their own intervals, though of {len(known)} some are so by luck: {named}."
         )
+
+
+def _report_cures(found: pd.DataFrame, settings: Settings) -> Iterator[Finding]:
+    """Name the shortcuts that are there in spite of their cure, and the cures of others that are off."""
+    values, names = flatten_settings(settings), [name for name in CURES if name in set(found["feature"])]
+    survivors = [name for name in names if _is_on(values[CURES[name][0]], CURES[name][1])]
+    if survivors:
+        named = ", ".join(f"`{name}` survives {CURES[name][0]}" for name in survivors)
+        yield Finding("problem", f"{named}: this data needs another cure, or has none.")
+    others: dict[str, list[str]] = {}
+    for name in [name for name in names if name not in survivors]:
+        others.setdefault("=".join([CURES[name][0], *map(str, CURES[name][1][-1:])]), []).append(f"`{name}`")
+    if others:
+        named = "; ".join(f"{cure} ({', '.join(features)})" for cure, features in others.items())
+        yield Finding("remark", f"What may take these shortcuts away: {named}. Audit again with it.")
+
+
+def _is_on(value: Any, wanted: tuple) -> bool:
+    return value in wanted if wanted else value is not None
 
 
 def _name_feature(name: str) -> str:
@@ -266,8 +305,12 @@ def _report_detector(detector: dict[str, Any] | None) -> Iterator[Finding]:
         yield Finding("remark", f"{text}.")
 
 
-def _report_gaps(manifest: pd.DataFrame, failures: dict[str, str], settings: Settings) -> Iterator[Finding]:
+def _report_gaps(
+    manifest: pd.DataFrame, failures: dict[str, str], settings: Settings, kept_out: int
+) -> Iterator[Finding]:
     """Say what the audit could not look at."""
+    if kept_out:
+        yield Finding("remark", f"{kept_out} more videos are in no split ({NO_SPLIT}) and were not looked at.")
     if manifest["split"].nunique() == 1:
         yield Finding("remark", f"All videos are in one split ({manifest['split'].iloc[0]}): nothing can leak.")
     nameless = list(manifest.loc[manifest["identities"] == "", "video_id"])
@@ -301,10 +344,12 @@ def format_audit(audit: Audit) -> str:
         "unknown": "is too small to tell",
     }[audit.verdict]
     synthetic = ", synthetic" if audit.synthetic else ""
+    cures = f"; after cures: {', '.join(audit.cures)}" if audit.cures else ""
     order = ("problem", "unknown", "remark")
     findings = sorted(audit.findings, key=lambda finding: order.index(finding.status))
     lines = [f"{finding.status}: {finding.text}" for finding in findings]
-    return "\n".join([f"The data {verdict} ({len(audit.features)} of {audit.videos} videos read{synthetic}).", *lines])
+    read = f"{len(audit.features)} of {audit.videos} videos read"
+    return "\n".join([f"The data {verdict} ({read}{synthetic}{cures}).", *lines])
 
 
 def describe_audit(audit: Audit) -> dict[str, Any]:
@@ -314,6 +359,7 @@ def describe_audit(audit: Audit) -> dict[str, Any]:
         "videos": audit.videos,
         "read": len(audit.features),
         "synthetic": audit.synthetic,
+        "cures": audit.cures,
         "findings": [asdict(finding) for finding in audit.findings],
         "leaks": _list_records(audit.leaks),
         "shortcuts": _list_records(audit.shortcuts),

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from dfmm.data.faces import trace_face
+from dfmm.data.crops import Canvases, FacePath, lay_canvases, trace_path
 from dfmm.data.media import Sound
-from dfmm.settings import Video
+from dfmm.settings import Settings, Video
 
 # The header stands before the arrays, but their lengths are known last: this much room is left for it and filled up
 # with blanks, as the format allows (https://github.com/huggingface/safetensors#format).
@@ -34,7 +34,9 @@ class Track:
     times: np.ndarray  # float64 [N], of every frame
     width: int
     height: int
-    looked_at: int  # frames in which a face was looked for
+    look_times: np.ndarray  # float64 [L], of the frames in which a face was looked for
+    cut_times: np.ndarray  # float64 [C], of the frames with which another shot begins
+    faces: int  # at once, at most
     detector: str  # that found the face; `none` where none was asked for, `nobody` where all found none
     box_times: np.ndarray  # float64 [M], frames in which the followed face was found
     boxes: np.ndarray  # float32 [M, 4]
@@ -44,6 +46,8 @@ class Track:
     sound_peak: float  # of full scale 1
     loudness: float  # root mean square in dB of full scale
     leading_silence: float  # seconds of sound before the first sample above `ONSET`
+    trailing_silence: float = 0.0  # and after the last
+    level: float = -120.0  # loudness of what is no pause, as `gate_power` tells
 
     @property
     def frame_seconds(self) -> float:
@@ -52,7 +56,9 @@ class Track:
 
     @property
     def duration(self) -> float:
-        """Seconds from the first frame to the end of the last."""
+        """Seconds from the first frame to the end of the last; of the sound, where that is all there is."""
+        if not len(self.times):
+            return self.sound_end
         return float(self.times[-1]) + self.frame_seconds
 
     @property
@@ -72,18 +78,53 @@ class Track:
     @property
     def face_coverage(self) -> float:
         """Share of the frames looked at in which the followed face was found."""
-        return 1.0 if self.uses_centre else len(self.boxes) / max(self.looked_at, 1)
+        return 1.0 if self.uses_centre else len(self.boxes) / max(len(self.look_times), 1)
 
-    def trace_squares(self, video: Video) -> np.ndarray:
-        """Return what is cropped from every frame: a square's centre x, centre y and side in pixels, float64 `[N, 3]`.
+    @property
+    def shots(self) -> int:
+        """How many pieces the cuts divide it into."""
+        return len(self.cut_times) + 1
 
-        NaN where the followed face was not found at most two looks away. Without a detector, the centre square.
+    @property
+    def gaps(self) -> int:
+        """How often the followed face is lost, or not there to begin with."""
+        missing = ~np.isin(self.look_times, self.box_times)
+        return int(missing[:1].sum() + (missing[1:] & ~missing[:-1]).sum())
+
+    def trace_face(self, video: Video) -> FacePath:
+        """Return where the followed face is in every frame; without a detector, the centre of the picture.
+
+        It is known where it was found at most two looks away.
         """
         if self.uses_centre:
-            return np.tile([self.width / 2, self.height / 2, min(self.width, self.height)], (len(self.times), 1))
+            N = len(self.times)
+            centres, sides = np.tile([self.width / 2, self.height / 2], (N, 1)), min(self.width, self.height)
+            return FacePath(np.zeros(N, int), centres, np.full(N, float(sides)), np.full((N, 5, 2), np.nan))
         reach = (2 * video.detect_every + 0.5) * self.frame_seconds  # the half frame forgives rounded clocks
-        squares = trace_face(self.times, self.box_times, self.boxes, reach=reach)
-        return squares * [1, 1, 1 + 2 * video.margin]
+        known = (self.box_times, self.boxes, self.landmarks)
+        return trace_path(self.times, *known, cut_times=self.cut_times, reach=reach)
+
+    def lay_canvases(self, settings: Settings) -> Canvases:
+        """Return how every frame is cut. The centre of the picture has no margin, and nothing to align."""
+        video, times = settings.video, self.times
+        until = np.searchsorted(times, times + measure_span(settings), side="right")
+        return lay_canvases(
+            self.trace_face(video),
+            margin=0 if self.uses_centre else video.margin,
+            size=video.size,
+            crop="follow" if self.uses_centre else video.crop,
+            window=int((until - np.arange(len(times))).max()),
+        )
+
+
+def measure_span(settings: Settings) -> float:
+    """Return the seconds of a window for which canvases have room: 0 for none, where crops do not need any.
+
+    Rounded up to a power of two, so that other windows seldom need other canvases.
+    """
+    if settings.video.crop != "steady":
+        return 0.0
+    return np.inf if settings.video.fps == "spread" else 2.0 ** np.ceil(np.log2(settings.window_seconds))
 
 
 class CacheError(RuntimeError):
@@ -253,7 +294,7 @@ def read_sound(file: ArrayFile) -> Sound | None:
 
 
 def read_crops(file: ArrayFile, numbers: Iterable[int]) -> dict[int, np.ndarray]:
-    """Return the canonical crops of these frames, uint8 `[size, size, 3]` by number, where there are any."""
+    """Return the canvases of these frames, uint8 `[side, side, 3]` by number, where there are any."""
     kept = file.read("numbers")
     wanted = np.unique(np.fromiter(numbers, np.int64))
     rows = np.flatnonzero(np.isin(kept, wanted))

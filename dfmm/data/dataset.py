@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dfmm.data.batches import EMPTY, BatchOrder, balance_videos
 from dfmm.data.cache import SILENCE, ArrayFile, CacheError, Track, read_crops, read_sound
+from dfmm.data.crops import Canvases
+from dfmm.data.cures import Span, choose_gain, choose_span, limit_sound
 from dfmm.data.degrade import (
     Scene,
     augment_frames,
@@ -64,6 +66,7 @@ class Window:
     inside: np.ndarray  # bool [T], False past the end of a short video
     sound_start: float
     sound_seconds: float
+    span: Span | None = None  # what is left of the video, where it was cut
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Reading:
     crops: dict[int, np.ndarray]  # uint8 [size, size, 3] by frame number; none where no face is seen
     samples: np.ndarray  # float32 [S]
     heard: np.ndarray  # bool [T]
-    landmarks: np.ndarray  # float64 [T, 5, 2] in pixels of the crops, NaN where they are not known
+    landmarks: np.ndarray | None = None  # float64 [T, 5, 2] in pixels of the crops; asked for where windows are forged
     method: str = ""  # by which the window is to be forged, empty for none
     other: Reading | None = None  # the other window which that takes something from
 
@@ -87,8 +90,11 @@ class MultimodalDataset(Dataset):
     nothing is heard; `label`, `video_fake`, `audio_fake`, `in_sync` (1, 0 or -1 unknown); `video_id`, `window` and
     `start` in seconds. `read_sound` returns the waveform behind a log-mel.
 
-    A frame is cropped to a square that follows the face steadily through the whole video, the same whatever window it
-    is seen in. With `data.read: cache` these crops and the sound are extracted once; samples are equal to the bit.
+    What `settings.cure` asks for is done to every video alike; `start` stays on the clock of its file. A file without a
+    picture is heard only, on the clock of its sound.
+
+    A frame is cropped to a square around the face, as `video.crop` says, out of a canvas that is the same whatever
+    window it is seen in. With `data.read: cache` canvases and sound are extracted once; samples are equal to the bit.
 
     What is random depends on the seed and the index alone. An index past the end means another round of draws:
     `round * len(dataset) + index`; `BatchOrder` says how epochs are laid out in rounds. The index `EMPTY` is a sample
@@ -266,48 +272,58 @@ class MultimodalDataset(Dataset):
 
     def _read(self, row: int, track: Track, windows: list[Window], *, look: bool) -> list[Reading]:
         wanted = {int(frame) for window in windows for frame in window.numbers[window.inside]} if look else set()
-        crops, sounds = (self._read_cache if self.cached else self._decode)(row, track, windows, wanted)
-        landmarks = locate_landmarks(track, self.settings)
-        return [
-            Reading(window, crops, *sound, landmarks[window.numbers])
-            for window, sound in zip(windows, sounds, strict=True)
-        ]
+        canvases, read = track.lay_canvases(self.settings), self._read_cache if self.cached else self._decode
+        found, sounds = read(row, track, canvases, windows, wanted)
+        path = track.trace_face(self.settings.video) if self.forges else None
+        readings = []
+        for window, sound in zip(windows, sounds, strict=True):
+            crops = canvases.crop_window(found, window.numbers[window.inside])
+            landmarks = canvases.locate_window(path.landmarks, window.numbers, list(crops)) if path else None
+            readings.append(Reading(window, crops, *sound, landmarks))
+        return readings
 
     def _decode(
-        self, number: int, track: Track, windows: list[Window], wanted: set[int]
+        self, number: int, track: Track, canvases: Canvases, windows: list[Window], wanted: set[int]
     ) -> tuple[dict[int, np.ndarray], list[Heard]]:
-        """Decode the video: the crops of the wanted frames by number, and each window's sound."""
-        crops: dict[int, np.ndarray] = {}
+        """Decode the video: the canvases of the wanted frames by number, and each window's sound."""
+        found: dict[int, np.ndarray] = {}
         sound = crop_faces(
-            self.tracks.path(number),
-            track.trace_squares(self.settings.video),
+            self.tracks.source(number),
+            canvases,
             self.settings,
             numbers=wanted,
-            take=crops.__setitem__,
+            take=found.__setitem__,
             sound_until=max(window.sound_start + window.sound_seconds for window in windows),
+            times=track.times,
         )
-        return crops, [self._cut_sound(sound, window) for window in windows]
+        gain = choose_gain(track, self.settings.cure)
+        return found, [self._cut_sound(sound, window, gain) for window in windows]
 
     def _read_cache(
-        self, number: int, track: Track, windows: list[Window], wanted: set[int]
+        self, number: int, track: Track, canvases: Canvases, windows: list[Window], wanted: set[int]
     ) -> tuple[dict[int, np.ndarray], list[Heard]]:
         """Read the same from the cache."""
+        gain = choose_gain(track, self.settings.cure)
 
         def read(file: ArrayFile) -> tuple[dict[int, np.ndarray], list[Heard]]:
             sound = read_sound(file)
-            return read_crops(file, wanted), [self._cut_sound(sound, window) for window in windows]
+            return read_crops(file, wanted), [self._cut_sound(sound, window, gain) for window in windows]
 
         return self.tracks.read(number, read)
 
-    def _cut_sound(self, sound: Sound | None, window: Window) -> Heard:
+    def _cut_sound(self, sound: Sound | None, window: Window, gain: float) -> Heard:
         """Return the window's sound `[S]` and at which of the T moments there is any, unless all of it is silent."""
         steps = len(window.moments)
         if sound is None:
             samples = np.zeros(round(window.sound_seconds * self.settings.audio.sample_rate), np.float32)
             return samples, np.zeros(steps, bool)
         samples, _ = sound.cut(window.sound_start, window.sound_seconds)
+        samples = samples * np.float32(gain) if gain != 1 else samples
         centres = window.sound_start + (np.arange(steps) + 0.5) / steps * window.sound_seconds
         heard = (centres >= sound.start) & (centres < sound.end)
+        if window.span:
+            samples = limit_sound(samples, window.sound_start, window.span, sample_rate=sound.sample_rate)
+            heard &= (centres >= window.span.start) & (centres < window.span.end)
         return samples, heard & (np.abs(samples).max() > SILENCE)
 
     def _make_take(self, reading: Reading) -> Take:
@@ -373,17 +389,6 @@ class MultimodalDataset(Dataset):
         }
 
 
-def locate_landmarks(track: Track, settings: Settings) -> np.ndarray:
-    """Return where the landmarks are in every frame's crop, in pixels, float64 `[N, 5, 2]`."""
-    N = len(track.times)
-    if not len(track.landmarks):
-        return np.full((N, 5, 2), np.nan)
-    squares = track.trace_squares(settings.video)
-    known = track.landmarks.reshape(-1, 10).T
-    points = np.stack([np.interp(track.times, track.box_times, v) for v in known], 1).reshape(N, 5, 2)
-    return ((points - squares[:, None, :2]) / squares[:, None, 2:] + 0.5) * settings.video.size - 0.5
-
-
 def place_window(
     track: Track,
     settings: Settings,
@@ -393,24 +398,27 @@ def place_window(
     sampling: Literal["uniform", "random"] | float = "uniform",
     rng: np.random.Generator | None = None,
 ) -> Window:
-    """Place window `number` of `of` in a video: where its frames lie, and its sound."""
+    """Place window `number` of `of` in what is left of a video once it is cut: where its frames lie, and its sound."""
     T, fps = settings.video.frames, settings.video.fps
+    span = choose_span(track, settings.cure)
+    begin, end = span or (0.0, track.duration)
     if fps == "spread":
-        moments = (np.arange(T) + 0.5) / T * track.duration
-        start, seconds = (track.duration - settings.window_seconds) / 2, settings.window_seconds
+        moments = begin + (np.arange(T) + 0.5) / T * (end - begin)
+        start, seconds = (begin + end - settings.window_seconds) / 2, settings.window_seconds
     else:
         seconds = T / fps
-        room = max(track.duration - seconds, 0.0)
+        room = max(end - begin - seconds, 0.0)
         if sampling == "random":
-            start = float(rng.uniform(0, room))
+            start = begin + float(rng.uniform(0, room))
         elif sampling == "uniform":
-            start = room / 2 if of == 1 else room * number / (of - 1)
+            start = begin + (room / 2 if of == 1 else room * number / (of - 1))
         else:
             start = float(sampling)
         moments = start + np.arange(T) / fps
     # The frame shown at a moment is the last that began by then; half a millisecond forgives rounded clocks.
     numbers = np.clip(np.searchsorted(track.times, moments + 5e-4, side="right") - 1, 0, len(track.times) - 1)
-    return Window(moments, numbers, moments < track.duration - 5e-4, start, seconds)
+    inside = (moments < end - 5e-4) & (len(track.times) > 0)
+    return Window(moments, numbers, inside, start, seconds, span)
 
 
 def delay_window(window: Window, track: Track, *, seconds: float) -> Window:
@@ -443,7 +451,9 @@ def label_window(row: pd.Series, window: Window) -> dict[str, int]:
         "audio": (window.sound_start, window.sound_start + window.sound_seconds),
     }
     partly = False
+    left_start, left_end = window.span or (-np.inf, np.inf)
     for stream, (start, end) in spans.items():
+        start, end = max(start, left_start), min(end, left_end)
         segments = parse_segments(row[f"{stream}_segments"])
         if labels[f"{stream}_fake"] == 1 and segments:
             partly = True

@@ -20,13 +20,23 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessPool
 
-from dfmm.data.cache import ArrayFile, ArrayWriter, CacheError, Track, read_track, write_sound, write_track
+from dfmm.data.cache import (
+    ArrayFile,
+    ArrayWriter,
+    CacheError,
+    Track,
+    measure_span,
+    read_track,
+    write_sound,
+    write_track,
+)
 from dfmm.data.media import MediaError
+from dfmm.data.reencode import list_profile, prepare_file
 from dfmm.data.tracking import crop_faces, find_track
 from dfmm.runs import show_progress
-from dfmm.settings import Settings, Video, resolve_path
+from dfmm.settings import Settings, resolve_path
 
-FORMAT = 3  # of the cache: a higher number makes older entries void
+FORMAT = 4  # of the cache: a higher number makes older entries void
 SECONDS_PER_FILE = 600  # after this a worker is taken to hang, and killed
 
 T = TypeVar("T")
@@ -49,13 +59,13 @@ def load_track(place: Path) -> Track | None:
 
 
 def save_crops(path: Path, track: Track, place: Path, settings: Settings) -> None:
-    """Write a video's track, the canonical crops of all frames with a face, and its sound; no frame is kept in memory.
+    """Write a video's track, the canvases of all frames with a face, and its sound; no frame is kept in memory.
 
     Raises:
         MediaError: the video cannot be read.
         CacheError: the disk does not take it.
     """
-    size = settings.video.size
+    canvases = track.lay_canvases(settings)
     with ArrayWriter(place) as writer:
         numbers: list[int] = []
 
@@ -63,9 +73,8 @@ def save_crops(path: Path, track: Track, place: Path, settings: Settings) -> Non
             writer.append("crops", crop[None])
             numbers.append(number)
 
-        writer.append("crops", np.zeros((0, size, size, 3), np.uint8))
-        squares = track.trace_squares(settings.video)
-        write_sound(writer, crop_faces(path, squares, settings, numbers=range(len(squares)), take=take))
+        writer.append("crops", np.zeros((0, canvases.side, canvases.side, 3), np.uint8))
+        write_sound(writer, crop_faces(path, canvases, settings, numbers=range(len(track.times)), take=take))
         writer.append("numbers", np.array(numbers, np.int64))
         write_track(writer, track)
 
@@ -105,12 +114,20 @@ class Tracks(Mapping[str, Track]):
         """Return where the video of this row is."""
         return os.path.join(self.root, self.manifest["path"].iat[number])
 
+    def source(self, number: int) -> Path:
+        """Return the file that is decoded for this row: the video, or its new encoding, made again if it is gone.
+
+        Raises:
+            MediaError: it cannot be made.
+        """
+        return prepare_file(self.path(number), self.settings)
+
     def place(self, number: int, *, crops: bool) -> Path:
         """Return where what is kept of it is: its track alone, or its crops and sound too."""
         key = self.keys[number].decode()
         if crops:
-            video = self.settings.video
-            key = _hash([key, video.margin, video.size, self.settings.audio.sample_rate])
+            video, span, pixels = self.settings.video, measure_span(self.settings), self.settings.cure.face_pixels
+            key = _hash([key, video.margin, video.size, video.crop, span, self.settings.audio.sample_rate, pixels])
         return self.cache / ("crops" if crops else "tracks") / key[:2] / f"{key}.safetensors"
 
     def name_files(self, number: int) -> tuple[str, Path, Path | None]:
@@ -145,16 +162,15 @@ def find_root(settings: Settings) -> str:
     return os.path.realpath(resolve_path(settings.data.root))
 
 
-def make_key(path: str, video: Video) -> str:
-    """Return the name of a video's track: another file, time of change or way to look for faces, another name.
+def make_key(path: str, settings: Settings) -> str:
+    """Return the name of a video's track: another file, time of change, encoding or way to look, another name.
 
     Raises:
         OSError: there is no such file.
     """
-    state = os.stat(path)
-    return _hash(
-        [FORMAT, path, state.st_size, state.st_mtime_ns, video.detector, video.detect_side, video.detect_every]
-    )
+    state, video = os.stat(path), settings.video
+    file = [FORMAT, path, state.st_size, state.st_mtime_ns, *list_profile(settings.cure)]
+    return _hash([*file, video.detector, video.detect_side, video.detect_every, video.face])
 
 
 def _hash(values: list[Any]) -> str:
@@ -167,7 +183,7 @@ def make_entry(path: str | Path, track_place: Path, crops_place: Path | None, se
     Returns:
         The detector that found the face.
     """
-    track = load_track(track_place)
+    path, track = prepare_file(path, settings), load_track(track_place)
     if track is None:
         track = find_track(path, settings.video)
         save_track(track, track_place)
@@ -189,7 +205,7 @@ def extract_tracks(
     root, keys, failures = find_root(settings), [], {}
     for name, path in zip(manifest["video_id"], manifest["path"], strict=True):
         try:
-            keys.append(make_key(os.path.join(root, path), settings.video))
+            keys.append(make_key(os.path.join(root, path), settings))
         except OSError:
             keys.append("")
             failures[name] = f"{os.path.join(root, path)}: no such file"
@@ -206,7 +222,8 @@ def extract_tracks(
 def _extract_missing(videos: Tracks, missing: list[int], *, progress: bool) -> dict[str, str]:
     """Extract what is not kept yet; return why some of it failed, by `video_id`."""
     settings = videos.settings
-    scope = videos.cache / "locks" / _hash([videos.root, settings.video.model_dump(), settings.audio.sample_rate])
+    asked = [settings.video.model_dump(), settings.cure.model_dump(), settings.audio.sample_rate]
+    scope = videos.cache / "locks" / _hash([videos.root, *asked])
     record = scope.with_suffix(".json")  # what failed: whoever waited for it need not try that again
     before = record.read_bytes() if record.is_file() else b""
     with _hold_lock(scope.with_suffix(".lock")):
@@ -251,12 +268,15 @@ def tabulate_tracks(manifest: pd.DataFrame, tracks: Mapping[str, Track]) -> pd.D
     rows = [
         {
             "seconds": track.duration,
-            "fps": 1 / track.frame_seconds,
+            "fps": 1 / track.frame_seconds if len(track.times) else np.nan,
             "width": track.width,
             "height": track.height,
             "has_face": track.has_face,
             "detector": track.detector,
             "face_coverage": track.face_coverage,
+            "faces": track.faces,
+            "shots": track.shots,
+            "gaps": track.gaps,
             "has_sound": track.has_sound,
         }
         for track in (tracks[name] for name in manifest["video_id"])

@@ -6,8 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,38 +18,39 @@ import pandas as pd
 from numpy.typing import NDArray
 from pebble import ProcessExpired, ProcessPool
 
-from dfmm.data.cache import SILENCE
+from dfmm.data.cache import SILENCE, Track
+from dfmm.data.container import find_streams, open_media
+from dfmm.data.cures import choose_span, cure_media
 from dfmm.data.extract import SECONDS_PER_FILE
-from dfmm.data.media import Media, MediaError, Sound, open_media, read_media
-from dfmm.data.tracking import ONSET, measure_sound
+from dfmm.data.media import Media, MediaError, Sound, read_media
+from dfmm.data.reencode import list_profile, prepare_file
+from dfmm.data.tracking import SAMPLE_RATE, describe_media
 from dfmm.runs import show_progress, write_json
-from dfmm.settings import Settings, resolve_path
+from dfmm.settings import Cure, Settings, resolve_path
 
-FORMAT = 3  # of the cache: a higher number makes older entries void
-SAMPLE_RATE = 16_000  # at which sound is measured
+FORMAT = 4  # of the cache: a higher number makes older entries void
 STRETCHES = 8  # equal parts of a video, each of which gives a mean picture
 SIDE = 32  # of these pictures, in pixels
 SLICES, BANDS = 32, 8  # of the sound's fingerprint: equal parts of the video, and bands from 200 to 4,000 Hz
 SCENE_SIZE, MOTION_SIZE, SOUND_SIZE = 64, 256, SLICES * (BANDS - 1)  # bytes; of motion, for each stretch
 STILL = 0.2  # grey levels (root mean square) below which a stretch does not differ from the rest
 STEPS = 8  # of the sound's fingerprint in a factor of e
-
-Prepare = Callable[[Media], Media]
+UNCURED = Cure()
 
 
 @dataclass(frozen=True)
 class Facts:
-    """One file as the audit sees it. Times in seconds, rates in bits a second, None where there is no sound."""
+    """One file as the audit sees it. Times in seconds, rates in bits a second, None where there is no such stream."""
 
     sha256: str
     file_size: int  # bytes
     duration: float
     frames: int
-    fps: float
-    width: int
-    height: int
-    video_codec: str  # with profile and pixel format
-    video_bit_rate: float  # of the packets themselves: what containers claim is often wrong
+    fps: float | None
+    width: int | None
+    height: int | None
+    video_codec: str | None  # with profile and pixel format
+    video_bit_rate: float | None  # of the packets themselves: what containers claim is often wrong
     has_audio: bool
     audio_codec: str | None
     audio_bit_rate: float | None
@@ -58,58 +58,71 @@ class Facts:
     channels: int | None
     sound_start: float | None  # after the first frame
     sound_overhang: float | None  # by which it ends after the picture
-    leading_silence: float | None  # before the first sample above `ONSET`, and after the last
+    leading_silence: float | None  # before the first sample above `dfmm.data.tracking.ONSET`, and after the last
     trailing_silence: float | None
     loudness: float | None  # dB of full scale
     peak: float | None  # of full scale 1
-    scene: str  # fingerprints, in hexadecimal: int8 [SCENE_SIZE]
-    motion: str  # int8 [STRETCHES, MOTION_SIZE]
+    scene: str | None  # fingerprints, in hexadecimal: int8 [SCENE_SIZE]
+    motion: str | None  # int8 [STRETCHES, MOTION_SIZE]
     sound: str | None  # int8 [SLICES, BANDS - 1]
 
 
-def measure_file(path: str | Path, prepare: Prepare | None = None) -> Facts:
+def measure_file(path: str | Path, cure: Cure = UNCURED) -> Facts:
     """Measure one file: decoded once, in small.
 
     Args:
-        prepare: what is done to picture and sound before a detector gets to see them; then that is measured instead.
+        cure: how picture and sound are cut and levelled before a detector gets to see them: what is left is measured.
+            Size, codecs and bit rates stay those of the whole file.
 
     Raises:
-        MediaError: the file is missing, broken, or has no picture.
+        MediaError: the file is missing or broken.
     """
     encoding = _describe_encoding(path)
-    media = read_media(path, keep=lambda number: True, sample_rate=SAMPLE_RATE, short_side=SIDE)
-    media = prepare(media) if prepare else media
-    frame_seconds = float(np.median(np.diff(media.times))) if len(media.times) > 1 else 0.04
-    duration = float(media.times[-1]) + frame_seconds
-    heard = {name: encoding.pop(name) for name in ("audio_bits", "audio_codec", "sample_rate", "channels")}
+    whole = read_media(path, keep=lambda number: True, sample_rate=SAMPLE_RATE, short_side=SIDE)
+    seconds = max(describe_media(whole).duration, 1e-3)
+    span, media = choose_span(describe_media(whole), cure), cure_media(whole, cure)
+    track = describe_media(media)
+    duration = min(track.duration, span.end - span.start) if span else track.duration
+    seen = {"video_codec": encoding.pop("video_codec"), "video_bit_rate": encoding.pop("video_bits") / seconds}
+    heard = {"audio_bit_rate": encoding.pop("audio_bits") / seconds, **encoding}
     content = Path(path).read_bytes()
     return Facts(
         sha256=hashlib.sha256(content).hexdigest(),
         file_size=len(content),
         duration=round(duration, 4),  # clocks differ by less, and that shall not part what is equal
-        frames=len(media.times),
-        fps=round(1 / frame_seconds, 3),
-        width=media.width,
-        height=media.height,
-        video_bit_rate=encoding.pop("video_bits") / duration,
-        **encoding,
-        **_describe_sound(media.sound, duration, heard),
-        **_print_picture(media, duration),
+        **_describe_picture(media, track, seen),
+        **_describe_sound(media.sound, track, duration, heard),
     )
+
+
+def _describe_picture(media: Media, track: Track, seen: dict[str, Any]) -> dict[str, Any]:
+    """Return all facts of a picture, None each where there is none."""
+    names = ("fps", "width", "height", "scene", "motion")
+    if not len(track.times):
+        return {"frames": 0, **dict.fromkeys([*seen, *names])}
+    return {
+        "frames": len(track.times),
+        "fps": round(1 / track.frame_seconds, 3),
+        "width": track.width,
+        "height": track.height,
+        **seen,
+        **_print_picture(media, track.duration),
+    }
 
 
 def _describe_encoding(path: str | Path) -> dict[str, Any]:
     """Read what the container says of its streams, and count their packets' bits."""
     with open_media(path) as container:
-        video, audio = container.streams.video[0], next(iter(container.streams.audio), None)
-        bits = {stream.index: 0 for stream in (video, audio) if stream}
-        for packet in container.demux(*filter(None, (video, audio))):
-            bits[packet.stream.index] += 8 * packet.size
+        found = {stream.type: stream for stream in find_streams(container)}
+        video, audio = found.get("video"), found.get("audio")
+        bits = dict.fromkeys(("video", "audio"), 0)
+        for packet in container.demux(*found.values()):
+            bits[packet.stream.type] += 8 * packet.size
         return {
-            "video_codec": _name_codec(video.codec_context, video.codec_context.pix_fmt),
-            "video_bits": bits[video.index],
+            "video_codec": _name_codec(video.codec_context, video.codec_context.pix_fmt) if video else None,
+            "video_bits": bits["video"],
             "audio_codec": _name_codec(audio.codec_context) if audio else None,
-            "audio_bits": bits[audio.index] if audio else None,
+            "audio_bits": bits["audio"],
             "sample_rate": audio.rate if audio else None,
             "channels": audio.channels if audio else None,
         }
@@ -119,23 +132,20 @@ def _name_codec(codec: Any, *more: str | None) -> str:
     return " ".join(filter(None, (codec.name, codec.profile, *more)))
 
 
-def _describe_sound(sound: Sound | None, duration: float, heard: dict[str, Any]) -> dict[str, Any]:
+def _describe_sound(sound: Sound | None, track: Track, duration: float, heard: dict[str, Any]) -> dict[str, Any]:
     """Return all facts of a sound, None each where there is none."""
     names = ("sound_start", "sound_overhang", "leading_silence", "trailing_silence", "loudness", "peak", "sound")
     if sound is None:
-        return {"has_audio": False, "audio_bit_rate": None, **dict.fromkeys(heard.keys() - {"audio_bits"} | {*names})}
-    measured = measure_sound(sound.samples, sample_rate=sound.sample_rate)
-    above = np.abs(sound.samples[::-1]) > ONSET
+        return {"has_audio": False, **dict.fromkeys([*heard, *names])}
     return {
         "has_audio": True,
-        "audio_bit_rate": heard.pop("audio_bits") / duration,
         **heard,
         "sound_start": round(sound.start, 4),
         "sound_overhang": round(sound.end - duration, 4),
-        "leading_silence": measured["leading_silence"],
-        "trailing_silence": (int(above.argmax()) if above.any() else len(above)) / sound.sample_rate,
-        "loudness": measured["loudness"],
-        "peak": measured["sound_peak"],
+        "leading_silence": track.leading_silence,
+        "trailing_silence": track.trailing_silence,
+        "loudness": track.loudness,
+        "peak": track.sound_peak,
         "sound": _print_sound(sound, duration),
     }
 
@@ -203,12 +213,11 @@ def _print_sound(sound: Sound, duration: float) -> str | None:
 
 
 def extract_facts(
-    manifest: pd.DataFrame, settings: Settings, *, prepare: Prepare | None = None, progress: bool = True
+    manifest: pd.DataFrame, settings: Settings, *, progress: bool = True
 ) -> tuple[dict[str, Facts], dict[str, str]]:
     """Measure every file that has no facts kept yet, in parallel; a broken one costs only itself.
 
-    Args:
-        prepare: as in `measure_file`; it must be a function of a module, or a `partial` of one.
+    Files are measured after their cures (`settings.cure`): what a detector gets to see.
 
     Returns:
         Facts and, for the files that failed, the reason, both by `video_id`.
@@ -216,20 +225,21 @@ def extract_facts(
     root = resolve_path(settings.data.root)
     paths = {row.video_id: (root / row.path).resolve() for row in manifest.itertuples()}
     failures = {name: f"{path}: no such file" for name, path in paths.items() if not path.is_file()}
-    places = {name: locate_facts(path, settings, prepare) for name, path in paths.items() if name not in failures}
+    places = {name: locate_facts(path, settings) for name, path in paths.items() if name not in failures}
     kept = {name: load_facts(place) for name, place in places.items()}
     missing = [name for name, facts in kept.items() if facts is None]
-    found = _measure_in_parallel([paths[name] for name in missing], [places[name] for name in missing], prepare)
+    found = _measure_in_parallel([paths[name] for name in missing], [places[name] for name in missing], settings)
     found = show_progress(found, "facts", unit="video", total=len(missing), show=progress and bool(missing))
     kept.update(zip(missing, found, strict=True))
     failures |= {name: result for name, result in kept.items() if isinstance(result, str)}
     return {name: kept[name] for name in paths if name not in failures}, failures
 
 
-def locate_facts(path: Path, settings: Settings, prepare: Prepare | None = None) -> Path:
-    """Return where a file's facts are kept: another time of change, or prepared otherwise, another place."""
-    state = path.stat()
-    key = [FORMAT, str(path), state.st_size, state.st_mtime_ns, pickle.dumps(prepare).hex()]
+def locate_facts(path: Path, settings: Settings) -> Path:
+    """Return where a file's facts are kept: another time of change, or cured otherwise, another place."""
+    state, cure = path.stat(), settings.cure
+    cuts = [cure.trim_silence, cure.start_jitter, cure.loudness]
+    key = [FORMAT, str(path), state.st_size, state.st_mtime_ns, *cuts, *list_profile(cure)]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
     return resolve_path(settings.data.cache) / "facts" / name[:2] / f"{name}.json"
 
@@ -242,14 +252,14 @@ def load_facts(path: Path) -> Facts | None:
         return None
 
 
-def _measure_in_parallel(paths: list[Path], places: list[Path], prepare: Prepare | None) -> Iterator[Facts | str]:
+def _measure_in_parallel(paths: list[Path], places: list[Path], settings: Settings) -> Iterator[Facts | str]:
     """Yield the facts or a reason for each path, in order."""
     if not paths:
         return
     # Spawned, not forked: a process that has run PyTorch's threads cannot be forked safely.
     context = multiprocessing.get_context("spawn")
     with ProcessPool(max_workers=min(os.cpu_count() or 1, len(paths)), context=context) as pool:
-        work = pool.map(_measure_and_save, paths, places, [prepare] * len(paths), timeout=SECONDS_PER_FILE)
+        work = pool.map(_measure_and_save, paths, places, [settings] * len(paths), timeout=SECONDS_PER_FILE)
         try:
             results = work.result()
             for path in paths:
@@ -269,8 +279,8 @@ def _await_facts(results: Iterator[Facts], path: Path) -> Facts | str:
         return f"{path}: {type(error).__name__}: {error}"
 
 
-def _measure_and_save(path: Path, place: Path, prepare: Prepare | None) -> Facts:
+def _measure_and_save(path: Path, place: Path, settings: Settings) -> Facts:
     cv2.setNumThreads(1)
-    facts = measure_file(path, prepare)
+    facts = measure_file(prepare_file(path, settings), settings.cure)
     write_json(asdict(facts), place)
     return facts

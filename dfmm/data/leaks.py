@@ -41,7 +41,7 @@ def find_leaks(manifest: pd.DataFrame, facts: Mapping[str, Facts]) -> pd.DataFra
         - `contradiction`: the same file with both labels;
         - `unnamed original`: no leak, but a fake that looks and moves as a real of its split, and does not name it.
 
-        Two videos that the manifest ties by `original` are no duplicates.
+        Two videos that the manifest ties by `original` are no duplicates. Without a picture, only copies are found.
     """
     kinds = [
         _find_shared_identities(manifest),
@@ -153,7 +153,8 @@ def match_videos(manifest: pd.DataFrame, facts: Mapping[str, Facts]) -> pd.DataF
 def _read_prints(facts: Sequence[Facts]) -> dict[str, NDArray[np.int8]]:
     """Return all videos' fingerprints as arrays, of which `motion` is `[n, STRETCHES, MOTION_SIZE]`."""
     shapes = {"scene": (SCENE_SIZE,), "motion": (STRETCHES, MOTION_SIZE), "sound": (SOUND_SIZE,)}
-    texts = {name: "".join(getattr(one, name) or "00" * SOUND_SIZE for one in facts) for name in shapes}
+    nothing = {name: "00" * int(np.prod(shape)) for name, shape in shapes.items()}
+    texts = {name: "".join(getattr(one, name) or nothing[name] for one in facts) for name in shapes}
     return {
         name: np.frombuffer(bytes.fromhex(texts[name]), np.int8).reshape(len(facts), *shape)
         for name, shape in shapes.items()

@@ -62,25 +62,39 @@ def measure_trivia(manifest: pd.DataFrame, settings: Settings, *, progress: bool
     """Return the trivial features of each video that can be read, in the manifest's order, by `video_id`."""
     facts, _ = extract_facts(manifest, settings, progress=progress)
     tracks, _ = extract_tracks(manifest, settings, progress=progress)
-    return tabulate_features(manifest, facts, tracks)
+    return tabulate_features(manifest, facts, tracks, settings)
 
 
-def tabulate_features(manifest: pd.DataFrame, facts: Mapping[str, Facts], tracks: Mapping[str, Track]) -> pd.DataFrame:
+def tabulate_features(
+    manifest: pd.DataFrame, facts: Mapping[str, Facts], tracks: Mapping[str, Track], settings: Settings
+) -> pd.DataFrame:
     """Return a row a video of which both facts and track are known: numbers, NaN where there is no such thing."""
     names = [name for name in manifest["video_id"] if name in facts and name in tracks]
-    rows = [_describe_video(facts[name], tracks[name]) for name in names]
+    rows = [_describe_video(facts[name], tracks[name], settings) for name in names]
     table = pd.DataFrame(rows, index=pd.Index(names, name="video_id"), columns=list(UNITS))
     kinds = {name: float if unit is not None else object for name, unit in UNITS.items()}
     return table.astype(kinds)
 
 
-def _describe_video(facts: Facts, track: Track) -> dict[str, Any]:
-    sides = track.boxes[:, 3] - track.boxes[:, 1]
+def _describe_video(facts: Facts, track: Track, settings: Settings) -> dict[str, Any]:
     face = {
-        "face_size": float(np.median(sides)) / track.height if len(sides) else None,
-        "face_coverage": track.face_coverage,
+        "face_size": _measure_face(track, settings) if len(track.boxes) else None,
+        "face_coverage": track.face_coverage if len(track.times) else None,
     }
     return {name: face[name] if name in face else getattr(facts, name) for name in UNITS}
+
+
+def _measure_face(track: Track, settings: Settings) -> float:
+    """Return the face's height as a share of the picture's.
+
+    With `cure.face_pixels` the picture is the crop, in which all faces are of one size: of it, the share of its pixels
+    that the file really has.
+    """
+    side, pixels = float(np.median(track.boxes[:, 3] - track.boxes[:, 1])), settings.cure.face_pixels
+    if pixels is None:
+        return side / track.height
+    crop = float(np.nanmedian(track.lay_canvases(settings).steps)) * settings.video.size
+    return min(crop / min(pixels, settings.video.size), 1.0) / (1 + 2 * settings.video.margin)
 
 
 # The trivial classifier

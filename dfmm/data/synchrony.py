@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.ndimage import gaussian_filter1d
 
 from dfmm.data.cache import ArrayFile, CacheError, Track, read_crops, read_sound
+from dfmm.data.cures import choose_span
 from dfmm.data.extract import Tracks, extract_tracks
 from dfmm.data.media import MediaError, Sound
 from dfmm.data.tracking import crop_faces
@@ -41,17 +42,19 @@ def _correlate_video(tracks: Tracks, number: int, settings: Settings, *, cached:
     except (MediaError, CacheError) as error:
         log.warning("%s: no correlation of mouth and loudness: %s", tracks.path(number), error)
         return np.nan
-    if sound is None or len(crops) < 3:
+    if sound is None:
         return np.nan
-    return correlate_mouth(track, crops, sound, settings)
+    if span := choose_span(track, settings.cure):
+        crops = {number: crop for number, crop in crops.items() if span.start <= track.times[number] < span.end}
+    return correlate_mouth(track, crops, sound, settings) if len(crops) > 2 else np.nan
 
 
 def _decode(
     tracks: Tracks, number: int, track: Track, settings: Settings
 ) -> tuple[dict[int, np.ndarray], Sound | None]:
     crops: dict[int, np.ndarray] = {}
-    squares, numbers = track.trace_squares(settings.video), range(len(track.times))
-    sound = crop_faces(tracks.path(number), squares, settings, numbers=numbers, take=crops.__setitem__)
+    canvases, numbers = track.lay_canvases(settings), range(len(track.times))
+    sound = crop_faces(tracks.source(number), canvases, settings, numbers=numbers, take=crops.__setitem__)
     return crops, sound
 
 
@@ -68,7 +71,7 @@ def correlate_mouth(track: Track, crops: dict[int, np.ndarray], sound: Sound, se
     """Return the correlation over time of how dark the mouth is, and so how open, with how loud the sound is.
 
     Args:
-        crops: canonical crops, uint8 `[size, size, 3]`, by number of their frame.
+        crops: the canvases, uint8 `[side, side, 3]`, by number of their frame.
     """
     numbers = np.array(sorted(crops))
     top, bottom, left, right = find_mouth(track, settings)
@@ -83,17 +86,14 @@ def correlate_mouth(track: Track, crops: dict[int, np.ndarray], sound: Sound, se
 
 
 def find_mouth(track: Track, settings: Settings) -> tuple[int, int, int, int]:
-    """Return where the mouth is in the crops, in pixels: top, bottom, left and right."""
-    squares = track.trace_squares(settings.video)
-    at = np.clip(np.searchsorted(track.times, track.box_times), 0, len(squares) - 1)
-    x, y, side = squares[at].T[:, :, None]
-    corners = track.landmarks[:, 3:5]
-    across = ((corners[..., 0] - x) / side + 0.5) * settings.video.size
-    down = ((corners[..., 1] - y) / side + 0.5) * settings.video.size
+    """Return where the mouth is in the canvases, in pixels: top, bottom, left and right."""
+    canvases = track.lay_canvases(settings)
+    at = np.clip(np.searchsorted(track.times, track.box_times), 0, len(track.times) - 1)
+    across, down = np.moveaxis(canvases.locate(track.landmarks[:, 3:5], at), -1, 0)
     width = np.nanmedian(np.abs(across[:, 1] - across[:, 0]))
     middle, height = np.nanmedian(across), np.nanmedian(down)
     edges = [height - 0.4 * width, height + 0.6 * width, middle - 0.6 * width, middle + 0.6 * width]
-    top, bottom, left, right = np.clip(np.round(edges), 0, settings.video.size - 1).astype(int)
+    top, bottom, left, right = np.clip(np.round(edges), 0, canvases.side - 1).astype(int)
     return top, max(bottom, top + 1), left, max(right, left + 1)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from dfmm.data.layouts.listing import AUDIO_ENDINGS, Listing, Problems, Tree, list_tree, make_listing, match_files
-from dfmm.manifest import ManifestError
+from dfmm.data.layouts.listing import Listing, Problems, Tree, list_tree, make_listing, match_files
+from dfmm.manifest import AUDIO_ENDINGS, ManifestError
 
 PROTOCOLS = {  # split: the dataset's word for it, and the ending of its list
     "train": ("train", "train.trn"),

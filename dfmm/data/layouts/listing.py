@@ -16,8 +16,6 @@ import pyarrow.compute as pc
 
 from dfmm.manifest import VIDEO_ENDINGS, ManifestError, complete_manifest, find_outside
 
-AUDIO_ENDINGS = (".flac", ".wav")
-
 
 @dataclass
 class Problems:
