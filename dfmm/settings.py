@@ -346,6 +346,18 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def check_forgeries(self) -> Settings:
+        """What cannot be noticed in the streams that are looked at would be learnt by heart."""
+        seen = {"video": {"self_blend", "mouth"}, "audio": {"vocoder", "splice"}}.get(self.model.streams)
+        lost = [name for name in self.forge.methods if seen is not None and name not in seen]
+        if self.forge.share and lost:
+            raise ValueError(
+                f"forge.methods: {', '.join(lost)} cannot be told with model.streams={self.model.streams}; "
+                f"leave {', '.join(sorted(seen))}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def check_alignment(self) -> Settings:
         """Every time step of the picture needs sound of its own."""
         steps = self.window_seconds / (self.audio.hop_ms / 1000)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from dfmm.data.crops import TEMPLATE
 
-from dfmm.data import acting, portrait
+from dfmm.data import acting, load_manifest, portrait
 from dfmm.data import voice as voices
+from dfmm.data.crops import TEMPLATE
+from dfmm.data.dataset import MultimodalDataset, make_evaluation_loader
 from dfmm.data.degrade import Scene, label_sync, make_scene
+from dfmm.data.extract import extract_tracks
 from dfmm.data.faces import load_detector
-from dfmm.data.forge import METHODS, Forgery, Take, disguise_window, forge_window
+from dfmm.data.forge import METHODS, Forgery, Take, disguise_window, forge_window, list_methods, plan_forgeries
 from dfmm.data.forge_frames import (
     OUTLINES,
     blend_face,
@@ -29,8 +33,13 @@ from dfmm.data.forge_frames import (
 )
 from dfmm.data.forge_sound import BANDS, Vocoder, draw_vocoder, splice, vocode
 from dfmm.data.shortcuts import assign_folds, score_together
+from dfmm.evaluation import evaluate_run
+from dfmm.manifest import select_split
 from dfmm.metrics import compute_auc
-from tests.conftest import sing
+from dfmm.runs import open_run
+from dfmm.settings import Settings, SettingsError
+from dfmm.trainer import Trainer, TrainingError
+from tests.conftest import change, sing
 
 RATE, T, SIZE = 16_000, 6, 96
 REAL = {"label": 0, "video_fake": 0, "audio_fake": 0, "in_sync": 1}
@@ -241,6 +250,132 @@ def test_what_cannot_be_forged_stays_real(
         forgery = forge_window(method, take, other, np.random.default_rng(0))
         assert (forgery.method, forgery.labels, forgery.video_segment) == ("real", {}, None)
         assert forgery.scene is take.scene
+
+
+# In training and validation
+
+
+@pytest.fixture(scope="module")
+def forging(tiny: Settings) -> Settings:
+    """Settings that learn from reals alone."""
+    return change(
+        tiny,
+        forge={"share": 0.5, "reals_only": True},
+        train={"epochs": 2, "windows": 2},
+        data={"read": "cache"},
+        augment={"drop_stream": 0.0},
+    )
+
+
+def open_train(settings: Settings, **options: Any) -> MultimodalDataset:
+    reals = select_split(load_manifest(settings, progress=False), "train")
+    return MultimodalDataset(reals, settings, sampling="random", augment=True, progress=False, **options)
+
+
+def test_training_windows_are_forged_as_often_as_asked_and_anew_in_each_round(forging: Settings) -> None:
+    dataset = open_train(forging, windows=8)
+    assert set(dataset.manifest["label"]) == {0}
+    assert (dataset.labels, dataset.prior) == ({0, 1}, 0.5)
+    rounds = [[dataset[index + turn * len(dataset)] for index in range(len(dataset))] for turn in range(2)]
+    labels = [[sample["label"] for sample in samples] for samples in rounds]
+    assert 0.3 < np.mean(labels) < 0.7
+    assert labels[0] != labels[1]
+    again = open_train(forging, windows=8)[len(dataset) + 3]
+    assert all(torch.equal(again[name], rounds[1][3][name]) for name in ("frames", "log_mel"))
+    kinds = {tuple(sample[name] for name in REAL) for sample in rounds[0] + rounds[1]}
+    assert kinds <= {tuple(labels.values()) for labels in (REAL, *TRUTH.values())} | {(1, 1, 0, 0), (1, 1, 0, 1)}
+    assert len(kinds) >= 4
+
+
+def test_forgeries_are_the_same_from_videos_and_from_the_cache(forging: Settings) -> None:
+    for method in METHODS:
+        chosen = change(forging, forge={"methods": [method], "share": 0.99})
+        one, other = (open_train(change(chosen, data={"read": read})) for read in ("cache", "videos"))
+        (take, forgery), (_, same) = one.read_forgery(0), other.read_forgery(0)
+        assert forgery.method == same.method == method
+        np.testing.assert_array_equal(forgery.scene.frames, same.scene.frames)
+        np.testing.assert_array_equal(forgery.scene.samples, same.scene.samples)
+        sample = one[0]
+        np.testing.assert_array_equal(sample["frames"].permute(0, 2, 3, 1).numpy(), forgery.scene.frames)
+        assert sample["label"] == 1
+        assert np.isfinite(take.landmarks).all()
+        assert (take.landmarks >= 0).all()
+        assert (take.landmarks < forging.video.size).all()
+
+
+def test_a_voice_is_another_persons_and_a_delay_is_one_that_is_noticed(forging: Settings) -> None:
+    for method in ("swap", "delay"):
+        long = {"video": {"frames": 12}, "augment": {"sound_gain": 0.0}}
+        dataset = open_train(change(forging, forge={"methods": [method], "share": 0.99}, **long))
+        for index in range(len(dataset)):
+            take, forgery = dataset.read_forgery(index)
+            assert forgery.method == method
+            own, made = take.scene.samples, forgery.scene.samples
+            if method == "delay":
+                late = float(forgery.scene.lag.mean())
+                assert 0.2 <= abs(late) <= 0.6
+                found = (np.correlate(own, made, "full").argmax() - len(own) + 1) / RATE
+                assert found == pytest.approx(late, abs=0.01)
+            else:
+                assert np.std(made) == pytest.approx(np.std(own), rel=1e-3)
+                assert abs(np.corrcoef(own, made)[0, 1]) < 0.5
+
+
+def test_validation_has_a_fixed_twin_of_each_real_and_test_none(forging: Settings) -> None:
+    manifest = load_manifest(forging, progress=False)
+    dataset = make_evaluation_loader(manifest, "val", forging, windows=1, progress=False).dataset
+    rows = dataset.manifest
+    reals = rows[rows["label"] == 0]
+    assert sorted(rows.loc[rows["label"] == 1, "original"]) == sorted(reals["video_id"])
+    assert dataset.prior == 0.5
+    first, second = ([dataset[index] for index in range(len(dataset))] for _ in range(2))
+    for one, same, label in zip(first, second, rows["label"], strict=True):
+        assert one["label"] == same["label"] == label
+        assert torch.equal(one["frames"], same["frames"])
+        assert torch.equal(one["log_mel"], same["log_mel"])
+    tested = make_evaluation_loader(manifest, "test", forging, windows=1, progress=False).dataset
+    assert not tested.forges
+    assert set(tested.manifest["video_id"]) == set(manifest.loc[manifest["split"] == "test", "video_id"])
+    assert tested.manifest["label"].nunique() == 2
+
+
+def test_methods_are_dealt_evenly_to_what_can_be_forged(manifest: pd.DataFrame, forging: Settings) -> None:
+    reals = manifest[manifest["label"] == 0].reset_index(drop=True)
+    tracks, _ = extract_tracks(reals, forging, crops=True, progress=False)
+    whole = [tracks.load(number) for number in range(len(reals))]
+    plan = plan_forgeries(reals, whole, forging)
+    counts = plan["method"].value_counts()
+    assert counts.max() - counts.min() <= 1
+    for number, without in enumerate(({"sound_peak": 0.0}, {"landmarks": whole[0].landmarks[:0]})):
+        mute_or_masked = replace(whole[0], **without)
+        left = set(list_methods(reals.iloc[0], mute_or_masked, forging))
+        assert left == ({"self_blend", "mouth"}, {"vocoder", "splice"})[number]
+    assert "delay" not in list_methods({**reals.iloc[0], "in_sync": -1}, whole[0], forging)
+    assert not list_methods({**reals.iloc[0], "label": 1}, whole[0], forging)
+
+
+def test_learning_from_reals_alone_ends_in_an_evaluation_on_true_fakes(forging: Settings, tmp_path: Path) -> None:
+    table = load_manifest(forging, progress=False)
+    run = open_run(tmp_path / "reals", forging)
+    history = Trainer(forging, table, run, progress=False).fit()
+    assert history["val_auc"].notna().all()
+    report, videos, _ = evaluate_run(run, "test", progress=False)
+    assert report["prior"] == 0.5
+    assert report["video"]["auc"]["value"] is not None
+    assert set(videos["label"]) == {0, 1}
+    assert report["unseen"]["videos"] == (videos["label"] == 1).sum()
+    report, videos, _ = evaluate_run(run, "val", progress=False)
+    assert set(report["methods"]) <= set(METHODS)
+    assert (videos["status"] == "ok").all()
+    without = change(forging, forge={"share": 0.0})
+    with pytest.raises(TrainingError, match=r"only real videos.*forge\.share makes fakes of reals"):
+        Trainer(without, table, open_run(tmp_path / "none", without), progress=False).fit()
+
+
+def test_what_a_model_cannot_notice_is_not_forged(tiny: Settings) -> None:
+    with pytest.raises(SettingsError, match="leave mouth, self_blend"):
+        change(tiny, forge={"share": 0.5}, model={"streams": "video"})
+    change(tiny, forge={"share": 0.5, "methods": ["vocoder"]}, model={"streams": "audio"})
 
 
 # What gives nothing away

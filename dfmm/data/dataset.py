@@ -122,12 +122,15 @@ class MultimodalDataset(Dataset):
         self.settings, self.windows, self.sampling, self.augment = settings, windows, sampling, augment
         self.cached, self.forges = settings.data.read == "cache", twins or (augment and settings.forge.share > 0)
         self.tracks, self.failures = extract_tracks(manifest, settings, crops=self.cached, progress=progress)
-        self.manifest, self.rows = self.tracks.manifest, np.arange(len(self.tracks))
-        self.reals = np.flatnonzero(self.manifest["label"] == 0)
+        self.rows = np.arange(len(self.tracks))  # of the manifest, in which a row's video and its true labels are
+        self.reals = np.flatnonzero(self.tracks.manifest["label"] == 0)
+        self.twins = self.tracks.manifest.iloc[:0]
         if twins:
-            forged = plan_forgeries(self.manifest, map(self.tracks.load, self.rows), settings)
-            self.rows = np.concatenate([self.rows, forged.pop("row").to_numpy(int)])
-            self.manifest = pd.concat([self.manifest, forged], ignore_index=True)
+            self.twins = plan_forgeries(self.tracks.manifest, map(self.tracks.load, self.rows), settings)
+            self.rows = np.concatenate([self.rows, self.twins.pop("row").to_numpy(int)])
+            both = pd.concat([self.tracks.manifest, self.twins], ignore_index=True)
+            self.tracks = self.tracks.take(self.rows, both)
+        self.manifest = self.tracks.manifest
 
     @property
     def labels(self) -> set[int]:
@@ -218,7 +221,7 @@ class MultimodalDataset(Dataset):
 
     def _choose_method(self, number: int, index: int, track: Track) -> str:
         """Return by which method a window is to be forged, empty for none."""
-        if number >= len(self.tracks):
+        if self.rows[number] != number:
             return str(self.manifest["method"].iat[number])
         rng = self._draw(index, METHOD)
         if not (self.forges and self.augment) or rng.random() >= self.settings.forge.share:

@@ -110,6 +110,10 @@ class Tracks(Mapping[str, Track]):
     def _index(self) -> pd.Index:
         return pd.Index(self.manifest["video_id"])
 
+    def take(self, rows: np.ndarray, manifest: pd.DataFrame) -> Tracks:
+        """Return the tracks of a manifest whose row n stands for the video of this one's row `rows[n]`."""
+        return Tracks(manifest, self.keys[rows], self.settings, crops=self.crops)
+
     def path(self, number: int) -> str:
         """Return where the video of this row is."""
         return os.path.join(self.root, self.manifest["path"].iat[number])
