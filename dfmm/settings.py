@@ -143,8 +143,8 @@ class Forge(Section):
     methods: list[ForgeMethod] = Field(
         list(get_args(ForgeMethod)),
         min_length=1,
-        description="how, each with the same chance where the clip has what it needs: a face blended with itself, a "
-        "mouth from another moment; a voice through a vocoder, or in part another voice; sound that is late or early, "
+        description="how, each as often as it is named, where the clip has what it needs: a face blended with itself, "
+        "a mouth from another moment; a voice through a vocoder, or in part another voice; late or early sound, "
         "another clip's sound",
     )
     reals_only: bool = Field(

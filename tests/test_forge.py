@@ -295,9 +295,8 @@ def test_forgeries_are_the_same_from_videos_and_from_the_cache(forging: Settings
         assert forgery.method == same.method == method
         np.testing.assert_array_equal(forgery.scene.frames, same.scene.frames)
         np.testing.assert_array_equal(forgery.scene.samples, same.scene.samples)
-        sample = one[0]
-        np.testing.assert_array_equal(sample["frames"].permute(0, 2, 3, 1).numpy(), forgery.scene.frames)
-        assert sample["label"] == 1
+        assert torch.equal(one[0]["frames"], other[0]["frames"])
+        assert one[0]["label"] == 1
         assert np.isfinite(take.landmarks).all()
         assert (take.landmarks >= 0).all()
         assert (take.landmarks < forging.video.size).all()

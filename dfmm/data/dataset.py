@@ -37,6 +37,7 @@ from dfmm.data.forge import (
     Forgery,
     Take,
     disguise_window,
+    draw_moment,
     forge_window,
     list_methods,
     plan_forgeries,
@@ -171,15 +172,16 @@ class MultimodalDataset(Dataset):
         return self._make_scene(index, readings[0]).scene.samples
 
     def read_forgery(self, index: int) -> tuple[Take, Forgery]:
-        """Return a window as it was, and what is made of it: forged, or not, and then degraded.
+        """Return a window as it was read, and what is forged of it, before either is degraded.
 
         Raises:
             MediaError: its video can no longer be read.
         """
-        readings = self._read_windows(index % len(self) // self.windows, [index])
+        number = index % len(self) // self.windows
+        readings = self._read_windows(number, [index])
         if readings is None:
-            raise MediaError(f"{self.manifest['video_id'].iat[index % len(self) // self.windows]}: cannot be read")
-        return self._make_take(readings[0]), self._make_scene(index, readings[0])
+            raise MediaError(f"{self.manifest['video_id'].iat[number]}: cannot be read")
+        return self._make_take(readings[0]), self._forge(index, readings[0])
 
     def _draw(self, index: int, what: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, *divmod(index, len(self)), what))
@@ -244,15 +246,15 @@ class MultimodalDataset(Dataset):
 
     def _find_moment(self, track: Track, index: int, method: str, window: Window) -> Window | None:
         """Return where another moment of the same clip is that a forgery shows or sounds, if it is of that kind."""
-        rng = self._draw(index, OTHER)
+        if not method or METHODS[method].other != "moment":
+            return None
+        rng, span = self._draw(index, OTHER), window.span or Span(0.0, track.duration)
         if method == "delay":
-            late = delay_window(window, track, seconds=rng.uniform(*LATE) * rng.choice([-1, 1]))
-            return late if late is not window else None
-        for _ in range(TRIALS if method == "mouth" else 0):
-            other = place_window(track, self.settings, sampling="random", rng=rng)
-            if abs(other.moments[0] - window.moments[0]) >= LATE[0]:
-                return other
-        return None
+            low, high = max(span.start, track.sound_start), min(span.end, track.sound_end) - window.sound_seconds
+            start = draw_moment(window.sound_start, low, high, rng, farthest=LATE[1])
+            return None if start is None else replace(window, sound_start=start)
+        start = draw_moment(window.moments[0], span.start, span.end - self.settings.window_seconds, rng)
+        return None if start is None else place_window(track, self.settings, sampling=start)
 
     def _read_voice(self, row: int, index: int, method: str) -> Reading | None:
         """Read the sound of another real that a forgery takes some of, if it is of that kind: best another person's."""
@@ -338,15 +340,19 @@ class MultimodalDataset(Dataset):
         scene = Scene(frames, frame_mask, reading.samples, reading.heard, rate, window.moments, hears)
         return Take(scene, reading.landmarks)
 
+    def _forge(self, index: int, reading: Reading) -> Forgery:
+        take = self._make_take(reading)
+        if not reading.method:
+            return Forgery(take.scene)
+        other = self._make_take(reading.other) if reading.other else None
+        return forge_window(reading.method, take, other, self._draw(index, FORGERY))
+
     def _make_scene(self, index: int, reading: Reading) -> Forgery:
         """Forge a window, if it is to be, and degrade it by what is drawn for this index, forged or not."""
-        take, augment, draw = self._make_take(reading), self.settings.augment, partial(self._draw, index)
-        forgery, scene = Forgery(take.scene), take.scene
-        if reading.method:
-            other = self._make_take(reading.other) if reading.other else None
-            forgery = forge_window(reading.method, take, other, draw(FORGERY))
+        forgery, augment, draw = self._forge(index, reading), self.settings.augment, partial(self._draw, index)
+        scene = forgery.scene
         if self.forges:
-            scene = disguise_window(forgery.scene, forgery.method, draw(DISGUISE))
+            scene = disguise_window(scene, forgery.method, draw(DISGUISE))
         if not self.augment:
             return replace(forgery, scene=code_scene(scene, augment, draw) if self.forges else scene)
         scene = change_picture(scene, lambda frames: augment_frames(frames, augment, draw(PICTURE)))

@@ -21,7 +21,7 @@ from dfmm.settings import ForgeMethod, Settings
 
 LATE = (0.2, 0.6)  # seconds by which sound, or a mouth, is out of step: from what anybody notices on
 REDRAWN = (0.6, 1.0)  # share of a window in which the mouth is replaced
-TRIALS = 4  # draws of a donor, or of a moment, before a window stays as it is
+TRIALS = 4  # draws of a donor before a window stays as it is
 
 Segment = tuple[float, float]  # seconds after the window's first moment
 
@@ -163,6 +163,18 @@ def _swap(take: Take, other: Take | None, rng: np.random.Generator) -> Made:
     return replace(scene, samples=samples), None, _time_samples(scene, 0, len(samples))
 
 
+def draw_moment(
+    start: float, low: float, high: float, rng: np.random.Generator, *, farthest: float = np.inf
+) -> float | None:
+    """Draw another start, in seconds, of a window between two limits, so far away that anybody notices, or None."""
+    before = (max(low, start - farthest), start - LATE[0])
+    after = (start + LATE[0], min(high, start + farthest))
+    rooms = np.array([max(end - begin, 0) for begin, end in (before, after)])
+    if not rooms.any():
+        return None
+    return float(rng.uniform(*(before if rng.random() < rooms[0] / rooms.sum() else after)))
+
+
 def is_audible(samples: np.ndarray) -> bool:
     """Is there anything in a sound that could be told from silence?"""
     return bool(np.abs(samples).max(initial=0) > SILENCE)
@@ -191,7 +203,8 @@ def list_methods(row: Mapping[str, Any], track: Track, settings: Settings) -> li
     if row["label"] != 0:
         return []
     has_face, has_sound = len(track.landmarks) > 0 and not track.uses_centre, track.has_sound
-    room = track.duration - settings.window_seconds >= LATE[0] and settings.video.fps != "spread"
+    # Enough on one side of a window in the middle, too.
+    room = track.duration - settings.window_seconds > 2 * LATE[0] and settings.video.fps != "spread"
 
     def fits(method: ForgeMethod) -> bool:
         needs = METHODS[method]
@@ -205,7 +218,7 @@ def list_methods(row: Mapping[str, Any], track: Track, settings: Settings) -> li
 def plan_forgeries(
     manifest: pd.DataFrame, tracks: Sequence[Track] | Iterator[Track], settings: Settings
 ) -> pd.DataFrame:
-    """Return a row for a forgery of each real that can be forged: methods come equally often, as far as they can.
+    """Return a row for a forgery of each real that can be forged: methods come, if they can, as often as named.
 
     The rows are those of the manifest with another `video_id`, `method` and labels; `original` names the real, and
     `row` is its number.
@@ -218,7 +231,7 @@ def plan_forgeries(
     for number, (row, track) in enumerate(zip(manifest.to_dict("records"), tracks, strict=True)):
         possible = list_methods(row, track, settings)
         if possible:
-            method = min(possible, key=lambda one: (counts[one], rng.random()))
+            method = min(possible, key=lambda one: (counts[one] / possible.count(one), rng.random()))
             counts[method] += 1
             new = {"video_id": f"{row['video_id']}~{method}", "original": row["video_id"], "method": method}
             rows.append({**row, **new, "label": 1, **METHODS[method].labels, "row": number})
