@@ -7,7 +7,8 @@
 Each clip is written by PyAV, read by `read_media`, and compared with what was planted. Every frame carries its number
 as a pattern of bars. `frames` is the largest error of a frame's time after the first frame, `sync` that of the time
 from a flash to its burst, both in ms; half a frame is what is promised. A codec that the container does not take, or
-for which PyAV brings no encoder, is left out.
+for which PyAV brings no encoder, is left out. What AVI cannot tell shows: neither when a stream starts, nor a late
+frame among B-frames, nor by how much an encoder of AAC or MP3 delays.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ examples:
   dfmm sample data/sample                                  draw synthetic talking heads with sound
   dfmm manifest fakeavceleb data/FakeAVCeleb_v1.2          the manifest of a public dataset, and what is odd about it
   dfmm audit params/sample.yaml --out outputs/audit        what leaks between splits, what gives fakes away
+  dfmm extract params/sample.yaml data.read=cache          face crops and sound of all videos, once, in parallel
   dfmm run all params/sample.yaml                          the five notebooks, headless, into outputs/sample
   dfmm run 03_train params/sample.yaml train.lr=1e-3 --run outputs/lr
   dfmm evaluate outputs/sample --split test                report.json, scores.csv and figures once more
@@ -57,7 +58,8 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    data, runs = (_add_sample, _add_manifest, _add_audit), (_add_run, _add_train, _add_evaluate, _add_score, _add_runs)
+    data = (_add_sample, _add_manifest, _add_audit, _add_extract)
+    runs = (_add_run, _add_train, _add_evaluate, _add_score, _add_runs)
     for add in (*data, *runs, _add_settings):
         add(commands)
     return parser
@@ -157,6 +159,45 @@ def _audit(options: argparse.Namespace) -> int:
         plot_audit(audit).savefig(options.out / "audit.png")
     print(json.dumps(describe_audit(audit), ensure_ascii=False) if options.json else format_audit(audit))
     return {"clean": 0, "problem": 1, "unknown": 3}[audit.verdict]
+
+
+def _add_extract(commands: Any) -> None:
+    parser = commands.add_parser(
+        "extract",
+        help="faces and sound of all videos into the cache that data.read: cache reads",
+        description="Find the face in every video, once, and keep its crops and the sound in data.cache, in as many "
+        "processes as extract.workers says, or on a Ray or Dask cluster (extract.engine). Killed at any moment, the "
+        "same command goes on; what is kept is not done again, what failed is tried again. Other settings fill the "
+        "cache beside what is there.",
+        epilog="Exit status: 0 all videos are kept, 1 some failed: they are named, and listed in a CSV.",
+    )
+    parser.add_argument("params", help="params file, such as params/sample.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help="settings laid over the params file")
+    parser.add_argument("--failures", type=Path, metavar="FILE", help="the CSV (default: in data.cache/failures)")
+    parser.add_argument("--shards", type=Path, metavar="FOLDER", help="write it into tar shards (WebDataset) as well")
+    parser.set_defaults(command=_extract)
+
+
+def _extract(options: argparse.Namespace) -> int:
+    from dfmm.data import load_manifest
+    from dfmm.data.extract import extract_tracks, name_failures, write_failures
+    from dfmm.data.shards import MANIFEST, write_shards
+    from dfmm.manifest import ManifestError, select_videos
+    from dfmm.runs import terminate_as_interrupt
+    from dfmm.settings import load_settings
+
+    settings = load_settings(options.params, options.overrides)
+    if settings.data.read == "shards":
+        raise ManifestError("data.read: shards is for what was extracted before; name the params of the videos")
+    manifest = select_videos(load_manifest(settings), limit=settings.data.limit)
+    with terminate_as_interrupt():
+        tracks, failures = extract_tracks(manifest, settings, crops=True)
+    listed = write_failures(manifest, failures, options.failures or name_failures(settings))
+    print(f"{tracks.cache}: face crops and sound of {len(tracks)} of {len(manifest)} videos")
+    print(f"{len(failures)} failed: {listed}" if failures else "none failed")
+    if options.shards:
+        print(f"data.read=shards data.root={write_shards(tracks, options.shards)} data.manifest={MANIFEST}")
+    return int(len(failures) > 0)
 
 
 def _read_scores(folder: str) -> pd.DataFrame:

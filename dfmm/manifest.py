@@ -189,10 +189,10 @@ def _list_folders(paths: Sequence[str] | pd.Series, root: str | Path) -> list[st
     kind = pa.large_string()
     cells = pc.binary_join_element_wise(pa.scalar("", kind), pa.array(paths, kind), pa.scalar("/", kind))
     halves = pc.split_pattern(cells, "/", max_splits=1, reverse=True)
-    folders = [folder.removeprefix("/") for folder in pc.unique(pc.list_element(halves, 0)).to_pylist()]
-    tops = {folder.partition("/")[0] for folder in folders}
-    absent = tuple(f"{top}/" for top in tops if not os.path.lexists(os.path.join(root, top)))
-    return [folder for folder in folders if not f"{folder}/".startswith(absent)]
+    folders = pc.utf8_slice_codeunits(pc.unique(pc.list_element(halves, 0)), 1)  # without the slash put before them
+    tops = pc.list_element(pc.split_pattern(folders, "/", max_splits=1), 0)
+    absent = [top for top in pc.unique(tops).to_pylist() if not os.path.lexists(os.path.join(root, top))]
+    return folders.filter(pc.invert(pc.is_in(tops, value_set=pa.array(absent, kind)))).to_pylist()
 
 
 class _Links:
@@ -363,6 +363,14 @@ def find_unseen(methods: Iterable[str], seen: Iterable[str]) -> list[str]:
     """Return those methods of which a part is part of no method that was seen in training."""
     known = {part for method in seen for part in list_parts(method)}
     return [method for method in methods if not list_parts(method) <= known]
+
+
+def select_videos(table: pd.DataFrame, *, limit: int | None = None) -> pd.DataFrame:
+    """Return all rows; with a limit, those that `select_split` keeps of each split."""
+    if limit is None:
+        return table
+    splits = [split for split in SPLITS if (table["split"] == split).any()]
+    return pd.concat([select_split(table, split, limit=limit) for split in splits], ignore_index=True)
 
 
 def fingerprint_manifest(table: pd.DataFrame) -> str:

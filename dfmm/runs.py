@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -25,6 +26,7 @@ from dfmm.settings import Settings, diff_settings, find_project, load_settings, 
 
 QUICK_RUN = "outputs/quick"  # the notebooks' default: what it lacks is made on the way
 MADE = ("settings.yaml", "run.json", "log.jsonl", "metrics.jsonl", "checkpoints", "evaluations", "debug", "trackers")
+LINE_SECONDS = 30  # between two lines about progress, where there is no bar
 PACKAGES = ("dfmm", "torch", "torchaudio", "timm", "accelerate", "av", "opencv-python", "numpy", "pandas")
 
 
@@ -264,11 +266,29 @@ def terminate_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def show_progress(items: Iterable[Any], what: str, *, unit: str, show: bool = True, total: int | None = None) -> Any:
-    """Iterate with a bar on a terminal or in a notebook; without one in files, pipes and headless notebooks."""
+def show_progress(
+    items: Iterable[Any], what: str, *, unit: str, show: bool = True, total: int | None = None, lines: bool = False
+) -> Any:
+    """Iterate with a bar on a terminal or in a notebook; without one in files, pipes and headless notebooks.
+
+    Args:
+        lines: where there is no bar, put a line into the log now and then.
+    """
     headless = "DFMM_HEADLESS" in os.environ
     # In a notebook tqdm draws a widget whatever `disable=None` finds out about the terminal.
-    return tqdm(items, desc=what, unit=unit, total=total, leave=False, disable=True if headless or not show else None)
+    bar = tqdm(items, desc=what, unit=unit, total=total, leave=False, disable=True if headless or not show else None)
+    return _log_progress(items, what, unit, total) if lines and show and bar.disable else bar
+
+
+def _log_progress(items: Iterable[Any], what: str, unit: str, total: int | None) -> Iterator[Any]:
+    started = last = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= LINE_SECONDS or number == total:
+            last = now
+            # [done/total, time passed<time left, files a second]
+            log.info(tqdm.format_meter(number, total, now - started, ncols=0, prefix=what, unit=unit))
 
 
 def write_json(values: Any, path: str | Path) -> Path:

@@ -36,10 +36,11 @@ class Data(Section):
     limit: int | None = Field(
         None, ge=2, description="debug mode: keep this many videos of each split, both labels among them"
     )
-    read: Literal["videos", "cache"] = Field(
+    read: Literal["videos", "cache", "shards"] = Field(
         "videos",
-        description="where windows come from: decoded anew from the videos each time, or from face crops and sound "
-        "extracted once into `data.cache`; the samples are the same",
+        description="where windows come from: decoded anew from the videos each time; from face crops and sound "
+        "extracted once into `data.cache`; or from these in tar shards that `dfmm extract --shards` wrote, whose "
+        "folder then is `data.root`; the samples are the same",
     )
     leave_out: list[str] = Field(
         [],
@@ -90,6 +91,20 @@ class Audio(Section):
         if self.hop_ms > self.window_ms:
             raise ValueError(f"hop_ms ({self.hop_ms}) is longer than window_ms ({self.window_ms}): sound is lost")
         return self
+
+
+class Extract(Section):
+    engine: Literal["local", "ray", "dask"] = Field(
+        "local",
+        description="who extracts: processes of this machine, or those of a Ray or Dask cluster that sees the same "
+        "`data.root` and `data.cache`",
+    )
+    workers: int | None = Field(None, ge=1, description="files at a time (null: as many as there are cores)")
+    address: str | None = Field(
+        None,
+        description="of a running cluster, such as `auto` or `ray://host:10001`, `tcp://host:8786` (null: one is "
+        "started here; Ray's environment variable RAY_ADDRESS counts too)",
+    )
 
 
 class Augment(Section):
@@ -307,6 +322,7 @@ class Settings(Section):
     video: Video = Field(default_factory=Video)
     audio: Audio = Field(default_factory=Audio)
     cure: Cure = Field(default_factory=Cure)
+    extract: Extract = Field(default_factory=Extract)
     augment: Augment = Field(default_factory=Augment)
     forge: Forge = Field(default_factory=Forge)
     model: Model = Field(default_factory=Model)

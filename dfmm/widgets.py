@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from IPython.display import Audio, Video
 
-from dfmm.data.media import Media, read_media, write_video
+from dfmm.data.encoder import write_video
+from dfmm.data.media import Media, read_media
 
 PREVIEW_SIDE = 192  # pixels of the short side, and seconds: a preview is stored in the notebook, so it stays small
 PREVIEW_SECONDS = 3.0

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from dfmm.data import acting, extract, portrait, tracking
-from dfmm.data.media import MediaError, write_video
+from dfmm.data.encoder import write_video
+from dfmm.data.media import MediaError
 from dfmm.data.sample import make_sample
 from dfmm.manifest import read_manifest
 from dfmm.settings import Settings, validate_settings
@@ -148,13 +149,13 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are extracted, one by one and in this process."""
     names: list[str] = []
 
-    def make(files: list[tuple], settings: Settings) -> Iterator[str | MediaError]:
-        for path, *places in files:
+    def make(files: list[tuple], settings: Settings) -> Iterator[tuple[int, str | MediaError]]:
+        for number, (path, *places) in enumerate(files):
             names.append(Path(path).name)
             try:
-                yield extract.make_entry(path, *places, settings)
+                yield number, extract.make_entry(path, *places, settings)
             except MediaError as error:
-                yield error
+                yield number, error
 
     monkeypatch.setattr(extract, "_extract_in_parallel", make)
     return names

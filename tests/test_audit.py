@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 from dfmm.cli import main
 from dfmm.data import audit as module
 from dfmm.data.audit import Audit, AuditError, audit_data, describe_audit, format_audit, save_audit
+from dfmm.data.encoder import write_video
 from dfmm.data.facts import Facts
-from dfmm.data.media import read_media, write_video
+from dfmm.data.media import read_media
 from dfmm.data.sample import make_sample
 from dfmm.data.shortcuts import SOUND
 from dfmm.manifest import read_manifest, write_manifest

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from dfmm.data.cache import HEADER_BYTES, ArrayFile, ArrayWriter, CacheError, read_crops, read_sound, write_sound
+from dfmm.data.cache import (
+    HEADER_BYTES,
+    ArrayFile,
+    ArrayWriter,
+    CacheError,
+    read_crops,
+    read_sound,
+    remove_partials,
+    write_sound,
+)
 from dfmm.data.media import Sound
 
 BLOCKS = {"times": 7, "nothing": 1, "sound": 10, "crops": 1}  # rows that are written at once
@@ -120,3 +131,21 @@ def test_crops_are_found_by_the_numbers_of_their_frames(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[4], crops[1])
     np.testing.assert_array_equal(found[20], crops[3])
     assert read_crops(ArrayFile(tmp_path / "crops"), set()) == {}
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_what_is_being_written_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "tracks" / "ab"
+    script = (
+        "import os, sys, pathlib, numpy as np\n"
+        "from dfmm.data.cache import ArrayWriter\n"
+        "with ArrayWriter(pathlib.Path(sys.argv[1])) as writer:\n"
+        "    writer.append('times', np.arange(9))\n"
+        "    os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(folder / "dead")], check=True)
+    with ArrayWriter(folder / "alive") as writer:
+        writer.append("times", np.arange(3))
+        assert len(list(folder.iterdir())) == 2
+        remove_partials(tmp_path / "tracks")
+        assert list(folder.iterdir()) == [writer.partial]
+    assert list(folder.iterdir()) == [folder / "alive"]

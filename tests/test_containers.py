@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from benchmarks.containers import (
     write_recording,
 )
 from dfmm.data import media as media_module
+from dfmm.data import sound as sound_module
 from dfmm.data.media import Media, MediaError, read_media
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"  # real clips, which are not part of the project
@@ -146,8 +148,8 @@ def test_channels_are_mixed_down_to_what_mono_would_sound_like(tmp_path: Path, l
 
 def test_channels_of_unknown_places_are_averaged() -> None:
     frame = av.AudioFrame.from_ndarray(np.full((1, 9 * 4800), 0.5, np.float32), format="flt", layout="9 channels")
-    frame.sample_rate, frame.pts = 16_000, 0
-    track = media_module._SoundTrack(16_000)
+    frame.sample_rate, frame.time_base, frame.pts = 16_000, Fraction(1, 16_000), 0
+    track = sound_module.SoundTrack(16_000)
     track.take(frame)
     np.testing.assert_allclose(track.finish(0.0).samples, 0.5, atol=1e-6)
 
@@ -156,7 +158,7 @@ def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "song.mp4"), "w") as container:
         cover = container.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 48, 48, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
+        cover.disposition = av.stream.Disposition.attached_pic.value
         sound = add_sound(container, MP4)
         for packet in cover.encode(av.VideoFrame(48, 48, "yuvj420p")) + cover.encode(None) + encode_sound(sound, MP4):
             container.mux(packet)
@@ -265,7 +267,8 @@ def test_pipes_devices_and_dangling_links_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_video_is_longer_than_memory_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media_module, "LONGEST_SECONDS", 0.5)
+    for module in (media_module, sound_module):
+        monkeypatch.setattr(module, "LONGEST_SECONDS", 0.5)
     assert "sound lasts longer than" in refuse(write(tmp_path, replace(MP4, picture_from=0.8)))
     assert "it lasts longer than" in refuse(write(tmp_path, replace(MP4, audio=None)))
 
@@ -287,7 +290,7 @@ def test_damaged_floats_are_no_sound(tmp_path: Path) -> None:
     path.write_bytes(content)
     samples = read(path).sound.samples
     assert np.isfinite(samples).all()
-    assert np.abs(samples).max() <= media_module.LOUDEST
+    assert np.abs(samples).max() <= sound_module.LOUDEST
 
 
 def test_streams_that_appear_midway_are_passed_over(tmp_path: Path) -> None:
@@ -379,3 +382,20 @@ def test_times_of_another_file_bring_no_wrong_frames(tmp_path: Path, monkeypatch
     whole, late = read_media(path, **options), read_media(path, times=np.arange(100) / 29.97, **options)
     for number in (70, 71):
         np.testing.assert_array_equal(late.frames[number], whole.frames[number])
+
+
+def test_damage_past_a_keyframe_is_decoded_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_module, "LATE_SECONDS", 1.0)
+    monkeypatch.setitem(VIDEO_OPTIONS, "libx264", {**VIDEO_OPTIONS["libx264"], "g": "30"})
+    path = write(tmp_path, replace(MP4, seconds=4.0))
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    for at, size in places[63:66]:
+        content[at + 40 : at + size - 40] = bytes(size - 80)
+    path.write_bytes(content)
+    options = {"keep": range(66, 75).__contains__, "sample_rate": 16_000, "last_frame": 74}
+    whole, late = read_media(path, **options), read_media(path, times=read(path).times, **options)
+    assert list(late.frames) == list(whole.frames)
+    for number, frame in whole.frames.items():
+        np.testing.assert_array_equal(late.frames[number], frame)

@@ -28,7 +28,8 @@ from dfmm.data.dataset import (
     place_window,
 )
 from dfmm.data.degrade import change_speed, make_scene
-from dfmm.data.media import read_media, write_video
+from dfmm.data.encoder import write_video
+from dfmm.data.media import read_media
 from dfmm.data.spectrogram import compute_log_mel
 from dfmm.manifest import complete_manifest, read_manifest
 from dfmm.settings import Augment, Settings

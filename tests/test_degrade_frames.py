@@ -94,6 +94,23 @@ def scale_by(scale: float) -> Callable[[np.ndarray], np.ndarray]:
     return lambda frames: scale_frames(frames, scale=scale)
 
 
+def test_a_blur_is_as_wide_as_asked_both_ways() -> None:
+    square = np.zeros((1, 61, 61, 3), np.uint8)
+    square[:, 28:33, 28:33] = 255
+    for sigma in (1.5, 4):
+        shown = blur_frames(square, sigma=sigma)[0, :, :, 0].astype(float)
+        for row in (shown.sum(axis=0), shown.sum(axis=1)):
+            variance = np.sum(row * (np.arange(61) - 30) ** 2) / row.sum()
+            assert np.sqrt(variance - 2) == pytest.approx(sigma, rel=0.1)  # five pixels have a variance of 2
+
+
+def test_a_picture_is_made_small_both_ways() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    shown = scale_frames(noise, scale=0.25).astype(float)
+    for axis in (1, 2):
+        assert np.diff(shown, axis=axis).std() < 0.2 * np.diff(noise.astype(float), axis=axis).std()
+
+
 def test_h264_takes_the_grain_and_jpeg_leaves_its_blocks() -> None:
     smooth = draw_frames(4, 64, 64)
     grainy = add_noise(smooth, deviation=6, rng=np.random.default_rng(0))

@@ -12,7 +12,7 @@ import torch
 
 from dfmm.cli import main
 from dfmm.data.dataset import make_evaluation_loader
-from dfmm.data.media import write_video
+from dfmm.data.encoder import write_video
 from dfmm.evaluation import (
     aggregate_windows,
     compare_streams,

@@ -128,9 +128,9 @@ def test_workers_find_what_one_process_finds_and_a_broken_file_costs_itself(
     # The second time, nothing that is kept is decoded again, and what failed is tried.
     tried = []
 
-    def fail(files: list[tuple], settings: Settings) -> list[MediaError]:
+    def fail(files: list[tuple], settings: Settings) -> list[tuple[int, MediaError]]:
         tried.extend(Path(path).name for path, *_ in files)
-        return [MediaError("still broken")]
+        return [(0, MediaError("still broken"))]
 
     monkeypatch.setattr(extract, "_extract_in_parallel", fail)
     again, failures = extract_tracks(table, settings, crops=True, progress=False)
@@ -235,33 +235,3 @@ def test_of_those_who_ask_at_once_one_does_the_work(
     assert sorted(decoded) == ["broken.mp4", "clip.mp4", "mute.mp4"]  # what failed is not tried again by who waited
     assert [list(tracks) for tracks, _ in results] == [["clip", "mute"]] * 3
     assert results[0][1] == results[1][1] == results[2][1]
-
-
-class DeadlyPath:
-    """A path that ends the process which opens it, as a crash of its decoder would."""
-
-    def __fspath__(self) -> str:
-        os._exit(9)
-
-
-class EndlessPath:
-    """A path that keeps whoever opens it for long."""
-
-    def __fspath__(self) -> str:
-        time.sleep(20)
-        return "endless.mp4"
-
-
-def test_a_worker_that_dies_costs_its_file_and_an_interrupt_waits_for_nobody(
-    videos: tuple[pd.DataFrame, Settings], tmp_path: Path
-) -> None:
-    settings, root = videos[1], Path(videos[1].data.root)
-    paths = [root / "clip.mp4", DeadlyPath(), root / "mute.mp4", EndlessPath(), EndlessPath(), EndlessPath()]
-    files = [(path, tmp_path / f"{number}", None) for number, path in enumerate(paths)]
-    results = extract._extract_in_parallel(files, settings)
-    first, dead, third = (next(results) for _ in range(3))
-    assert (first, third) == ("none", "none")
-    assert "its decoder crashed" in str(dead)
-    started = time.monotonic()
-    results.close()
-    assert time.monotonic() - started < 10

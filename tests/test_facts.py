@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from dfmm.data import facts
+from dfmm.data.encoder import write_video
 from dfmm.data.facts import extract_facts, measure_file
-from dfmm.data.media import MediaError, write_video
+from dfmm.data.media import MediaError
 from dfmm.settings import Cure, Settings, validate_settings
 
 from .conftest import Clip, change, draw_frames, sing
@@ -100,8 +101,8 @@ def test_what_was_measured_is_kept_until_the_file_changes(
 ) -> None:
     (tmp_path / "a.mp4").write_bytes(clip.path.read_bytes())
     videos, asked = list_videos(tmp_path), []
-    measure = facts._measure_in_parallel
-    monkeypatch.setattr(facts, "_measure_in_parallel", lambda *work: asked.append(len(work[0])) or measure(*work))
+    run = facts.run_tasks
+    monkeypatch.setattr(facts, "run_tasks", lambda *work: asked.append(len(work[1])) or run(*work))
     first, _ = extract_facts(videos, settings, progress=False)
     assert extract_facts(videos, settings, progress=False)[0] == first
     assert asked == [1, 0]

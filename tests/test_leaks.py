@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from dfmm.data import leaks
+from dfmm.data.encoder import write_video
 from dfmm.data.facts import Facts, measure_file
 from dfmm.data.leaks import find_leaks
-from dfmm.data.media import write_video
 from dfmm.manifest import complete_manifest
 
 RATE = 16_000
@@ -125,6 +125,27 @@ def test_a_person_of_two_splits_is_named_be_it_as_a_donor() -> None:
         ("e", "val", 0), ("f", "test", 0),
     )  # fmt: skip
     assert name_leaks(find_leaks(videos, {})) == {("identity", "bob", "b", "c")}
+
+
+def test_blanks_around_a_name_hide_nobody() -> None:
+    videos = list_videos(("a", "train", 0, "ann | bob"), ("b", "test", 0, "bob"))
+    assert name_leaks(find_leaks(videos, {})) == {("identity", "bob", "a", "b")}
+
+
+@pytest.mark.parametrize(
+    ("turned", "share", "found"), [(0, 1.0, True), (2, 1.0, False), (8, 1.0, False), (0, 0.95, True), (0, 0.7, False)]
+)
+def test_only_what_looks_and_moves_alike_is_a_duplicate(turned: int, share: float, found: bool) -> None:
+    """Scenes whose 64 waves differ in some signs (they correlate by 0.94, 0.75), and motions of a given correlation."""
+    rng, empty, facts = np.random.default_rng(0), Facts(**dict.fromkeys(Facts.__dataclass_fields__)), {}
+    move, noise = rng.normal(size=(2, 8 * 256))
+    for name, signs, moves in (
+        ("a", np.ones(64), move),
+        ("b", np.where(np.arange(64) < turned, -1, 1), share * move + np.sqrt(1 - share**2) * noise),
+    ):
+        prints = {"scene": 100 * signs, "motion": np.clip(25 * moves, -127, 127)}
+        facts[name] = replace(empty, sha256=name, **{k: v.astype(np.int8).tobytes().hex() for k, v in prints.items()})
+    assert bool(len(find_leaks(list_videos(("a", "train", 0), ("b", "test", 0)), facts))) == found
 
 
 def test_videos_made_from_one_original_are_named_though_it_is_not_listed() -> None:

@@ -13,7 +13,9 @@ import av
 import numpy as np
 import pytest
 
-from dfmm.data.media import Media, MediaError, Sound, read_media, write_video
+from dfmm.data import media
+from dfmm.data.encoder import write_video
+from dfmm.data.media import Media, MediaError, Sound, read_media
 
 if TYPE_CHECKING:
     from conftest import Clip
@@ -348,3 +350,49 @@ def test_a_video_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         write_video(path, frames.astype(np.float32))
     assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == content
+
+
+# Decoded once, read twice
+
+
+@pytest.mark.parametrize("short_side", [None, 48])
+def test_a_recording_gives_the_same_once_more_without_decoding(
+    clip: Clip, short_side: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, open_media = [], media.open_media
+    monkeypatch.setattr(media, "open_media", lambda path: opened.append(path) or open_media(path))
+    recording = media.Recording(clip.path)
+    options = {"keep": lambda number: number % 7 == 3, "sample_rate": 16_000, "short_side": short_side}
+    plain = read_media(clip.path, **options)
+    for _ in range(3):
+        found = read_media(recording, **options)
+        assert list(found.frames) == list(plain.frames)
+        for number, frame in plain.frames.items():
+            np.testing.assert_array_equal(found.frames[number], frame)
+        np.testing.assert_array_equal(found.times, plain.times)
+        np.testing.assert_array_equal(found.sound.samples, plain.sound.samples)
+    assert len(opened) == 2
+
+
+def test_a_recording_decodes_again_what_it_does_not_hold(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, open_media = [], media.open_media
+    monkeypatch.setattr(media, "open_media", lambda path: opened.append(path) or open_media(path))
+    every = {"keep": lambda number: True, "sample_rate": 16_000}
+    cases = {
+        "no room": (media.Recording(clip.path, room=10 * 96 * 128 * 3 // 2), every),
+        "not chosen": (media.Recording(clip.path, spread=9), every),
+        "other rate": (media.Recording(clip.path), {**every, "sample_rate": 8_000}),
+    }
+    for recording, options in cases.values():
+        read_media(recording, **every)
+        opened.clear()
+        assert len(read_media(recording, **options).frames) == 50
+        assert len(opened) == 1
+    few = media.Recording(clip.path, spread=9)
+    read_media(few, **every)
+    opened.clear()
+    assert len(read_media(few, keep=media.spread_numbers(50, 9).__contains__, sample_rate=16_000).frames) == 9
+    assert opened == []
+    stopped = media.Recording(clip.path)
+    read_media(stopped, **every, last_frame=20)
+    assert len(read_media(stopped, **every).frames) == 50

@@ -15,10 +15,11 @@ from dfmm.cli import list_files
 from dfmm.data.audit import audit_data, format_audit
 from dfmm.data.cures import cure_media
 from dfmm.data.dataset import MultimodalDataset
+from dfmm.data.encoder import write_video
 from dfmm.data.extract import extract_tracks, tabulate_tracks
 from dfmm.data.facts import measure_file
 from dfmm.data.layouts import build_manifest
-from dfmm.data.media import read_media, write_video
+from dfmm.data.media import read_media
 from dfmm.data.reencode import encode_file
 from dfmm.data.tracking import find_track
 from dfmm.evaluation import evaluate_run, make_report, score_files, score_split

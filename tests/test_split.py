@@ -159,6 +159,14 @@ def test_whom_nobody_names_stands_for_itself_or_stays_with_its_original() -> Non
         assert (split == name).mean() == pytest.approx(wanted, abs=0.03)
 
 
+def test_people_who_are_only_tied_to_a_few_stay_together() -> None:
+    trios = [(3 * n, 3 * n + 1, 3 * n + 2) for n in range(60)]
+    swaps = [("swap", (one, other)) for trio in trios for one in trio for other in trio if one != other]
+    division = split_by_identity(make_table([("real", (who,)) for trio in trios for who in trio] + swaps))
+    assert division.left_out.empty
+    assert set(division.table["split"]) == set(SHARES)
+
+
 def test_a_fake_stays_with_its_original_whoever_it_names() -> None:
     table = make_table([("real", (n,)) for n in range(60)] + [("fake", (60 + n,)) for n in range(60)])
     table.loc[60:, "original"] = table.loc[:59, "video_id"].to_numpy()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dfmm.data import tracking
-from dfmm.data.media import write_video
+from dfmm.data.encoder import write_video
 from dfmm.data.tracking import find_track
 from dfmm.settings import Video, validate_settings
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import time
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -18,12 +21,18 @@ from dfmm.data.crops import Canvases, FacePath, lay_canvases, trace_path
 from dfmm.data.media import Sound
 from dfmm.settings import Settings, Video
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 # The header stands before the arrays, but their lengths are known last: this much room is left for it and filled up
 # with blanks, as the format allows (https://github.com/huggingface/safetensors#format).
 HEADER_BYTES = 4088  # with the eight bytes of its length a block of most disks
 TYPES = {"uint8": "U8", "uint32": "U32", "int64": "I64", "float32": "F32", "float64": "F64"}
 NAMES = {short: name for name, short in TYPES.items()}
 CHECKSUMS = ".checksums"  # an array's name and this: the CRC-32 of every block
+STALE_SECONDS = 3600  # where files cannot be locked, one is taken for left behind so long after its last byte
 SILENCE = 1e-4  # a sound that never gets louder, of full scale 1, is no evidence: −80 dB
 
 
@@ -113,7 +122,7 @@ class Track:
             margin=0 if self.uses_centre else video.margin,
             size=video.size,
             crop="follow" if self.uses_centre else video.crop,
-            window=int((until - np.arange(len(times))).max()),
+            window=int((until - np.arange(len(times))).max(initial=0)),
         )
 
 
@@ -125,6 +134,30 @@ def measure_span(settings: Settings) -> float:
     if settings.video.crop != "steady":
         return 0.0
     return np.inf if settings.video.fps == "spread" else 2.0 ** np.ceil(np.log2(settings.window_seconds))
+
+
+def name_partial(path: Path) -> Path:
+    """Return a name that nobody else uses, under which a file is written that is to appear whole."""
+    return path.with_name(f".{path.stem}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove from the folders of a folder what was being written when its process was killed."""
+    for partial in folder.glob("*/.*.partial-*"):
+        with suppress(FileNotFoundError), partial.open("rb+") as file:
+            if not _is_held(file):
+                partial.unlink()
+
+
+def _is_held(file: IO[bytes]) -> bool:
+    """Is somebody writing this file? Whoever writes one locks it, and the system unlocks it as a process ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (OSError, AttributeError):  # no such locks on this disk or system
+        return time.time() - os.stat(file.fileno()).st_mtime < STALE_SECONDS
+    return False
 
 
 class CacheError(RuntimeError):
@@ -143,7 +176,7 @@ class ArrayWriter:
 
     def __init__(self, path: Path):
         self.path, self.values = path, {}
-        self.partial = path.with_name(f".{path.stem}.partial{os.getpid()}")
+        self.partial = name_partial(path)
         self.entries: dict[str, dict[str, Any]] = {}
         self.blocks: dict[str, int] = {}
         self.checksums: dict[str, list[int]] = {}
@@ -152,6 +185,7 @@ class ArrayWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.file = self.partial.open("wb")
+            _is_held(self.file)  # no longer free: it is ours
             self.file.seek(8 + HEADER_BYTES)
         except OSError as error:
             raise CacheError(f"{self.path}: cannot be written ({error})") from error
@@ -205,14 +239,18 @@ class ArrayWriter:
 class ArrayFile:
     """Reads what an `ArrayWriter` wrote: `values`, and as much of each array as is asked for.
 
+    Args:
+        path: of the file.
+        content: of the file, where it is but a part of another one; `path` then only names it.
+
     Raises:
         CacheError: the file is missing, cut off, or not what was written.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | str, content: memoryview | None = None):
         self.path = path
         try:
-            self.file = safe_open(path, framework="np")
+            self.file = safe_open(path, framework="np") if content is None else _Content(content)
             facts = self.file.metadata()
             values, blocks = facts["values"], facts["blocks"]
             if zlib.crc32((values + blocks).encode()) != int(facts["checksum"]):
@@ -250,6 +288,42 @@ class ArrayFile:
             return self.file.get_slice(name)
         except SafetensorError as error:
             raise CacheError(f"{self.path}: damaged ({error})") from error
+
+
+class _Content:
+    """What `safe_open` gives of a file, of one that lies in memory or within another file."""
+
+    def __init__(self, content: memoryview):
+        length = int.from_bytes(content[:8], "little")
+        header, self.arrays = json.loads(bytes(content[8 : 8 + length])), content[8 + length :]
+        self.facts, self.entries = header.pop("__metadata__"), header
+
+    def metadata(self) -> dict[str, str]:
+        return self.facts
+
+    def get_slice(self, name: str) -> _Rows:
+        try:
+            entry = self.entries[name]
+            first, last = entry["data_offsets"]
+            rows = np.frombuffer(self.arrays[first:last], NAMES[entry["dtype"]]).reshape(entry["shape"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise SafetensorError(f"no array {name}: {error}") from error
+        return _Rows(rows, entry["dtype"])
+
+
+@dataclass
+class _Rows:
+    rows: np.ndarray
+    kind: str
+
+    def get_shape(self) -> list[int]:
+        return list(self.rows.shape)
+
+    def get_dtype(self) -> str:
+        return self.kind
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return self.rows[part]
 
 
 class StoredSamples:

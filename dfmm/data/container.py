@@ -30,6 +30,7 @@ OPEN_OPTIONS = {
     "format_whitelist": ",".join(FORMATS),
     "max_streams": str(MOST_STREAMS),
 }
+# Of decoders. Not to be given to `av.open` as well: PyAV 17 crashes there on program and transport streams.
 DECODE_OPTIONS = {"max_pixels": str(LARGEST_PICTURE)}
 
 # Boxes of an MP4 or QuickTime file that hold others (ISO 14496-12), and those that promise samples. The demuxer makes
@@ -67,7 +68,6 @@ def _open(path: str | Path) -> av.container.InputContainer:
     try:
         return av.open(
             f"file:{path}",  # the prefix keeps a name such as `concat:a|b` a name
-            options=DECODE_OPTIONS,
             container_options=OPEN_OPTIONS,
             metadata_errors="replace",  # old files have titles in any encoding
         )

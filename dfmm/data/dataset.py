@@ -121,7 +121,7 @@ class MultimodalDataset(Dataset):
         progress: bool = True,
     ):
         self.settings, self.windows, self.sampling, self.augment = settings, windows, sampling, augment
-        self.cached, self.forges = settings.data.read == "cache", twins or (augment and settings.forge.share > 0)
+        self.cached, self.forges = settings.data.read != "videos", twins or (augment and settings.forge.share > 0)
         self.tracks, self.failures = extract_tracks(manifest, settings, crops=self.cached, progress=progress)
         self.rows = np.arange(len(self.tracks))  # of the manifest, in which a row's video and its true labels are
         self.reals = np.flatnonzero(self.tracks.manifest["label"] == 0)
@@ -435,8 +435,11 @@ def delay_window(window: Window, track: Track, *, seconds: float) -> Window:
 
     Silence in its place would tell a shifted sound from one that is not.
     """
+    first, last = track.sound_start, track.sound_end
+    if window.span:
+        first, last = max(first, window.span.start), min(last, window.span.end)
     for start in (window.sound_start - seconds, window.sound_start + seconds):
-        if track.sound_start <= start and start + window.sound_seconds <= track.sound_end:
+        if first <= start and start + window.sound_seconds <= last:
             return replace(window, sound_start=start)
     return window
 

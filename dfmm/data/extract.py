@@ -6,19 +6,15 @@ import functools
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
-from pebble import ProcessExpired, ProcessPool
 
 from dfmm.data.cache import (
     ArrayFile,
@@ -26,18 +22,21 @@ from dfmm.data.cache import (
     CacheError,
     Track,
     measure_span,
+    name_partial,
     read_track,
+    remove_partials,
     write_sound,
     write_track,
 )
-from dfmm.data.media import MediaError
+from dfmm.data.media import MediaError, Recording
+from dfmm.data.pool import run_tasks
 from dfmm.data.reencode import list_profile, prepare_file
 from dfmm.data.tracking import crop_faces, find_track
 from dfmm.runs import show_progress
 from dfmm.settings import Settings, resolve_path
 
-FORMAT = 4  # of the cache: a higher number makes older entries void
-SECONDS_PER_FILE = 600  # after this a worker is taken to hang, and killed
+ROOM = 128 << 20  # bytes for a video's frames: one that fits is decoded once, for its track and its crops
+FORMAT = 5  # of the cache: a higher number makes older entries void
 
 T = TypeVar("T")
 
@@ -58,7 +57,7 @@ def load_track(place: Path) -> Track | None:
         return None
 
 
-def save_crops(path: Path, track: Track, place: Path, settings: Settings) -> None:
+def save_crops(path: str | Path | Recording, track: Track, place: Path, settings: Settings) -> None:
     """Write a video's track, the canvases of all frames with a face, and its sound; no frame is kept in memory.
 
     Raises:
@@ -130,8 +129,7 @@ class Tracks(Mapping[str, Track]):
         """Return where what is kept of it is: its track alone, or its crops and sound too."""
         key = self.keys[number].decode()
         if crops:
-            video, span, pixels = self.settings.video, measure_span(self.settings), self.settings.cure.face_pixels
-            key = _hash([key, video.margin, video.size, video.crop, span, self.settings.audio.sample_rate, pixels])
+            key = _hash([key, *list_crop_settings(self.settings).values()])
         return self.cache / ("crops" if crops else "tracks") / key[:2] / f"{key}.safetensors"
 
     def name_files(self, number: int) -> tuple[str, Path, Path | None]:
@@ -172,9 +170,27 @@ def make_key(path: str, settings: Settings) -> str:
     Raises:
         OSError: there is no such file.
     """
-    state, video = os.stat(path), settings.video
-    file = [FORMAT, path, state.st_size, state.st_mtime_ns, *list_profile(settings.cure)]
-    return _hash([*file, video.detector, video.detect_side, video.detect_every, video.face])
+    state = os.stat(path)
+    return _hash([FORMAT, path, state.st_size, state.st_mtime_ns, *list_track_settings(settings).values()])
+
+
+def list_track_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings that a track depends on."""
+    looked = {name: getattr(settings.video, name) for name in ("detector", "detect_side", "detect_every", "face")}
+    return {"reencoded": list(list_profile(settings.cure)), **looked}
+
+
+def list_crop_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings that crops and sound depend on, beside their track."""
+    video = settings.video
+    return {
+        "margin": video.margin,
+        "size": video.size,
+        "crop": video.crop,
+        "span": str(measure_span(settings)),
+        "face_pixels": settings.cure.face_pixels,
+        "sample_rate": settings.audio.sample_rate,
+    }
 
 
 def _hash(values: list[Any]) -> str:
@@ -187,12 +203,13 @@ def make_entry(path: str | Path, track_place: Path, crops_place: Path | None, se
     Returns:
         The detector that found the face.
     """
-    path, track = prepare_file(path, settings), load_track(track_place)
+    video, track = prepare_file(path, settings), load_track(track_place)
     if track is None:
-        track = find_track(path, settings.video)
+        video = Recording(video, room=ROOM if crops_place else 0)
+        track = find_track(video, settings.video)
         save_track(track, track_place)
     if crops_place is not None:
-        save_crops(path, track, crops_place, settings)
+        save_crops(video, track, crops_place, settings)
     return track.detector
 
 
@@ -206,6 +223,10 @@ def extract_tracks(
     Returns:
         Tracks and, for the videos that failed, the reason, both by `video_id`.
     """
+    if settings.data.read == "shards":
+        from dfmm.data.shards import Shards  # builds upon this module
+
+        return Shards(manifest, settings), {}
     root, keys, failures = find_root(settings), [], {}
     for name, path in zip(manifest["video_id"], manifest["path"], strict=True):
         try:
@@ -226,22 +247,23 @@ def extract_tracks(
 def _extract_missing(videos: Tracks, missing: list[int], *, progress: bool) -> dict[str, str]:
     """Extract what is not kept yet; return why some of it failed, by `video_id`."""
     settings = videos.settings
-    asked = [settings.video.model_dump(), settings.cure.model_dump(), settings.audio.sample_rate]
-    scope = videos.cache / "locks" / _hash([videos.root, *asked])
+    scope = videos.cache / "locks" / _hash(_describe_scope(settings))
     record = scope.with_suffix(".json")  # what failed: whoever waited for it need not try that again
-    before = record.read_bytes() if record.is_file() else b""
+    before = _find_state(record)
     with _hold_lock(scope.with_suffix(".lock")):
-        after = record.read_bytes() if record.is_file() else b""
-        known = json.loads(after)["failures"] if after != before else {}
+        known = {} if _find_state(record) == before else json.loads(record.read_bytes())
         keys = {number: videos.keys[number].decode() for number in missing}
         failures = {number: known[key] for number, key in keys.items() if key in known}
         missing = [number for number in missing if number not in failures and not videos.is_kept(number)]
         if missing:
+            for folder in (videos.cache, videos.cache / "tracks", videos.cache / "crops"):
+                remove_partials(folder)
+            log.info("extracting %d of %d videos into %s", len(missing), len(videos), videos.cache)
             found = _extract_in_parallel([videos.name_files(number) for number in missing], settings)
-            found = show_progress(found, "faces", unit="video", total=len(missing), show=progress)
-            results = dict(zip(missing, found, strict=True))
+            found = show_progress(found, "extracting", unit="file", total=len(missing), show=progress, lines=True)
+            results = {missing[number]: result for number, result in found}
             failures |= {number: str(result) for number, result in results.items() if isinstance(result, MediaError)}
-            _write_record(record, {keys[number]: reason for number, reason in failures.items()})
+            _write_text(json.dumps({keys[number]: failures[number] for number in sorted(failures)}), record)
             _report_fallbacks([name for name in results.values() if isinstance(name, str)], settings.video.detector)
     return {videos.manifest["video_id"].iat[number]: reason for number, reason in failures.items()}
 
@@ -261,10 +283,38 @@ def _hold_lock(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _write_record(path: Path, failures: dict[str, str]) -> None:
-    partial = path.with_name(f".{path.name}.partial{os.getpid()}")
-    partial.write_text(json.dumps({"written": time.time_ns(), "failures": failures}), encoding="utf-8")
+def _find_state(path: Path) -> tuple[int, int] | None:
+    """Return what differs whenever a file is written anew, None while there is none."""
+    with suppress(FileNotFoundError):
+        state = path.stat()
+        return state.st_ino, state.st_mtime_ns
+    return None
+
+
+def _describe_scope(settings: Settings) -> list[Any]:
+    """Return what tells one extraction of a root from another."""
+    asked = [settings.video.model_dump(), settings.cure.model_dump(), settings.audio.sample_rate]
+    return [find_root(settings), *asked]
+
+
+def name_failures(settings: Settings) -> Path:
+    """Return where the failures of a manifest's videos are listed, unless another place is named."""
+    name = _hash([*_describe_scope(settings), settings.data.manifest])
+    return resolve_path(settings.data.cache) / "failures" / f"{name}.csv"
+
+
+def write_failures(manifest: pd.DataFrame, failures: Mapping[str, str], path: str | Path) -> Path:
+    """Write a CSV of `video_id`, `path` and `reason`, in the manifest's order; it appears whole or not at all."""
+    failed = manifest.loc[manifest["video_id"].isin(list(failures)), ["video_id", "path"]]
+    return _write_text(failed.assign(reason=failed["video_id"].map(failures)).to_csv(index=False), Path(path))
+
+
+def _write_text(text: str, path: Path) -> Path:
+    partial = name_partial(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+    return path
 
 
 def tabulate_tracks(manifest: pd.DataFrame, tracks: Mapping[str, Track]) -> pd.DataFrame:
@@ -289,31 +339,11 @@ def tabulate_tracks(manifest: pd.DataFrame, tracks: Mapping[str, Track]) -> pd.D
     return pd.concat([facts, pd.DataFrame(rows)], axis=1)
 
 
-def _extract_in_parallel(files: list[tuple[str, Path, Path | None]], settings: Settings) -> Iterator[str | MediaError]:
-    """Make the entries of these files; yield each one's detector, or why it failed, in order."""
-    if not files:
-        return
-    # Spawned, not forked: a process that has run PyTorch's threads cannot be forked safely.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPool(max_workers=min(os.cpu_count() or 1, len(files)), context=context) as pool:
-        work = pool.map(make_entry, *zip(*files, strict=True), [settings] * len(files), timeout=SECONDS_PER_FILE)
-        try:
-            results = work.result()
-            for path, *_ in files:
-                yield _await_entry(results, path)
-        finally:
-            work.cancel()  # interrupted: leaving the pool would wait for all that is still to be done
-
-
-def _await_entry(results: Iterator[str], path: str) -> str | MediaError:
-    try:
-        return next(results)
-    except MediaError as error:
-        return error
-    except (FutureTimeoutError, ProcessExpired) as error:
-        return MediaError(f"{path}: its decoder {'hung' if isinstance(error, FutureTimeoutError) else 'crashed'}")
-    except Exception as error:
-        return MediaError(f"{path}: {type(error).__name__}: {error}")
+def _extract_in_parallel(
+    files: list[tuple[str, Path, Path | None]], settings: Settings
+) -> Iterator[tuple[int, str | MediaError]]:
+    """Make the entries of these files; yield each one's number and detector, or why it failed, as they come."""
+    return run_tasks(make_entry, [(*places, settings) for places in files], settings.extract)
 
 
 def _report_fallbacks(detectors: list[str], wanted: str) -> None:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
-from collections.abc import Iterator
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +12,18 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pebble import ProcessExpired, ProcessPool
 
 from dfmm.data.cache import SILENCE, Track
 from dfmm.data.container import find_streams, open_media
 from dfmm.data.cures import choose_span, cure_media
-from dfmm.data.extract import SECONDS_PER_FILE
 from dfmm.data.media import Media, MediaError, Sound, read_media
+from dfmm.data.pool import run_tasks
 from dfmm.data.reencode import list_profile, prepare_file
 from dfmm.data.tracking import SAMPLE_RATE, describe_media
 from dfmm.runs import show_progress, write_json
 from dfmm.settings import Cure, Settings, resolve_path
 
-FORMAT = 4  # of the cache: a higher number makes older entries void
+FORMAT = 5  # of the cache: a higher number makes older entries void
 STRETCHES = 8  # equal parts of a video, each of which gives a mean picture
 SIDE = 32  # of these pictures, in pixels
 SLICES, BANDS = 32, 8  # of the sound's fingerprint: equal parts of the video, and bands from 200 to 4,000 Hz
@@ -228,10 +223,10 @@ def extract_facts(
     places = {name: locate_facts(path, settings) for name, path in paths.items() if name not in failures}
     kept = {name: load_facts(place) for name, place in places.items()}
     missing = [name for name, facts in kept.items() if facts is None]
-    found = _measure_in_parallel([paths[name] for name in missing], [places[name] for name in missing], settings)
+    found = run_tasks(_measure_and_save, [(paths[name], places[name], settings) for name in missing], settings.extract)
     found = show_progress(found, "facts", unit="video", total=len(missing), show=progress and bool(missing))
-    kept.update(zip(missing, found, strict=True))
-    failures |= {name: result for name, result in kept.items() if isinstance(result, str)}
+    kept.update((missing[number], result) for number, result in found)
+    failures |= {name: str(result) for name, result in kept.items() if isinstance(result, MediaError)}
     return {name: kept[name] for name in paths if name not in failures}, failures
 
 
@@ -252,35 +247,7 @@ def load_facts(path: Path) -> Facts | None:
         return None
 
 
-def _measure_in_parallel(paths: list[Path], places: list[Path], settings: Settings) -> Iterator[Facts | str]:
-    """Yield the facts or a reason for each path, in order."""
-    if not paths:
-        return
-    # Spawned, not forked: a process that has run PyTorch's threads cannot be forked safely.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPool(max_workers=min(os.cpu_count() or 1, len(paths)), context=context) as pool:
-        work = pool.map(_measure_and_save, paths, places, [settings] * len(paths), timeout=SECONDS_PER_FILE)
-        try:
-            results = work.result()
-            for path in paths:
-                yield _await_facts(results, path)
-        finally:
-            work.cancel()  # interrupted: leaving the pool would wait for all that is still to be done
-
-
-def _await_facts(results: Iterator[Facts], path: Path) -> Facts | str:
-    try:
-        return next(results)
-    except MediaError as error:
-        return str(error)
-    except (FutureTimeoutError, ProcessExpired) as error:
-        return f"{path}: its decoder {'hung' if isinstance(error, FutureTimeoutError) else 'crashed'}"
-    except Exception as error:
-        return f"{path}: {type(error).__name__}: {error}"
-
-
 def _measure_and_save(path: Path, place: Path, settings: Settings) -> Facts:
-    cv2.setNumThreads(1)
     facts = measure_file(prepare_file(path, settings), settings.cure)
     write_json(asdict(facts), place)
     return facts

@@ -20,7 +20,8 @@ from numpy.random import Generator
 
 from dfmm.data import acting, portrait, voice
 from dfmm.data.acting import FPS, Action, Motion
-from dfmm.data.media import read_media, write_video
+from dfmm.data.encoder import write_video
+from dfmm.data.media import read_media
 from dfmm.data.portrait import Head
 from dfmm.data.voice import SAMPLE_RATE, Voice
 from dfmm.manifest import complete_manifest, write_manifest

@@ -27,7 +27,7 @@ def correlate_videos(manifest: pd.DataFrame, settings: Settings) -> pd.Series:
 
     NaN where there is no face, no sound, or too little of either.
     """
-    cached = settings.data.read == "cache"
+    cached = settings.data.read != "videos"
     tracks, _ = extract_tracks(manifest, settings, crops=cached, progress=False)
     found = [_correlate_video(tracks, number, settings, cached=cached) for number in range(len(tracks))]
     return pd.Series(found, index=list(tracks), dtype=float)
