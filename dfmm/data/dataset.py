@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from dfmm.data.batches import EMPTY, BatchOrder, balance_videos
 from dfmm.data.cache import SILENCE, ArrayFile, CacheError, Track, read_crops, read_sound
 from dfmm.data.crops import Canvases
-from dfmm.data.cures import Span, choose_gain, choose_span, limit_sound
+from dfmm.data.cures import Span, choose_gain, limit_sound
 from dfmm.data.degrade import (
     Scene,
     augment_frames,
@@ -45,7 +45,8 @@ from dfmm.data.forge import (
 from dfmm.data.media import MediaError, Sound
 from dfmm.data.spectrogram import compute_log_mel
 from dfmm.data.tracking import crop_faces
-from dfmm.manifest import STREAM_LABELS, parse_segments, select_split
+from dfmm.data.windows import Window, delay_window, follow_scene, label_window, place_window
+from dfmm.manifest import STREAM_LABELS, select_split
 from dfmm.settings import Settings
 
 UNKNOWN = -1  # a label that takes no part in the loss
@@ -56,18 +57,6 @@ PLACE, PICTURE, SOUND, STREAMS, METHOD, OTHER, FORGERY, DISGUISE = range(
 Heard = tuple[np.ndarray, np.ndarray]  # a window's sound, float32 [S], and at which moments there is any, bool [T]
 
 log = logging.getLogger("dfmm")
-
-
-@dataclass(frozen=True)
-class Window:
-    """T moments of a video, and the stretch of sound that belongs to them."""
-
-    moments: np.ndarray  # float64 [T], seconds after the first frame
-    numbers: np.ndarray  # int64 [T], the frames shown at these moments
-    inside: np.ndarray  # bool [T], False past the end of a short video
-    sound_start: float
-    sound_seconds: float
-    span: Span | None = None  # what is left of the video, where it was cut
 
 
 @dataclass(frozen=True)
@@ -396,83 +385,6 @@ class MultimodalDataset(Dataset):
             "sound_mask": torch.zeros(video.frames, dtype=torch.bool),
             **dict.fromkeys(("label", *STREAM_LABELS), UNKNOWN),
         }
-
-
-def place_window(
-    track: Track,
-    settings: Settings,
-    *,
-    number: int = 0,
-    of: int = 1,
-    sampling: Literal["uniform", "random"] | float = "uniform",
-    rng: np.random.Generator | None = None,
-) -> Window:
-    """Place window `number` of `of` in what is left of a video once it is cut: where its frames lie, and its sound."""
-    T, fps = settings.video.frames, settings.video.fps
-    span = choose_span(track, settings.cure)
-    begin, end = span or (0.0, track.duration)
-    if fps == "spread":
-        moments = begin + (np.arange(T) + 0.5) / T * (end - begin)
-        start, seconds = (begin + end - settings.window_seconds) / 2, settings.window_seconds
-    else:
-        seconds = T / fps
-        room = max(end - begin - seconds, 0.0)
-        if sampling == "random":
-            start = begin + float(rng.uniform(0, room))
-        elif sampling == "uniform":
-            start = begin + (room / 2 if of == 1 else room * number / (of - 1))
-        else:
-            start = float(sampling)
-        moments = start + np.arange(T) / fps
-    # The frame shown at a moment is the last that began by then; half a millisecond forgives rounded clocks.
-    numbers = np.clip(np.searchsorted(track.times, moments + 5e-4, side="right") - 1, 0, len(track.times) - 1)
-    inside = (moments < end - 5e-4) & (len(track.times) > 0)
-    return Window(moments, numbers, inside, start, seconds, span)
-
-
-def delay_window(window: Window, track: Track, *, seconds: float) -> Window:
-    """Let a window hear what was said before, or, where the video has no sound there, as much after; else nothing else.
-
-    Silence in its place would tell a shifted sound from one that is not.
-    """
-    first, last = track.sound_start, track.sound_end
-    if window.span:
-        first, last = max(first, window.span.start), min(last, window.span.end)
-    for start in (window.sound_start - seconds, window.sound_start + seconds):
-        if first <= start and start + window.sound_seconds <= last:
-            return replace(window, sound_start=start)
-    return window
-
-
-def follow_scene(window: Window, scene: Scene) -> Window:
-    """Return what of a window its scene, which may have been moved in time, still shows and sounds: for its labels."""
-    if scene.shows is window.moments:
-        return window
-    start = max(window.sound_start, float(scene.hears.min()))
-    end = min(window.sound_start + window.sound_seconds, float(scene.hears.max()) + abs(scene.speed) / scene.fps)
-    moments = np.clip([scene.shows.min(), scene.shows.max()], window.moments[0], window.moments[-1])
-    return replace(window, moments=moments, sound_start=start, sound_seconds=end - start)
-
-
-def label_window(row: pd.Series, window: Window) -> dict[str, int]:
-    """Return a window's labels: where a video is forged in places only, what overlaps with the window decides."""
-    labels = {name: int(row[name]) for name in ("label", *STREAM_LABELS)}
-    # In `spread` the frames cover more than the sound does.
-    spans = {
-        "video": (window.moments[0], window.moments[-1]),
-        "audio": (window.sound_start, window.sound_start + window.sound_seconds),
-    }
-    partly = False
-    left_start, left_end = window.span or (-np.inf, np.inf)
-    for stream, (start, end) in spans.items():
-        start, end = max(start, left_start), min(end, left_end)
-        segments = parse_segments(row[f"{stream}_segments"])
-        if labels[f"{stream}_fake"] == 1 and segments:
-            partly = True
-            labels[f"{stream}_fake"] = int(any(a < end and b > start for a, b in segments))
-    if partly and labels["label"] == 1:
-        labels["label"] = int(1 in (labels["video_fake"], labels["audio_fake"]) or labels["in_sync"] == 0)
-    return labels
 
 
 def make_training_loader(
