@@ -15,9 +15,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dfmm.data.batches import EMPTY, BatchOrder, balance_videos
-from dfmm.data.cache import SILENCE, ArrayFile, CacheError, Track, read_crops, read_sound
+from dfmm.data.cache import ArrayFile, CacheError, Track, read_crops, read_sound
 from dfmm.data.crops import Canvases
-from dfmm.data.cures import Span, choose_gain, limit_sound
+from dfmm.data.cures import choose_gain
 from dfmm.data.degrade import (
     Scene,
     augment_frames,
@@ -31,21 +31,27 @@ from dfmm.data.degrade import (
 )
 from dfmm.data.extract import extract_tracks
 from dfmm.data.forge import (
-    LATE,
     METHODS,
-    TRIALS,
     Forgery,
     Take,
+    choose_donors,
     disguise_window,
-    draw_moment,
     forge_window,
     list_methods,
     plan_forgeries,
 )
-from dfmm.data.media import MediaError, Sound
+from dfmm.data.media import MediaError
 from dfmm.data.spectrogram import compute_log_mel
 from dfmm.data.tracking import crop_faces
-from dfmm.data.windows import Window, delay_window, follow_scene, label_window, place_window
+from dfmm.data.windows import (
+    Window,
+    cut_sound,
+    delay_window,
+    find_moment,
+    follow_scene,
+    label_window,
+    place_window,
+)
 from dfmm.manifest import STREAM_LABELS, select_split
 from dfmm.settings import Settings
 
@@ -199,7 +205,10 @@ class MultimodalDataset(Dataset):
             track = self.tracks.load(row)
             methods = [self._choose_method(number, index, track) for index in indices]
             windows = [self._place_window(track, *what) for what in zip(indices, methods, strict=True)]
-            moments = [self._find_moment(track, *what) for what in zip(indices, methods, windows, strict=True)]
+            moments = [
+                find_moment(method, window, track, self.settings, self._draw(index, OTHER))
+                for index, method, window in zip(indices, methods, windows, strict=True)
+            ]
             found = self._read(row, track, windows + [other for other in moments if other], look=look)
         except (MediaError, CacheError) as error:
             log.warning("%s: its windows stay empty: %s", self.manifest["video_id"].iat[number], error)
@@ -233,25 +242,12 @@ class MultimodalDataset(Dataset):
             return delay_window(window, track, seconds=late)
         return window
 
-    def _find_moment(self, track: Track, index: int, method: str, window: Window) -> Window | None:
-        """Return where another moment of the same clip is that a forgery shows or sounds, if it is of that kind."""
-        if not method or METHODS[method].other != "moment":
-            return None
-        rng, span = self._draw(index, OTHER), window.span or Span(0.0, track.duration)
-        if method == "delay":
-            low, high = max(span.start, track.sound_start), min(span.end, track.sound_end) - window.sound_seconds
-            start = draw_moment(window.sound_start, low, high, rng, farthest=LATE[1])
-            return None if start is None else replace(window, sound_start=start)
-        start = draw_moment(window.moments[0], span.start, span.end - self.settings.window_seconds, rng)
-        return None if start is None else place_window(track, self.settings, sampling=start)
-
     def _read_voice(self, row: int, index: int, method: str) -> Reading | None:
         """Read the sound of another real that a forgery takes some of, if it is of that kind: best another person's."""
         if not method or METHODS[method].other != "voice":
             return None
-        rng, people = self._draw(index, OTHER), set(self.manifest["identities"].iat[row].split("|"))
-        donors = [int(number) for number in rng.choice(self.reals, TRIALS) if number != row]
-        for number in sorted(donors, key=lambda one: bool(people & {*self.manifest["identities"].iat[one].split("|")})):
+        rng = self._draw(index, OTHER)
+        for number in choose_donors(self.manifest["identities"], self.reals, row, rng):
             try:
                 track = self.tracks.load(number)
                 place = {"number": index % self.windows, "of": self.windows, "sampling": self.sampling}
@@ -291,7 +287,7 @@ class MultimodalDataset(Dataset):
             times=track.times,
         )
         gain = choose_gain(track, self.settings.cure)
-        return found, [self._cut_sound(sound, window, gain) for window in windows]
+        return found, [cut_sound(sound, window, self.settings, gain=gain) for window in windows]
 
     def _read_cache(
         self, number: int, track: Track, canvases: Canvases, windows: list[Window], wanted: set[int]
@@ -301,24 +297,9 @@ class MultimodalDataset(Dataset):
 
         def read(file: ArrayFile) -> tuple[dict[int, np.ndarray], list[Heard]]:
             sound = read_sound(file)
-            return read_crops(file, wanted), [self._cut_sound(sound, window, gain) for window in windows]
+            return read_crops(file, wanted), [cut_sound(sound, window, self.settings, gain=gain) for window in windows]
 
         return self.tracks.read(number, read)
-
-    def _cut_sound(self, sound: Sound | None, window: Window, gain: float) -> Heard:
-        """Return the window's sound `[S]` and at which of the T moments there is any, unless all of it is silent."""
-        steps = len(window.moments)
-        if sound is None:
-            samples = np.zeros(round(window.sound_seconds * self.settings.audio.sample_rate), np.float32)
-            return samples, np.zeros(steps, bool)
-        samples, _ = sound.cut(window.sound_start, window.sound_seconds)
-        samples = samples * np.float32(gain) if gain != 1 else samples
-        centres = window.sound_start + (np.arange(steps) + 0.5) / steps * window.sound_seconds
-        heard = (centres >= sound.start) & (centres < sound.end)
-        if window.span:
-            samples = limit_sound(samples, window.sound_start, window.span, sample_rate=sound.sample_rate)
-            heard &= (centres >= window.span.start) & (centres < window.span.end)
-        return samples, heard & (np.abs(samples).max() > SILENCE)
 
     def _make_take(self, reading: Reading) -> Take:
         """Put together what was read of a window."""
@@ -330,11 +311,12 @@ class MultimodalDataset(Dataset):
         return Take(scene, reading.landmarks)
 
     def _forge(self, index: int, reading: Reading) -> Forgery:
-        take = self._make_take(reading)
-        if not reading.method:
-            return Forgery(take.scene)
-        other = self._make_take(reading.other) if reading.other else None
-        return forge_window(reading.method, take, other, self._draw(index, FORGERY))
+        take, other = self._make_take(reading), self._make_take(reading.other) if reading.other else None
+        return (
+            forge_window(reading.method, take, other, self._draw(index, FORGERY))
+            if reading.method
+            else Forgery(take.scene)
+        )
 
     def _make_scene(self, index: int, reading: Reading) -> Forgery:
         """Forge a window, if it is to be, and degrade it by what is drawn for this index, forged or not."""

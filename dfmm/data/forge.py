@@ -175,6 +175,13 @@ def draw_moment(
     return float(rng.uniform(*(before if rng.random() < rooms[0] / rooms.sum() else after)))
 
 
+def choose_donors(identities: pd.Series, reals: np.ndarray, row: int, rng: np.random.Generator) -> list[int]:
+    """Draw rows of reals whose voice may be heard in that of another row, those of other people first."""
+    people = set(identities.iat[row].split("|"))
+    donors = [int(number) for number in rng.choice(reals, TRIALS) if number != row]
+    return sorted(donors, key=lambda number: bool(people & set(identities.iat[number].split("|"))))
+
+
 def is_audible(samples: np.ndarray) -> bool:
     """Is there anything in a sound that could be told from silence?"""
     return bool(np.abs(samples).max(initial=0) > SILENCE)

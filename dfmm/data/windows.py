@@ -8,9 +8,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from dfmm.data.cache import Track
-from dfmm.data.cures import Span, choose_span
+from dfmm.data.cache import SILENCE, Track
+from dfmm.data.cures import Span, choose_span, limit_sound
 from dfmm.data.degrade import Scene
+from dfmm.data.forge import LATE, METHODS, draw_moment
+from dfmm.data.media import Sound
 from dfmm.manifest import STREAM_LABELS, parse_segments
 from dfmm.settings import Settings
 
@@ -102,3 +104,36 @@ def label_window(row: pd.Series, window: Window) -> dict[str, int]:
     if partly and labels["label"] == 1:
         labels["label"] = int(1 in (labels["video_fake"], labels["audio_fake"]) or labels["in_sync"] == 0)
     return labels
+
+
+def find_moment(
+    method: str, window: Window, track: Track, settings: Settings, rng: np.random.Generator
+) -> Window | None:
+    """Return where another moment of the same clip is that a forgery shows or sounds; None where it needs none."""
+    if not method or METHODS[method].other != "moment":
+        return None
+    span = window.span or Span(0.0, track.duration)
+    if method == "delay":
+        low, high = max(span.start, track.sound_start), min(span.end, track.sound_end) - window.sound_seconds
+        start = draw_moment(window.sound_start, low, high, rng, farthest=LATE[1])
+        return None if start is None else replace(window, sound_start=start)
+    start = draw_moment(window.moments[0], span.start, span.end - settings.window_seconds, rng)
+    return None if start is None else place_window(track, settings, sampling=start)
+
+
+def cut_sound(
+    sound: Sound | None, window: Window, settings: Settings, *, gain: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a window's sound, float32 `[S]`, and at which of its T moments there is any, unless all is silent."""
+    steps = len(window.moments)
+    if sound is None:
+        samples = np.zeros(round(window.sound_seconds * settings.audio.sample_rate), np.float32)
+        return samples, np.zeros(steps, bool)
+    samples, _ = sound.cut(window.sound_start, window.sound_seconds)
+    samples = samples * np.float32(gain) if gain != 1 else samples
+    centres = window.sound_start + (np.arange(steps) + 0.5) / steps * window.sound_seconds
+    heard = (centres >= sound.start) & (centres < sound.end)
+    if window.span:
+        samples = limit_sound(samples, window.sound_start, window.span, sample_rate=sound.sample_rate)
+        heard &= (centres >= window.span.start) & (centres < window.span.end)
+    return samples, heard & (np.abs(samples).max() > SILENCE)
