@@ -66,9 +66,9 @@ def read_crops(file: Path) -> np.ndarray:
     """Return all face crops of a file, `[N, 112, 112, 3]`."""
     settings, crops = Settings(), []
     try:
-        squares = find_track(file, settings.video).trace_squares(settings.video)
-        numbers = range(len(squares))
-        crop_faces(file, squares, settings, numbers=numbers, take=lambda number, crop: crops.append(crop))
+        canvases = find_track(file, settings.video).lay_canvases(settings)
+        numbers = range(len(canvases.maps))
+        crop_faces(file, canvases, settings, numbers=numbers, take=lambda number, crop: crops.append(crop))
     except MediaError as error:
         print(error)
     return np.array(crops)

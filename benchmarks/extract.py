@@ -145,8 +145,8 @@ def read_ours(file: Path, settings: Settings) -> int:
     track = find_track(recording, settings.video)
     numbers = spread_numbers(len(track.times), FRAMES)
     crops: dict[int, np.ndarray] = {}
-    squares = track.trace_squares(settings.video)
-    sound = crop_faces(recording, squares, settings, numbers=numbers, take=crops.__setitem__)
+    canvases = track.lay_canvases(settings)
+    sound = crop_faces(recording, canvases, settings, numbers=numbers, take=crops.__setitem__)
     compute_log_mel(torch.from_numpy(sound.samples), settings.audio)
     return len(crops)
 

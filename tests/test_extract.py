@@ -183,11 +183,13 @@ def test_what_is_damaged_is_made_again_when_it_is_asked_for(
         track, place = tracks["clip"], tracks.place(0, crops=crops)
         good = place.read_bytes()
         place.write_bytes(good[:-1])
+        tracks.recent.clear()  # of these the file is not read again
         said.clear()
         assert_same(tracks["clip"], track)
         assert place.read_bytes() == good
         assert "made again" in said[0]
     place.write_bytes(b"")
+    tracks.recent.clear()
     Path(tracks.path(0)).unlink()
     tracks.place(0, crops=False).unlink()
     with pytest.raises(MediaError, match="no such file"):
@@ -235,3 +237,19 @@ def test_of_those_who_ask_at_once_one_does_the_work(
     assert sorted(decoded) == ["broken.mp4", "clip.mp4", "mute.mp4"]  # what failed is not tried again by who waited
     assert [list(tracks) for tracks, _ in results] == [["clip", "mute"]] * 3
     assert results[0][1] == results[1][1] == results[2][1]
+
+
+def test_only_so_many_tracks_are_remembered(
+    videos: tuple[pd.DataFrame, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracks, _ = extract_tracks(*videos, progress=False)
+    monkeypatch.setattr(extract, "MOST_RECENT", 1)
+    numbers = range(len(tracks))
+    first = [tracks.load(number) for number in numbers]
+    assert list(tracks.recent) == list(numbers)[-1:]
+    assert tracks.load(numbers[-1]) is first[-1]
+    assert tracks.load(0) is not first[0]
+    monkeypatch.setattr(extract, "LONGEST_RECENT", 1)
+    tracks.recent.clear()
+    tracks.load(0)
+    assert not tracks.recent

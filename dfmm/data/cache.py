@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
@@ -58,7 +59,9 @@ class Track:
     trailing_silence: float = 0.0  # and after the last
     level: float = -120.0  # loudness of what is no pause, as `gate_power` tells
 
-    @property
+    _laid = None  # the settings that canvases were last laid for, and these
+
+    @functools.cached_property
     def frame_seconds(self) -> float:
         """The usual time between two frames."""
         return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.04
@@ -115,6 +118,11 @@ class Track:
 
     def lay_canvases(self, settings: Settings) -> Canvases:
         """Return how every frame is cut. The centre of the picture has no margin, and nothing to align."""
+        if self._laid is None or self._laid[0] is not settings:
+            self._laid = settings, self._lay_canvases(settings)
+        return self._laid[1]
+
+    def _lay_canvases(self, settings: Settings) -> Canvases:
         video, times = settings.video, self.times
         until = np.searchsorted(times, times + measure_span(settings), side="right")
         return lay_canvases(

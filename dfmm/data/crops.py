@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -191,7 +192,7 @@ class Canvases:
                 places[inside] += middle - corners[inside]
         return places
 
-    @property
+    @functools.cached_property
     def _corners(self) -> np.ndarray:
         """Where the canvases begin on their grid, int64 `[N, 2]`."""
         return np.nan_to_num(np.rint(self.maps[:, :2] / self.maps[:, 2:3])).astype(np.int64)

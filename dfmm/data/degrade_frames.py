@@ -7,7 +7,6 @@ from fractions import Fraction
 import av
 import cv2
 import numpy as np
-from PIL import Image
 
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
 
@@ -50,8 +49,7 @@ def change_colour(
     mix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * GREY)
     rows = np.ascontiguousarray(frames).reshape(-1, frames.shape[2], 3)
     mean = np.array(cv2.sumElems(rows)[:3]) / (len(rows) * frames.shape[2]) @ GREY * brightness
-    matrix = np.column_stack([mix, np.full(3, mean * (1 - contrast))])
-    return np.array(Image.fromarray(rows).convert("RGB", tuple(matrix.ravel()))).reshape(frames.shape)
+    return cv2.transform(rows, np.column_stack([mix, np.full(3, mean * (1 - contrast))])).reshape(frames.shape)
 
 
 def add_noise(frames: np.ndarray, *, deviation: float, rng: np.random.Generator) -> np.ndarray:

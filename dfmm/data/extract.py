@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +39,10 @@ from dfmm.settings import Settings, resolve_path
 
 ROOM = 128 << 20  # bytes for a video's frames: one that fits is decoded once, for its track and its crops
 FORMAT = 5  # of the cache: a higher number makes older entries void
+
+# Tracks are small, but to read one and lay its canvases takes longer than to read a window: so many are remembered, if
+# they have no more frames than that. Together they never take more than some 0.5 GB, and usually 20 MB.
+MOST_RECENT, LONGEST_RECENT = 1024, 10_000
 
 T = TypeVar("T")
 
@@ -93,6 +98,7 @@ class Tracks(Mapping[str, Track]):
     def __init__(self, manifest: pd.DataFrame, keys: np.ndarray, settings: Settings, *, crops: bool):
         self.manifest, self.keys, self.settings, self.crops = manifest, keys, settings, crops
         self.root, self.cache = find_root(settings), resolve_path(settings.data.cache)
+        self.recent: OrderedDict[int, Track] = OrderedDict()  # the last ones used, unless they are long
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -145,12 +151,17 @@ class Tracks(Mapping[str, Track]):
         return self.place(number, crops=self.crops).is_file()
 
     def load(self, number: int) -> Track:
-        """Read the track of this row's video.
+        """Read the track of this row's video, or return it as it was read not long ago.
 
         Raises:
             MediaError: it is damaged, and the video can no longer be read.
         """
-        return self.read(number, read_track)
+        track = self.recent.pop(number, None) or self.read(number, read_track)
+        if len(track.times) <= LONGEST_RECENT:
+            self.recent[number] = track
+            if len(self.recent) > MOST_RECENT:
+                self.recent.popitem(last=False)
+        return track
 
     def read(self, number: int, read: Callable[[ArrayFile], T]) -> T:
         """Apply a function to the file kept of this row's video, made again where it is damaged."""
