@@ -124,8 +124,7 @@ class MultimodalDataset(Dataset):
         if twins:
             self.twins = plan_forgeries(self.tracks.manifest, map(self.tracks.load, self.rows), settings)
             self.rows = np.concatenate([self.rows, self.twins.pop("row").to_numpy(int)])
-            both = pd.concat([self.tracks.manifest, self.twins], ignore_index=True)
-            self.tracks = self.tracks.take(self.rows, both)
+            self.tracks = self.tracks.take(self.rows, pd.concat([self.tracks.manifest, self.twins], ignore_index=True))
         self.manifest = self.tracks.manifest
 
     @property
@@ -312,11 +311,8 @@ class MultimodalDataset(Dataset):
 
     def _forge(self, index: int, reading: Reading) -> Forgery:
         take, other = self._make_take(reading), self._make_take(reading.other) if reading.other else None
-        return (
-            forge_window(reading.method, take, other, self._draw(index, FORGERY))
-            if reading.method
-            else Forgery(take.scene)
-        )
+        rng = self._draw(index, FORGERY)
+        return forge_window(reading.method, take, other, rng) if reading.method else Forgery(take.scene)
 
     def _make_scene(self, index: int, reading: Reading) -> Forgery:
         """Forge a window, if it is to be, and degrade it by what is drawn for this index, forged or not."""
