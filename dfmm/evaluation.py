@@ -78,6 +78,7 @@ def score_split(
     wanted = manifest[manifest["split"] == split]
     if settings.data.limit:  # debug mode scores only what its loader holds
         wanted = wanted[wanted["video_id"].isin({*loader.dataset.tracks, *loader.dataset.failures})]
+    wanted = pd.concat([wanted, loader.dataset.twins], ignore_index=True)
     windows = score_windows(model, loader, progress=progress)
     videos = _join_scores(wanted, windows, loader.dataset.failures, settings.model.aggregation)
     found = tabulate_tracks(loader.dataset.manifest, loader.dataset.tracks)[["video_id", *FOUND]]
@@ -203,6 +204,8 @@ def score_by_trivia(own: pd.DataFrame, videos: pd.DataFrame, trained: Settings, 
     pairs = ((train, trained), (videos[videos["status"] == "ok"], settings))
     features = [measure_trivia(table, chosen, progress=False) for table, chosen in pairs]
     labels = train.set_index("video_id")["label"].loc[features[0].index]
+    if labels.nunique() < 2:  # training forged its fakes itself: their files would be those of the reals
+        return pd.Series(np.nan, index=videos.index)
     scores = pd.Series(score_trivia(features[0], labels, features[1]), index=features[1].index)
     return videos["video_id"].map(scores)
 
@@ -234,9 +237,9 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
         for streams, parts in tables.items():
             left = withhold_streams(batch, streams)
             parts.append(_tabulate_batch(model(left), left))
-    aucs = {}
+    aucs, both = {}, pd.concat([manifest, loader.dataset.twins])
     for streams, parts in tables.items():
-        videos = manifest.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
+        videos = both.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
         scored = videos[videos["score"].notna()]
         rows = {"all": scored, **{method: some for method, _, some in pair_methods(scored)}}
         aucs[streams] = {

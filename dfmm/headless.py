@@ -19,7 +19,7 @@ from dfmm.settings import diff_settings, find_project, load_settings
 KERNEL_CONFIG = Config({"KernelManager": {"transport": "ipc" if os.name == "posix" else "tcp"}})
 
 # What tells nothing of a run is run by its name only, not with `all`: a gallery is the same whatever was trained.
-APART = ("06_degradations",)
+APART = ("06_degradations", "07_forgeries")
 
 log = logging.getLogger("dfmm")
 

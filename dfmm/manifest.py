@@ -348,6 +348,12 @@ def leave_out_methods(table: pd.DataFrame, methods: Sequence[str]) -> pd.DataFra
     return left
 
 
+def leave_out_fakes(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with all fakes kept out of train and val, in the split `none`; test stays."""
+    out = (table["label"] == 1) & table["split"].isin(("train", "val"))
+    return table.assign(split=table["split"].mask(out, NO_SPLIT))
+
+
 def list_parts(method: str) -> frozenset[str]:
     """Return the methods that are joined by `+` in one."""
     return frozenset(part.strip() for part in method.split("+") if part.strip())

@@ -144,6 +144,29 @@ class Augment(Section):
     )
 
 
+ForgeMethod = Literal["self_blend", "mouth", "vocoder", "splice", "delay", "swap"]
+
+
+class Forge(Section):
+    share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the reals' training windows that are forged; validation then has a forged twin of each "
+        "real, the same in every epoch (0: none)",
+    )
+    methods: list[ForgeMethod] = Field(
+        list(get_args(ForgeMethod)),
+        min_length=1,
+        description="how, each as often as it is named, where the clip has what it needs: a face blended with itself, "
+        "a mouth from another moment; a voice through a vocoder, or in part another voice; late or early sound, "
+        "another clip's sound",
+    )
+    reals_only: bool = Field(
+        False, description="keep the manifest's own fakes out of train and val: to learn from reals alone"
+    )
+
+
 class Cure(Section):
     trim_silence: Literal["none", "start", "both"] = Field(
         "none",
@@ -301,6 +324,7 @@ class Settings(Section):
     cure: Cure = Field(default_factory=Cure)
     extract: Extract = Field(default_factory=Extract)
     augment: Augment = Field(default_factory=Augment)
+    forge: Forge = Field(default_factory=Forge)
     model: Model = Field(default_factory=Model)
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
@@ -335,6 +359,18 @@ class Settings(Section):
         if moved and self.video.fps == "spread":
             names = ", ".join(f"augment.{name}" for name in moved)
             raise ValueError(f"{names}: moves frames and their sound in time; set video.fps to frames per second")
+        return self
+
+    @model_validator(mode="after")
+    def check_forgeries(self) -> Settings:
+        """What cannot be noticed in the streams that are looked at would be learnt by heart."""
+        seen = {"video": {"self_blend", "mouth"}, "audio": {"vocoder", "splice"}}.get(self.model.streams)
+        lost = [name for name in self.forge.methods if seen is not None and name not in seen]
+        if self.forge.share and lost:
+            raise ValueError(
+                f"forge.methods: {', '.join(lost)} cannot be told with model.streams={self.model.streams}; "
+                f"leave {', '.join(sorted(seen))}"
+            )
         return self
 
     @model_validator(mode="after")

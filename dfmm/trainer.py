@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -122,9 +122,9 @@ class Trainer:
         self.train_loader = make_training_loader(self.manifest, self.settings, **options)
         self.val_loader = make_evaluation_loader(self.manifest, "val", self.settings, windows=1, **options)
         for split, loader in (("train", self.train_loader), ("val", self.val_loader)):
-            check_labels(loader.dataset.manifest["label"], split)
+            check_labels(loader.dataset.labels, split)
         self.steps = len(self.train_loader.batch_sampler)
-        self.prior = float(self.train_loader.dataset.manifest["label"].mean())
+        self.prior = self.train_loader.dataset.prior
         grouped = self.settings.model.aggregation == "attention"
         self.loss = Loss(self.settings, self.prior, windows=self.settings.train.windows if grouped else 0)
         self.val_loss = Loss(self.settings, self.prior)
@@ -363,12 +363,13 @@ def predict(model: MultimodalModel, loader: DataLoader) -> Iterator[tuple[dict[s
         yield model(batch), batch
 
 
-def check_labels(labels: pd.Series, split: str) -> None:
+def check_labels(labels: Collection[int], split: str) -> None:
     """Raise a `TrainingError` unless both labels are there."""
     if not {0, 1} <= set(labels):
-        have = {0: "only real videos", 1: "only fakes"}.get(labels.iloc[0] if len(labels) else None, "no video")
+        have = {0: "only real videos", 1: "only fakes"}.get(next(iter(labels), None), "no video")
         why = "; the epoch to keep is chosen there" if split == "val" else ""
-        raise TrainingError(f"the split {split!r} has {have} that can be read; it needs both labels{why}")
+        cure = "; forge.share makes fakes of reals" if 0 in labels else ""
+        raise TrainingError(f"the split {split!r} has {have} that can be read; it needs both labels{why}{cure}")
 
 
 def read_history(run: Run) -> pd.DataFrame:

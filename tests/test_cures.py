@@ -17,7 +17,7 @@ import torch
 from dfmm.data import reencode
 from dfmm.data.cache import Track
 from dfmm.data.cures import QUIET, Span, choose_gain, choose_span, cure_media, describe_cures
-from dfmm.data.dataset import MultimodalDataset, label_window, place_window
+from dfmm.data.dataset import MultimodalDataset
 from dfmm.data.encoder import write_video
 from dfmm.data.extract import extract_tracks
 from dfmm.data.facts import extract_facts, measure_file
@@ -25,6 +25,7 @@ from dfmm.data.media import MediaError, read_media
 from dfmm.data.reencode import encode_file, prepare_file
 from dfmm.data.shortcuts import tabulate_features
 from dfmm.data.tracking import describe_media, find_track, measure_sound
+from dfmm.data.windows import label_window, place_window
 from dfmm.evaluation import score_files, score_split
 from dfmm.manifest import complete_manifest
 from dfmm.model import MultimodalModel

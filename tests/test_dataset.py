@@ -21,16 +21,14 @@ from dfmm.data.cache import HEADER_BYTES, Track
 from dfmm.data.dataset import (
     MultimodalDataset,
     collate_windows,
-    follow_scene,
-    label_window,
     make_evaluation_loader,
     make_training_loader,
-    place_window,
 )
 from dfmm.data.degrade import change_speed, make_scene
 from dfmm.data.encoder import write_video
 from dfmm.data.media import read_media
 from dfmm.data.spectrogram import compute_log_mel
+from dfmm.data.windows import follow_scene, label_window, place_window
 from dfmm.manifest import complete_manifest, read_manifest
 from dfmm.settings import Augment, Settings
 

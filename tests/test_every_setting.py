@@ -225,6 +225,10 @@ TRAINING = (
 )
 OTHERS = (
     ("audio.spread_seconds", 1.0, show_samples, {"video.fps": "spread"}),
+    ("forge.share", 0.9, show_samples, {}),
+    ("forge.methods", ["vocoder"], show_samples, {"forge.share": 0.9}),
+    ("forge.reals_only", True, show_videos, {"forge.share": 0.5}),
+    ("augment.chance", 0.0, show_samples, {"augment.jpeg": 1.0}),
     ("cure.reencode_fps", 10.0, show_samples, {"cure.reencode": True}),
     ("cure.reencode_side", 96, show_samples, {"cure.reencode": True}),
     ("cure.reencode_crf", 40, show_samples, {"cure.reencode": True}),

@@ -16,13 +16,14 @@ log = logging.getLogger("dfmm")
 def load_manifest(settings: Settings, *, progress: bool = True) -> pd.DataFrame:
     """Read the manifest that the settings name; where they ask for sample data that is not there, draw it first.
 
-    Fakes of the methods in `data.leave_out` are in train and val no longer, but in the split `none`.
+    Fakes of the methods in `data.leave_out`, or with `forge.reals_only` all, are in train and val no longer, but in the
+    split `none`.
     """
     # Imported here: the workers that draw or decode videos pass through this file, and need none of it.
     from filelock import FileLock
 
     from dfmm.data.sample import make_sample
-    from dfmm.manifest import NO_SPLIT, leave_out_methods, read_manifest
+    from dfmm.manifest import NO_SPLIT, leave_out_fakes, leave_out_methods, read_manifest
     from dfmm.settings import resolve_path
 
     root = resolve_path(settings.data.root)
@@ -37,5 +38,5 @@ def load_manifest(settings: Settings, *, progress: bool = True) -> pd.DataFrame:
         table = leave_out_methods(manifest, settings.data.leave_out)
         out = int(((table["split"] == NO_SPLIT) & (manifest["split"] != NO_SPLIT)).sum())
         log.info("%s: %d fakes are kept out of train and val", ", ".join(settings.data.leave_out), out)
-        return table
-    return manifest
+        manifest = table
+    return leave_out_fakes(manifest) if settings.forge.reals_only else manifest

@@ -160,6 +160,29 @@ class Canvases:
         canvas does not reach that far, its edge is repeated.
         """
         numbers = np.unique([number for number in numbers if number in canvases]).astype(int)
+        return {
+            number: cut_region(canvases[number], left, top, self.size)
+            for number, (left, top) in zip(numbers.tolist(), self._place_crops(numbers).tolist(), strict=True)
+        }
+
+    def locate_window(self, points: np.ndarray, numbers: np.ndarray, cropped: Sequence[int]) -> np.ndarray:
+        """Return where points `[N, K, 2]` of all frames are in a window's crops, float64 `[T, K, 2]`.
+
+        As in OpenCV, the middle of a crop's first pixel is at (0, 0). NaN where there is no crop.
+
+        Args:
+            numbers: of the window's frames, int64 `[T]`.
+            cropped: those of them of which `crop_window` returned a crop.
+        """
+        found = np.full((len(numbers), *points.shape[1:]), np.nan)
+        cropped = np.unique(cropped).astype(int)
+        seen = np.isin(numbers, cropped)
+        places = self.locate(points[cropped], cropped) - self._place_crops(cropped)[:, None] - 0.5
+        found[seen] = places[np.searchsorted(cropped, numbers[seen])]
+        return found
+
+    def _place_crops(self, numbers: np.ndarray) -> np.ndarray:
+        """Return where the crops of all of a window's frames that have one begin in their canvases, int64 `[M, 2]`."""
         places = np.full((len(numbers), 2), self.room)
         if self.steady:
             corners = self._corners[numbers]
@@ -167,10 +190,7 @@ class Canvases:
                 inside = self.shots[numbers] == shot
                 middle = (corners[inside].min(axis=0) + corners[inside].max(axis=0)) // 2
                 places[inside] += middle - corners[inside]
-        return {
-            number: cut_region(canvases[number], left, top, self.size)
-            for number, (left, top) in zip(numbers.tolist(), places.tolist(), strict=True)
-        }
+        return places
 
     @functools.cached_property
     def _corners(self) -> np.ndarray:

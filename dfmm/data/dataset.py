@@ -15,9 +15,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dfmm.data.batches import EMPTY, BatchOrder, balance_videos
-from dfmm.data.cache import SILENCE, ArrayFile, CacheError, Track, read_crops, read_sound
+from dfmm.data.cache import ArrayFile, CacheError, Track, read_crops, read_sound
 from dfmm.data.crops import Canvases
-from dfmm.data.cures import Span, choose_gain, choose_span, limit_sound
+from dfmm.data.cures import choose_gain
 from dfmm.data.degrade import (
     Scene,
     augment_frames,
@@ -25,34 +25,44 @@ from dfmm.data.degrade import (
     augment_scene,
     augment_sound,
     change_picture,
+    code_scene,
     draw_offset,
     label_sync,
 )
 from dfmm.data.extract import extract_tracks
-from dfmm.data.media import MediaError, Sound
+from dfmm.data.forge import (
+    METHODS,
+    Forgery,
+    Take,
+    choose_donors,
+    disguise_window,
+    forge_window,
+    list_methods,
+    plan_forgeries,
+)
+from dfmm.data.media import MediaError
 from dfmm.data.spectrogram import compute_log_mel
 from dfmm.data.tracking import crop_faces
-from dfmm.manifest import STREAM_LABELS, parse_segments, select_split
+from dfmm.data.windows import (
+    Window,
+    cut_sound,
+    delay_window,
+    find_moment,
+    follow_scene,
+    label_window,
+    place_window,
+)
+from dfmm.manifest import STREAM_LABELS, select_split
 from dfmm.settings import Settings
 
 UNKNOWN = -1  # a label that takes no part in the loss
-PLACE, PICTURE, SOUND, STREAMS = range(4)  # what is drawn for a sample, each by a generator of its own
+PLACE, PICTURE, SOUND, STREAMS, METHOD, OTHER, FORGERY, DISGUISE = range(
+    8
+)  # what is drawn for a sample, each by a generator of its own
 
 Heard = tuple[np.ndarray, np.ndarray]  # a window's sound, float32 [S], and at which moments there is any, bool [T]
 
 log = logging.getLogger("dfmm")
-
-
-@dataclass(frozen=True)
-class Window:
-    """T moments of a video, and the stretch of sound that belongs to them."""
-
-    moments: np.ndarray  # float64 [T], seconds after the first frame
-    numbers: np.ndarray  # int64 [T], the frames shown at these moments
-    inside: np.ndarray  # bool [T], False past the end of a short video
-    sound_start: float
-    sound_seconds: float
-    span: Span | None = None  # what is left of the video, where it was cut
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,9 @@ class Reading:
     crops: dict[int, np.ndarray]  # uint8 [size, size, 3] by frame number; none where no face is seen
     samples: np.ndarray  # float32 [S]
     heard: np.ndarray  # bool [T]
+    landmarks: np.ndarray | None = None  # float64 [T, 5, 2] in pixels of the crops; asked for where windows are forged
+    method: str = ""  # by which the window is to be forged, empty for none
+    other: Reading | None = None  # the other window which that takes something from
 
 
 class MultimodalDataset(Dataset):
@@ -87,7 +100,8 @@ class MultimodalDataset(Dataset):
         manifest: rows of one or more splits.
         windows: of each video, its samples; window w of video v has index `v * windows + w`.
         sampling: `uniform` spaces them evenly, `random` draws them, a number is the second they all start at.
-        augment: draw the augmentations of `settings.augment`.
+        augment: draw the augmentations of `settings.augment`, and forge what `settings.forge` says of the reals.
+        twins: add a forgery of each real that can be forged, the same whenever it is read: more rows of `manifest`.
     """
 
     def __init__(
@@ -98,12 +112,32 @@ class MultimodalDataset(Dataset):
         windows: int = 1,
         sampling: Literal["uniform", "random"] | float = "uniform",
         augment: bool = False,
+        twins: bool = False,
         progress: bool = True,
     ):
         self.settings, self.windows, self.sampling, self.augment = settings, windows, sampling, augment
-        self.cached = settings.data.read != "videos"
+        self.cached, self.forges = settings.data.read != "videos", twins or (augment and settings.forge.share > 0)
         self.tracks, self.failures = extract_tracks(manifest, settings, crops=self.cached, progress=progress)
+        self.rows = np.arange(len(self.tracks))  # of the manifest, in which a row's video and its true labels are
+        self.reals = np.flatnonzero(self.tracks.manifest["label"] == 0)
+        self.twins = self.tracks.manifest.iloc[:0]
+        if twins:
+            self.twins = plan_forgeries(self.tracks.manifest, map(self.tracks.load, self.rows), settings)
+            self.rows = np.concatenate([self.rows, self.twins.pop("row").to_numpy(int)])
+            self.tracks = self.tracks.take(self.rows, pd.concat([self.tracks.manifest, self.twins], ignore_index=True))
         self.manifest = self.tracks.manifest
+
+    @property
+    def labels(self) -> set[int]:
+        """Which labels its windows can have."""
+        can = self.forges and any(self._list_methods(number, self.tracks.load(number)) for number in self.reals)
+        return {*self.manifest["label"].tolist(), *([1] if can else [])}
+
+    @property
+    def prior(self) -> float:
+        """Share of fakes among the windows, about: with those that are forged of reals."""
+        fakes, drawn = float(self.manifest["label"].mean()), self.forges and self.augment
+        return fakes + (1 - fakes) * self.settings.forge.share * drawn
 
     def __len__(self) -> int:
         return len(self.manifest) * self.windows
@@ -126,52 +160,116 @@ class MultimodalDataset(Dataset):
 
     def read_sound(self, index: int) -> np.ndarray:
         """Return the waveform that a sample's log-mel is made of, float32 `[S]` at `audio.sample_rate`."""
-        readings = self._read_windows(index % len(self) // self.windows, [index], look=False)
+        readings = self._read_windows(index % len(self) // self.windows, [index], look=self.forges)
         if readings is None:
             return np.zeros(round(self.settings.window_seconds * self.settings.audio.sample_rate), np.float32)
-        return self._make_scene(index, readings[0]).samples
+        return self._make_scene(index, readings[0]).scene.samples
+
+    def read_forgery(self, index: int) -> tuple[Take, Forgery]:
+        """Return a window as it was read, and what is forged of it, before either is degraded.
+
+        Raises:
+            MediaError: its video can no longer be read.
+        """
+        number = index % len(self) // self.windows
+        readings = self._read_windows(number, [index])
+        if readings is None:
+            raise MediaError(f"{self.manifest['video_id'].iat[number]}: cannot be read")
+        return self._make_take(readings[0]), self._forge(index, readings[0])
 
     def _draw(self, index: int, what: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, *divmod(index, len(self)), what))
 
     def _read_samples(self, number: int, indices: list[int]) -> Iterator[dict[str, Any]]:
-        row = self.manifest.iloc[number]
+        row, name = self.manifest.iloc[self.rows[number]], self.manifest["video_id"].iat[number]
         readings = self._read_windows(number, indices)
         for at, index in enumerate(indices):
-            facts = {"video_id": row["video_id"], "window": index % self.windows}
+            facts = {"video_id": name, "window": index % self.windows}
             if readings is None:
                 yield {**facts, "start": 0.0, **self._make_empty()}
             else:
-                window, scene = readings[at].window, self._make_scene(index, readings[at])
+                window, forgery = readings[at].window, self._make_scene(index, readings[at])
+                labels = label_window(row, follow_scene(window, forgery.scene)) | forgery.labels
                 yield {
                     **facts,
                     "start": float(window.moments[0]),
-                    **self._make_tensors(index, scene),
-                    **label_sync(label_window(row, follow_scene(window, scene)), scene),
+                    **self._make_tensors(index, forgery.scene),
+                    **label_sync(labels, forgery.scene),
                 }
 
     def _read_windows(self, number: int, indices: list[int], *, look: bool = True) -> list[Reading] | None:
         """Read a video's windows; None, said in the log, where a file that was readable no longer is."""
+        row = int(self.rows[number])
         try:
-            track = self.tracks.load(number)
-            windows = [self._place_window(track, index) for index in indices]
-            wanted = {int(frame) for window in windows for frame in window.numbers[window.inside]} if look else set()
-            canvases, read = track.lay_canvases(self.settings), self._read_cache if self.cached else self._decode
-            found, sounds = read(number, track, canvases, windows, wanted)
+            track = self.tracks.load(row)
+            methods = [self._choose_method(number, index, track) for index in indices]
+            windows = [self._place_window(track, *what) for what in zip(indices, methods, strict=True)]
+            moments = [
+                find_moment(method, window, track, self.settings, self._draw(index, OTHER))
+                for index, method, window in zip(indices, methods, windows, strict=True)
+            ]
+            found = self._read(row, track, windows + [other for other in moments if other], look=look)
         except (MediaError, CacheError) as error:
             log.warning("%s: its windows stay empty: %s", self.manifest["video_id"].iat[number], error)
             return None
-        crops = [canvases.crop_window(found, window.numbers[window.inside]) for window in windows]
-        return [Reading(*parts, *sound) for *parts, sound in zip(windows, crops, sounds, strict=True)]
+        others = iter(found[len(windows) :])
+        return [
+            replace(reading, method=method, other=next(others) if moment else self._read_voice(row, index, method))
+            for reading, method, moment, index in zip(found, methods, moments, indices, strict=False)
+        ]
 
-    def _place_window(self, track: Track, index: int) -> Window:
+    def _choose_method(self, number: int, index: int, track: Track) -> str:
+        """Return by which method a window is to be forged, empty for none."""
+        if self.rows[number] != number:
+            return str(self.manifest["method"].iat[number])
+        rng = self._draw(index, METHOD)
+        if not (self.forges and self.augment) or rng.random() >= self.settings.forge.share:
+            return ""
+        possible = self._list_methods(number, track)
+        return str(rng.choice(possible)) if possible else ""
+
+    def _list_methods(self, number: int, track: Track) -> list[str]:
+        return list_methods(self.manifest.iloc[number], track, self.settings)
+
+    def _place_window(self, track: Track, index: int, method: str) -> Window:
         number, rng = index % self.windows, self._draw(index, PLACE)
         window = place_window(track, self.settings, number=number, of=self.windows, sampling=self.sampling, rng=rng)
         # Only what is in step: a window that is out of it, or may be, could fall into it.
-        if self.augment and self.manifest["in_sync"].iat[index % len(self) // self.windows] == 1:
+        row = self.rows[index % len(self) // self.windows]
+        if self.augment and method != "delay" and self.manifest["in_sync"].iat[row] == 1:
             late = draw_offset(self.settings.augment, partial(self._draw, index))
             return delay_window(window, track, seconds=late)
         return window
+
+    def _read_voice(self, row: int, index: int, method: str) -> Reading | None:
+        """Read the sound of another real that a forgery takes some of, if it is of that kind: best another person's."""
+        if not method or METHODS[method].other != "voice":
+            return None
+        rng = self._draw(index, OTHER)
+        for number in choose_donors(self.manifest["identities"], self.reals, row, rng):
+            try:
+                track = self.tracks.load(number)
+                place = {"number": index % self.windows, "of": self.windows, "sampling": self.sampling}
+                window = place_window(track, self.settings, **place, rng=rng)
+                reading = self._read(number, track, [window], look=False)[0]
+            except (MediaError, CacheError) as error:
+                log.warning("%s: no sound for a forgery: %s", self.manifest["video_id"].iat[number], error)
+                continue
+            if reading.heard.any():
+                return reading
+        return None
+
+    def _read(self, row: int, track: Track, windows: list[Window], *, look: bool) -> list[Reading]:
+        wanted = {int(frame) for window in windows for frame in window.numbers[window.inside]} if look else set()
+        canvases, read = track.lay_canvases(self.settings), self._read_cache if self.cached else self._decode
+        found, sounds = read(row, track, canvases, windows, wanted)
+        path = track.trace_face(self.settings.video) if self.forges else None
+        readings = []
+        for window, sound in zip(windows, sounds, strict=True):
+            crops = canvases.crop_window(found, window.numbers[window.inside])
+            landmarks = canvases.locate_window(path.landmarks, window.numbers, list(crops)) if path else None
+            readings.append(Reading(window, crops, *sound, landmarks))
+        return readings
 
     def _decode(
         self, number: int, track: Track, canvases: Canvases, windows: list[Window], wanted: set[int]
@@ -188,7 +286,7 @@ class MultimodalDataset(Dataset):
             times=track.times,
         )
         gain = choose_gain(track, self.settings.cure)
-        return found, [self._cut_sound(sound, window, gain) for window in windows]
+        return found, [cut_sound(sound, window, self.settings, gain=gain) for window in windows]
 
     def _read_cache(
         self, number: int, track: Track, canvases: Canvases, windows: list[Window], wanted: set[int]
@@ -198,39 +296,35 @@ class MultimodalDataset(Dataset):
 
         def read(file: ArrayFile) -> tuple[dict[int, np.ndarray], list[Heard]]:
             sound = read_sound(file)
-            return read_crops(file, wanted), [self._cut_sound(sound, window, gain) for window in windows]
+            return read_crops(file, wanted), [cut_sound(sound, window, self.settings, gain=gain) for window in windows]
 
         return self.tracks.read(number, read)
 
-    def _cut_sound(self, sound: Sound | None, window: Window, gain: float) -> Heard:
-        """Return the window's sound `[S]` and at which of the T moments there is any, unless all of it is silent."""
-        steps = len(window.moments)
-        if sound is None:
-            samples = np.zeros(round(window.sound_seconds * self.settings.audio.sample_rate), np.float32)
-            return samples, np.zeros(steps, bool)
-        samples, _ = sound.cut(window.sound_start, window.sound_seconds)
-        samples = samples * np.float32(gain) if gain != 1 else samples
-        centres = window.sound_start + (np.arange(steps) + 0.5) / steps * window.sound_seconds
-        heard = (centres >= sound.start) & (centres < sound.end)
-        if window.span:
-            samples = limit_sound(samples, window.sound_start, window.span, sample_rate=sound.sample_rate)
-            heard &= (centres >= window.span.start) & (centres < window.span.end)
-        return samples, heard & (np.abs(samples).max() > SILENCE)
-
-    def _make_scene(self, index: int, reading: Reading) -> Scene:
-        """Put together what was read, and degrade it by what is drawn for this index."""
-        window, rate, augment = reading.window, self.settings.audio.sample_rate, self.settings.augment
-        hears = window.moments
+    def _make_take(self, reading: Reading) -> Take:
+        """Put together what was read of a window."""
+        window, hears = reading.window, reading.window.moments
         if self.settings.video.fps != "spread":
             hears = hears + (window.sound_start - hears[0])
-        frames, frame_mask = self._stack_crops(reading)
+        rate, (frames, frame_mask) = self.settings.audio.sample_rate, self._stack_crops(reading)
         scene = Scene(frames, frame_mask, reading.samples, reading.heard, rate, window.moments, hears)
+        return Take(scene, reading.landmarks)
+
+    def _forge(self, index: int, reading: Reading) -> Forgery:
+        take, other = self._make_take(reading), self._make_take(reading.other) if reading.other else None
+        rng = self._draw(index, FORGERY)
+        return forge_window(reading.method, take, other, rng) if reading.method else Forgery(take.scene)
+
+    def _make_scene(self, index: int, reading: Reading) -> Forgery:
+        """Forge a window, if it is to be, and degrade it by what is drawn for this index, forged or not."""
+        forgery, augment, draw = self._forge(index, reading), self.settings.augment, partial(self._draw, index)
+        scene = forgery.scene
+        if self.forges:
+            scene = disguise_window(scene, forgery.method, draw(DISGUISE))
         if not self.augment:
-            return scene
-        draw = partial(self._draw, index)
+            return replace(forgery, scene=code_scene(scene, augment, draw) if self.forges else scene)
         scene = change_picture(scene, lambda frames: augment_frames(frames, augment, draw(PICTURE)))
-        samples = augment_sound(reading.samples, augment, draw(SOUND), sample_rate=rate)
-        return augment_scene(replace(scene, samples=samples), augment, draw)
+        samples = augment_sound(scene.samples, augment, draw(SOUND), sample_rate=scene.sample_rate)
+        return replace(forgery, scene=augment_scene(replace(scene, samples=samples), augment, draw))
 
     def _make_tensors(self, index: int, scene: Scene) -> dict[str, torch.Tensor]:
         frames, frame_mask, sound_mask = scene.frames, scene.frame_mask.copy(), scene.sound_mask.copy()
@@ -271,83 +365,6 @@ class MultimodalDataset(Dataset):
         }
 
 
-def place_window(
-    track: Track,
-    settings: Settings,
-    *,
-    number: int = 0,
-    of: int = 1,
-    sampling: Literal["uniform", "random"] | float = "uniform",
-    rng: np.random.Generator | None = None,
-) -> Window:
-    """Place window `number` of `of` in what is left of a video once it is cut: where its frames lie, and its sound."""
-    T, fps = settings.video.frames, settings.video.fps
-    span = choose_span(track, settings.cure)
-    begin, end = span or (0.0, track.duration)
-    if fps == "spread":
-        moments = begin + (np.arange(T) + 0.5) / T * (end - begin)
-        start, seconds = (begin + end - settings.window_seconds) / 2, settings.window_seconds
-    else:
-        seconds = T / fps
-        room = max(end - begin - seconds, 0.0)
-        if sampling == "random":
-            start = begin + float(rng.uniform(0, room))
-        elif sampling == "uniform":
-            start = begin + (room / 2 if of == 1 else room * number / (of - 1))
-        else:
-            start = float(sampling)
-        moments = start + np.arange(T) / fps
-    # The frame shown at a moment is the last that began by then; half a millisecond forgives rounded clocks.
-    numbers = np.clip(np.searchsorted(track.times, moments + 5e-4, side="right") - 1, 0, len(track.times) - 1)
-    inside = (moments < end - 5e-4) & (len(track.times) > 0)
-    return Window(moments, numbers, inside, start, seconds, span)
-
-
-def delay_window(window: Window, track: Track, *, seconds: float) -> Window:
-    """Let a window hear what was said before, or, where the video has no sound there, as much after; else nothing else.
-
-    Silence in its place would tell a shifted sound from one that is not.
-    """
-    first, last = track.sound_start, track.sound_end
-    if window.span:
-        first, last = max(first, window.span.start), min(last, window.span.end)
-    for start in (window.sound_start - seconds, window.sound_start + seconds):
-        if first <= start and start + window.sound_seconds <= last:
-            return replace(window, sound_start=start)
-    return window
-
-
-def follow_scene(window: Window, scene: Scene) -> Window:
-    """Return what of a window its scene, which may have been moved in time, still shows and sounds: for its labels."""
-    if scene.shows is window.moments:
-        return window
-    start = max(window.sound_start, float(scene.hears.min()))
-    end = min(window.sound_start + window.sound_seconds, float(scene.hears.max()) + abs(scene.speed) / scene.fps)
-    moments = np.clip([scene.shows.min(), scene.shows.max()], window.moments[0], window.moments[-1])
-    return replace(window, moments=moments, sound_start=start, sound_seconds=end - start)
-
-
-def label_window(row: pd.Series, window: Window) -> dict[str, int]:
-    """Return a window's labels: where a video is forged in places only, what overlaps with the window decides."""
-    labels = {name: int(row[name]) for name in ("label", *STREAM_LABELS)}
-    # In `spread` the frames cover more than the sound does.
-    spans = {
-        "video": (window.moments[0], window.moments[-1]),
-        "audio": (window.sound_start, window.sound_start + window.sound_seconds),
-    }
-    partly = False
-    left_start, left_end = window.span or (-np.inf, np.inf)
-    for stream, (start, end) in spans.items():
-        start, end = max(start, left_start), min(end, left_end)
-        segments = parse_segments(row[f"{stream}_segments"])
-        if labels[f"{stream}_fake"] == 1 and segments:
-            partly = True
-            labels[f"{stream}_fake"] = int(any(a < end and b > start for a, b in segments))
-    if partly and labels["label"] == 1:
-        labels["label"] = int(1 in (labels["video_fake"], labels["audio_fake"]) or labels["in_sync"] == 0)
-    return labels
-
-
 def make_training_loader(
     manifest: pd.DataFrame, settings: Settings, *, progress: bool = True, rank: int = 0, world: int = 1
 ) -> DataLoader:
@@ -384,10 +401,13 @@ def make_evaluation_loader(
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader:
-    """Return evenly spaced windows of a split, in the manifest's order, those of a video one after the other."""
+    """Return evenly spaced windows of a split, in the manifest's order, those of a video one after the other.
+
+    Where training forges reals, those of the validation split come with a forged twin each.
+    """
     chosen = select_split(manifest, split, limit=settings.data.limit)
-    windows = windows or settings.evaluate.windows
-    return make_window_loader(chosen, settings, windows=windows, progress=progress, rank=rank, world=world)
+    options = {"windows": windows or settings.evaluate.windows, "twins": split == "val" and settings.forge.share > 0}
+    return make_window_loader(chosen, settings, **options, progress=progress, rank=rank, world=world)
 
 
 def make_window_loader(
@@ -395,12 +415,13 @@ def make_window_loader(
     settings: Settings,
     *,
     windows: int,
+    twins: bool = False,
     progress: bool = True,
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader:
     """Return evenly spaced windows of all rows, this process's share of them."""
-    dataset = MultimodalDataset(manifest, settings, windows=windows, progress=progress and rank == 0)
+    dataset = MultimodalDataset(manifest, settings, windows=windows, twins=twins, progress=progress and rank == 0)
     batch_size = settings.evaluate.batch_size * world
     order = BatchOrder(len(dataset.manifest), windows=windows, batch_size=batch_size, rank=rank, world=world)
     return _make_loader(dataset, order)

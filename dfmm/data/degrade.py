@@ -269,6 +269,7 @@ DEGRADATIONS = (
 # What training draws
 
 
+CODING = ("downscale", "jpeg", "h264", "mp3", "aac", "opus")
 # Drawn by `augment_frames` and `augment_sound`, in units of their own.
 BASIC = ("flip", "crop", "colour", "noise", "sound_gain", "sound_noise", "pitch")
 Draw = Callable[[int], np.random.Generator]  # a window's generators, by number
@@ -306,6 +307,14 @@ def augment_scene(scene: Scene, augment: Augment, draw: Draw) -> Scene:
     """Degrade a window by all that is drawn for it, but for the offset, which is drawn where its sound is read."""
     for one in DEGRADATIONS:
         if one.stream != "log_mel" and one is not OFFSET and (one.setting or one.name) not in BASIC:
+            scene = _apply_drawn(one, scene, augment, draw)
+    return scene
+
+
+def code_scene(scene: Scene, augment: Augment, draw: Draw) -> Scene:
+    """Degrade a window only by what is drawn for it of the ways in which it may be scaled, coded and sent."""
+    for one in DEGRADATIONS:
+        if one.name in CODING:
             scene = _apply_drawn(one, scene, augment, draw)
     return scene
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -114,6 +115,13 @@ class Tracks(Mapping[str, Track]):
     @functools.cached_property
     def _index(self) -> pd.Index:
         return pd.Index(self.manifest["video_id"])
+
+    def take(self, rows: np.ndarray, manifest: pd.DataFrame) -> Tracks:
+        """Return the tracks of a manifest whose row n stands for the video of this one's row `rows[n]`."""
+        taken = copy.copy(self)
+        taken.manifest, taken.keys = manifest, self.keys[rows]
+        taken.__dict__.pop("_index", None)
+        return taken
 
     def path(self, number: int) -> str:
         """Return where the video of this row is."""
