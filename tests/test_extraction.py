@@ -93,7 +93,7 @@ def test_twenty_kills_change_nothing(params: Path, tmp_path: Path) -> None:
         else:
             os.killpg(process.pid, signal.SIGKILL)
         said, _ = process.communicate(timeout=60)
-        assert process.returncode in (143, -signal.SIGKILL), said
+        assert process.returncode in (143, -signal.SIGKILL, -signal.SIGTERM), said  # the last before it was all there
         partials += len(list(broken.glob("*/*/.*partial*")))
     assert partials > 0, "not one kill met a file that was being written"
     finish(params, status=1)
