@@ -17,7 +17,8 @@ from statistics import median
 from dfmm.data import load_manifest
 from dfmm.data.dataset import MultimodalDataset
 from dfmm.data.degrade import DEGRADATIONS
-from dfmm.settings import Augment, Settings, load_settings, validate_settings
+from dfmm.sections import Augment
+from dfmm.settings import Settings, load_settings, validate_settings
 
 ROUNDS, VIDEOS = 7, 24  # rounds in which all ways are measured in turn, one window of each video in each
 DEAR = 2  # times the cached read

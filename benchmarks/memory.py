@@ -25,7 +25,8 @@ import numpy as np
 from dfmm.data import acting, portrait
 from dfmm.data.extract import make_entry
 from dfmm.data.pool import run_tasks
-from dfmm.settings import Extract, Settings
+from dfmm.sections import Extract
+from dfmm.settings import Settings
 
 SECONDS, SIZE = 10, (1920, 1080)
 

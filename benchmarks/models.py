@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from dfmm.model import MultimodalModel, count_flops
-from dfmm.settings import Model, Settings, validate_settings
+from dfmm.sections import Model
+from dfmm.settings import Settings, validate_settings
 
 BACKBONES = [
     "mobilenetv3_small_050",

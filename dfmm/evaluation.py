@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import logging
@@ -26,7 +25,7 @@ from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, find_unseen, fingerprint_
 from dfmm.metrics import choose_threshold, compute_auc, compute_metrics
 from dfmm.model import MultimodalModel, load_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
-from dfmm.runs import Run, RunError, show_progress, write_json
+from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
 from dfmm.settings import Settings, load_settings, resolve_path
 from dfmm.trainer import predict
 
@@ -148,13 +147,9 @@ def evaluate_run(
     own = load_manifest(settings, progress=progress)
     if threshold is None:
         threshold = choose_run_threshold(model, own, settings, progress=progress)
-    trained = settings
-    if manifest is None:
-        table = own
-    else:
-        root = resolve_path(root) if root else resolve_path(manifest).parent
-        table = read_manifest(resolve_path(manifest), root)
-        settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": str(root)})})
+    table, trained = own, settings
+    if manifest is not None:
+        table, settings = _open_other(manifest, root, settings)
     videos, windows = score_split(model, table, split, settings, progress=progress)
     videos["trivia_score"] = score_by_trivia(own, videos, trained, settings)
     videos["mouth_loudness"] = videos["video_id"].map(correlate_videos(videos[videos["status"] == "ok"], settings))
@@ -167,22 +162,25 @@ def evaluate_run(
         "threshold": {"value": threshold, "rule": settings.evaluate.threshold, "chosen_on": "val"},
         "aggregation": settings.model.aggregation,
         "cures": describe_cures(settings),
-        **make_report(
-            videos,
-            windows,
-            split=split,
-            threshold=threshold,
-            replicates=settings.evaluate.replicates,
-            seen=own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique(),
-        ),
     }
+    seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
+    options = {"threshold": threshold, "replicates": settings.evaluate.replicates, "seen": seen}
+    report |= make_report(videos, windows, split=split, **options)
     if manifest is not None:
-        report["dataset"] = _name_apart(report["dataset"], Path(root).name, {*taken, name_dataset(own)})
+        folder = Path(settings.data.root).name
+        report["dataset"] = _name_apart(report["dataset"], folder, {*taken, name_dataset(own)})
     folder = run / "evaluations" / name_evaluation(report)
     write_json(report, folder / "report.json")
     write_table(videos, folder / "scores.csv")
     write_table(windows, folder / "windows.csv")
     return report, videos, windows
+
+
+def _open_other(manifest: str | Path, root: str | Path | None, settings: Settings) -> tuple[pd.DataFrame, Settings]:
+    """Return the table of another dataset, and settings that read its videos."""
+    root = resolve_path(root) if root else resolve_path(manifest).parent
+    table = read_manifest(resolve_path(manifest), root)
+    return table, settings.model_copy(update={"data": settings.data.model_copy(update={"root": str(root)})})
 
 
 def _name_apart(name: str, folder: str, taken: Collection[str]) -> str:
@@ -399,11 +397,6 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV that `write_table` wrote: empty means no score, but is a text like any other in a text's column."""
     numbers = {name: [""] for name in (*SCORES, "weight", "trivia_score", "mouth_loudness", "predicted")}
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=numbers)
-
-
-def hash_file(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def score_files(

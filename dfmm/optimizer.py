@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LinearLR, OneCycleLR, ReduceLROnPlateau
 
-from dfmm.settings import Train
+from dfmm.sections import Train
 
 CYCLES = 3  # of warm restarts, each twice as long as the one before (SGDR, Loshchilov & Hutter 2017: T_mult = 2)
 PLATEAU = 3  # the rate is halved after this part of the patience that would end training

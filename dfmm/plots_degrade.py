@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from dfmm.data.degrade import Degradation, Scene
 from dfmm.data.spectrogram import compute_log_mel
 from dfmm.plots import GREY, GRID, REAL, STREAMS, style_figure
-from dfmm.settings import Audio
+from dfmm.sections import Audio
 
 STRENGTHS = (1 / 3, 2 / 3, 1.0)
 SEED = 0  # the same place is covered, the same noise drawn, at each strength

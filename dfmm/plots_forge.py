@@ -14,7 +14,7 @@ from dfmm.data.degrade import Scene
 from dfmm.data.forge import Forgery, Take
 from dfmm.data.spectrogram import compute_log_mel
 from dfmm.plots import style_figure
-from dfmm.settings import Audio
+from dfmm.sections import Audio
 
 ENLARGED = 8  # times; grey is no difference
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -289,6 +290,11 @@ def _log_progress(items: Iterable[Any], what: str, unit: str, total: int | None)
             last = now
             # [done/total, time passed<time left, files a second]
             log.info(tqdm.format_meter(number, total, now - started, ncols=0, prefix=what, unit=unit))
+
+
+def hash_file(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_json(values: Any, path: str | Path) -> Path:

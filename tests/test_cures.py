@@ -29,7 +29,8 @@ from dfmm.data.windows import label_window, place_window
 from dfmm.evaluation import score_files, score_split
 from dfmm.manifest import complete_manifest
 from dfmm.model import MultimodalModel
-from dfmm.settings import Cure, Settings, Video, validate_settings
+from dfmm.sections import Cure, Video
+from dfmm.settings import Settings, validate_settings
 
 from .conftest import Clip, change, draw_frames, sing
 

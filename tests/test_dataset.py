@@ -30,7 +30,8 @@ from dfmm.data.media import read_media
 from dfmm.data.spectrogram import compute_log_mel
 from dfmm.data.windows import follow_scene, label_window, place_window
 from dfmm.manifest import complete_manifest, read_manifest
-from dfmm.settings import Augment, Settings
+from dfmm.sections import Augment
+from dfmm.settings import Settings
 
 from .conftest import change, find_delay
 

@@ -30,7 +30,7 @@ from dfmm.data.degrade import (
     reverse_time,
 )
 from dfmm.data.spectrogram import compute_log_mel
-from dfmm.settings import Audio, Augment
+from dfmm.sections import Audio, Augment
 
 from .conftest import draw_frames, find_delay, hum
 

@@ -19,7 +19,7 @@ from dfmm.data.degrade_frames import (
     scale_frames,
     shift_frames,
 )
-from dfmm.settings import Augment
+from dfmm.sections import Augment
 
 from .conftest import draw_frames
 

@@ -14,7 +14,7 @@ from dfmm.data.degrade_sound import (
     shift_pitch,
     stretch_time,
 )
-from dfmm.settings import Augment
+from dfmm.sections import Augment
 
 from .conftest import find_delay, hum
 

@@ -20,7 +20,8 @@ from dfmm.data.cache import ArrayFile, Track, read_crops
 from dfmm.data.crops import Canvases
 from dfmm.data.extract import extract_tracks, find_track, load_track, make_entry, save_track, tabulate_tracks
 from dfmm.data.media import MediaError, read_media
-from dfmm.settings import Settings, Video, validate_settings
+from dfmm.sections import Video
+from dfmm.settings import Settings, validate_settings
 
 from .conftest import change, detect_bright, write_square
 

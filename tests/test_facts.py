@@ -14,7 +14,8 @@ from dfmm.data import facts
 from dfmm.data.encoder import write_video
 from dfmm.data.facts import extract_facts, measure_file
 from dfmm.data.media import MediaError
-from dfmm.settings import Cure, Settings, validate_settings
+from dfmm.sections import Cure
+from dfmm.settings import Settings, validate_settings
 
 from .conftest import Clip, change, draw_frames, sing
 

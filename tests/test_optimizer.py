@@ -10,7 +10,8 @@ import torch
 
 from dfmm.model import MultimodalModel
 from dfmm.optimizer import Schedule, group_parameters, make_optimizer
-from dfmm.settings import Settings, Train
+from dfmm.sections import Train
+from dfmm.settings import Settings
 
 from .conftest import change
 

@@ -12,7 +12,7 @@ from dfmm import plots
 from dfmm.data.degrade import DEGRADATIONS, make_scene
 from dfmm.metrics import compute_auc
 from dfmm.plots_degrade import plot_pictures, plot_sounds, plot_times
-from dfmm.settings import Audio
+from dfmm.sections import Audio
 
 pytestmark = pytest.mark.filterwarnings("error")
 UNKNOWN = {"value": None, "low": None, "high": None}

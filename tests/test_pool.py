@@ -15,11 +15,11 @@ import pytest
 from dfmm.data import pool
 from dfmm.data.media import MediaError
 from dfmm.data.pool import PoolError, run_tasks
-from dfmm.settings import Extract
+from dfmm.sections import Extract
 
 SCRIPT = """
 from dfmm.data.pool import run_tasks
-from dfmm.settings import Extract
+from dfmm.sections import Extract
 print(list(run_tasks(max, [("a", "b")], Extract())))
 """
 

@@ -26,7 +26,8 @@ from dfmm.evaluation import evaluate_run, make_report, score_files, score_split
 from dfmm.manifest import complete_manifest, write_manifest
 from dfmm.model import MultimodalModel, load_model
 from dfmm.runs import open_run
-from dfmm.settings import Cure, Settings, Video, load_settings, validate_settings
+from dfmm.sections import Cure, Video
+from dfmm.settings import Settings, load_settings, validate_settings
 from dfmm.trainer import Trainer
 from dfmm.widgets import play_video
 

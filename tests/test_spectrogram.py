@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dfmm.data.spectrogram import LOG_SPREAD, compute_log_mel
-from dfmm.settings import Audio
+from dfmm.sections import Audio
 
 
 def play(frequency: float, *, seconds: float = 1.0, sample_rate: int = 16_000) -> torch.Tensor:

@@ -12,7 +12,8 @@ import pytest
 from dfmm.data import tracking
 from dfmm.data.encoder import write_video
 from dfmm.data.tracking import find_track
-from dfmm.settings import Video, validate_settings
+from dfmm.sections import Video
+from dfmm.settings import validate_settings
 
 from .conftest import detect_bright, detect_nobody, write_square
 

@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 
 from dfmm.data.crops import Canvases, FacePath, lay_canvases, trace_path
 from dfmm.data.media import Sound
-from dfmm.settings import Settings, Video
+from dfmm.sections import Video
+from dfmm.settings import Settings
 
 try:
     import fcntl

@@ -24,7 +24,8 @@ import numpy as np
 from dfmm.data.cache import Track
 from dfmm.data.media import Media
 from dfmm.data.tracking import describe_media
-from dfmm.settings import Cure, Settings
+from dfmm.sections import Cure
+from dfmm.settings import Settings
 
 QUIET = -70.0  # dB: what is nowhere louder has no level that could be brought anywhere
 

@@ -38,7 +38,7 @@ from dfmm.data.degrade_sound import (
     shift_pitch,
     stretch_time,
 )
-from dfmm.settings import Augment
+from dfmm.sections import Augment
 
 # Sound that is ahead of the picture, or behind it, by more seconds than these is noticed (ITU-R BT.1359-1).
 NOTICED_AHEAD, NOTICED_BEHIND = 0.045, 0.125

@@ -273,7 +273,7 @@ def _extract_missing(videos: Tracks, missing: list[int], *, progress: bool) -> d
         if missing:
             for folder in (videos.cache, videos.cache / "tracks", videos.cache / "crops"):
                 remove_partials(folder)
-            log.info("extracting %d of %d videos into %s", len(missing), len(videos), videos.cache)
+            log.info("extracting %d of %d videos into %s", len(missing), len(videos), settings.data.cache)
             found = _extract_in_parallel([videos.name_files(number) for number in missing], settings)
             found = show_progress(found, "extracting", unit="file", total=len(missing), show=progress, lines=True)
             results = {missing[number]: result for number, result in found}

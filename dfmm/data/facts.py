@@ -21,7 +21,8 @@ from dfmm.data.pool import run_tasks
 from dfmm.data.reencode import list_profile, prepare_file
 from dfmm.data.tracking import SAMPLE_RATE, describe_media
 from dfmm.runs import show_progress, write_json
-from dfmm.settings import Cure, Settings, resolve_path
+from dfmm.sections import Cure
+from dfmm.settings import Settings, resolve_path
 
 FORMAT = 5  # of the cache: a higher number makes older entries void
 STRETCHES = 8  # equal parts of a video, each of which gives a mean picture

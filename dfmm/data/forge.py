@@ -17,7 +17,8 @@ from dfmm.data.cache import SILENCE, Track
 from dfmm.data.degrade import Scene, change_picture
 from dfmm.data.forge_frames import blend_face, disguise_frames, replace_mouth
 from dfmm.data.forge_sound import FADE, SPLICED, draw_vocoder, match_loudness, splice, vocode
-from dfmm.settings import ForgeMethod, Settings
+from dfmm.sections import ForgeMethod
+from dfmm.settings import Settings
 
 LATE = (0.2, 0.6)  # seconds by which sound, or a mouth, is out of step: from what anybody notices on
 REDRAWN = (0.6, 1.0)  # share of a window in which the mouth is replaced

@@ -18,7 +18,7 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from dfmm.data.media import MediaError
-from dfmm.settings import Extract
+from dfmm.sections import Extract
 
 SECONDS_PER_FILE = 600  # after this, and a second more for each of so many bytes, a worker is taken to hang, and killed
 BYTES_PER_SECOND = 1_000_000

@@ -22,7 +22,8 @@ import av
 import numpy as np
 
 from dfmm.data.media import Media, MediaError, Sound, read_media
-from dfmm.settings import Cure, Settings, resolve_path
+from dfmm.sections import Cure
+from dfmm.settings import Settings, resolve_path
 
 FORMAT = 1  # of the encoding: a higher number makes older files void
 

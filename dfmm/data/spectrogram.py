@@ -8,7 +8,7 @@ import warnings
 import torch
 from torchaudio.transforms import MelSpectrogram
 
-from dfmm.settings import Audio
+from dfmm.sections import Audio
 
 # Log-mel energies of speech at usual levels lie between about −14 (silence) and 6;
 # this brings them near zero mean and unit spread, the same for every clip, so loudness is kept.

@@ -23,7 +23,8 @@ from dfmm.data.faces import (
     load_detector,
 )
 from dfmm.data.media import Media, Recording, Sound, read_media
-from dfmm.settings import Settings, Video
+from dfmm.sections import Video
+from dfmm.settings import Settings
 
 SAMPLE_RATE = 16_000  # at which a sound's peak, loudness and onset are measured
 ONSET = 5e-4  # a sample above this ends the leading silence (the reference rule of arXiv 2412.00175)
