@@ -21,7 +21,7 @@ test: $(VENV)/installed lint
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
 
 slow: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check
