@@ -235,7 +235,6 @@ OTHERS = (
     ("cure.reencode_sample_rate", 8000, show_samples, {"cure.reencode": True}),
     ("cure.reencode_bit_rate", 16_000, show_samples, {"cure.reencode": True}),
     ("data.leave_out", ["blend"], show_videos, {}),
-    ("augment.chance", 0.0, show_samples, {"augment.jpeg": 1.0}),
     ("train.windows", 3, show_order, {}),
     ("train.balance", "method", show_order, {}),
     ("data.workers", 1, show_order, {}),
