@@ -158,3 +158,12 @@ def test_gaps_and_several_faces_are_told(tmp_path: Path, detectors: dict) -> Non
     assert (track.faces, track.gaps) == (2, 3)
     assert track.face_coverage == pytest.approx(6 / 14)
     assert find_track(path, Video(face="longest")).face_coverage == 1
+
+
+def test_canvases_of_other_settings_are_laid_anew(face_clip: Clip) -> None:
+    small, large = (validate_settings({"video": {"size": size}}) for size in (48, 96))
+    track = find_track(face_clip.path, small.video)
+    first = track.lay_canvases(small)
+    assert track.lay_canvases(small) is first
+    assert track.lay_canvases(large).size == 96
+    np.testing.assert_array_equal(track.lay_canvases(small).maps, first.maps)
