@@ -14,23 +14,20 @@ from __future__ import annotations
 
 import argparse
 import collections
-import multiprocessing
-import os
 import resource
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 from containers import Recording, write_recording
-from pebble import ProcessExpired, ProcessPool
 
+from dfmm.data import pool
 from dfmm.data.media import Media, MediaError, read_media
+from dfmm.sections import Extract
 
 HANG_SECONDS = 10
 MOST_MEMORY = 1e9  # bytes of a worker
@@ -150,9 +147,10 @@ CHANGES = (
 )
 
 
-def try_file(number: int, *, seed: int, seeds: list[Path]) -> Outcome:
+def try_file(number: str, seed: int, seeds: list[Path]) -> Outcome:
     """Read one broken file; return what came of it."""
-    content, suffix, _ = mutate(number, seed, seeds)
+    limit_worker()
+    content, suffix, _ = mutate(int(number), seed, seeds)
     with tempfile.NamedTemporaryFile(suffix=suffix) as file:
         file.write(content)
         file.flush()
@@ -202,18 +200,13 @@ def limit_worker() -> None:
 
 
 def run_files(count: int, seed: int, seeds: list[Path]) -> Iterator[tuple[int, Outcome]]:
-    """Yield the outcome of each file."""
-    context = multiprocessing.get_context("spawn")
-    work = partial(try_file, seed=seed, seeds=seeds)
-    with ProcessPool(max_workers=os.cpu_count() or 1, initializer=limit_worker, context=context) as pool:
-        results = pool.map(work, range(count), timeout=2 * HANG_SECONDS).result()
-        for number in range(count):
-            try:
-                yield number, next(results)
-            except FutureTimeoutError:
-                yield number, ("hung", f"killed after {2 * HANG_SECONDS} s", 2.0 * HANG_SECONDS, 0.0)
-            except ProcessExpired as error:
-                yield number, ("crashed", str(error), 0.0, 0.0)
+    """Yield the outcome of each file, as they come."""
+    pool.SECONDS_PER_FILE = 2 * HANG_SECONDS
+    for number, outcome in pool.run_tasks(try_file, [(str(number), seed, seeds) for number in range(count)], Extract()):
+        if isinstance(outcome, MediaError):
+            hung = "hung" in str(outcome)
+            outcome = ("hung" if hung else "crashed", str(outcome), 2.0 * HANG_SECONDS * hung, 0.0)
+        yield number, outcome
 
 
 def judge(outcome: Outcome) -> str:
@@ -236,7 +229,7 @@ def main() -> None:
         seeds = list_seeds(Path(folder), arguments.folder)
         if arguments.only is not None:
             print(mutate(arguments.only, arguments.seed, seeds)[2])
-            print(try_file(arguments.only, seed=arguments.seed, seeds=seeds))
+            print(try_file(str(arguments.only), arguments.seed, seeds))
             return
         report(run_files(arguments.count, arguments.seed, seeds), arguments, seeds)
 

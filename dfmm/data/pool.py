@@ -6,20 +6,20 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.connection import Connection
 from typing import Any
-
-from pebble import ProcessExpired, ProcessPool
 
 from dfmm.data.media import MediaError
 from dfmm.sections import Extract
 
+SECONDS_TO_START = 600  # a worker that has not imported what it needs by then will not
 SECONDS_PER_FILE = 600  # after this, and a second more for each of so many bytes, a worker is taken to hang, and killed
 BYTES_PER_SECOND = 1_000_000
 MMAP_THRESHOLD, MMAP_BYTES = -3, 1 << 17  # mallopt's M_MMAP_THRESHOLD
@@ -72,13 +72,9 @@ def _allow_seconds(path: str | os.PathLike[str]) -> float:
 
 
 def _settle(future: Future, path: str | os.PathLike[str]) -> Any:
-    """Await a task; return what came of it, or why nothing did."""
+    """Await a task; return what came of it, or why its engine could not have it done."""
     try:
         return future.result()
-    except MediaError as error:
-        return error
-    except (FutureTimeoutError, ProcessExpired) as error:
-        return MediaError(f"{path}: its decoder {'hung' if isinstance(error, FutureTimeoutError) else 'crashed'}")
     except Exception as error:
         return MediaError(f"{path}: {type(error).__name__}: {error}")
 
@@ -112,29 +108,68 @@ def _check_main() -> None:
         raise PoolError(f"{main.__file__}: worker processes fail as they import this script; why stands above")
 
 
-@contextmanager
-def _open_processes(settings: Extract, most: int) -> Iterator[tuple[Submit, int]]:
-    slots = min(settings.workers or count_cores(), most)
-    pool = _make_pool(slots)
-    try:
-        yield _submit_to(pool), slots
-    finally:  # interrupted, nobody waits for what is still to be done
-        pool.stop()
-        pool.join()
+class Guard:
+    """A process beside this one, for one task at a time; whatever a task does to it, the next finds one that works.
+
+    Each has a pipe to itself, which ends when its process does, and not before: so it is certain what a process died
+    of. Where workers share their pipes, a crash within the first moment of a task can be told from nothing.
+    """
+
+    def __init__(self) -> None:
+        self._closed = False
+        self._start()
+
+    def apply(self, function: Callable[..., Any], task: Sequence[Any], seconds: float) -> Any:
+        """Apply a function to the arguments of a task; return what it does, or the `MediaError` of why it did not."""
+        if not self._process.is_alive():  # the last task, or somebody else, has ended it
+            self._start()
+        try:
+            self._pipe.send((function, task))
+            self._receive(SECONDS_TO_START)
+            return self._receive(seconds)
+        except TimeoutError:
+            fault = "hung"
+        except (EOFError, OSError):
+            fault = "crashed"
+        self._process.kill()
+        self._process.join()
+        return MediaError(f"{task[0]}: its decoder {fault}")
+
+    def close(self) -> None:
+        """End the process, whatever it is at; who waits for it is told that it crashed."""
+        self._closed = True
+        self._process.kill()
+
+    def _start(self) -> None:
+        # Spawned, not forked: a process that has run PyTorch's threads cannot be forked safely.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, far_end = context.Pipe()
+        process = context.Process(target=_serve, args=(far_end,), daemon=True)
+        process.start()
+        far_end.close()  # the process has its own; this one would keep the pipe open after its death
+        self._process = process
+        if self._closed:  # meanwhile, by another thread
+            process.kill()
+
+    def _receive(self, seconds: float) -> Any:
+        if not self._pipe.poll(seconds):
+            raise TimeoutError
+        return self._pipe.recv()
 
 
-def _make_pool(workers: int) -> ProcessPool:
-    # Spawned, not forked: a process that has run PyTorch's threads cannot be forked safely.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPool(max_workers=workers, context=context, initializer=_prepare_worker)
-
-
-def _submit_to(pool: ProcessPool) -> Submit:
-    return lambda function, task, seconds: pool.schedule(function, args=task, timeout=seconds)
+def _serve(pipe: Connection) -> None:
+    """Do what comes through the pipe, one task after another, until its other end is closed."""
+    _prepare_worker()
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            function, task = pipe.recv()
+            pipe.send("begun")  # what it needs is imported; from here on, the time is the task's own
+            pipe.send(_try(function, task))
 
 
 def _prepare_worker() -> None:
     """One thread each, and memory given back: decoded frames come and go, and glibc would keep their holes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the process that waits, which ends this one
     os.environ["OMP_NUM_THREADS"] = "1"
     with contextlib.suppress(ImportError):
         import cv2
@@ -144,17 +179,43 @@ def _prepare_worker() -> None:
         ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, MMAP_BYTES)
 
 
-# Engines. Their workers hand each file on to a process of their own, so that one file costs no more there than here.
+def _try(function: Callable[..., Any], task: Sequence[Any]) -> Any:
+    try:
+        return function(*task)
+    except MediaError as error:
+        return error
+    except Exception as error:
+        return MediaError(f"{task[0]}: {type(error).__name__}: {error}")
+
+
+# Engines. Their workers, be they threads or processes of another machine, each hand their files on to a guard.
 
 _own = threading.local()
 
 
 def guard_task(function: Callable[..., Any], task: Sequence[Any], seconds: float) -> Any:
-    """Apply a function in a process beside this one; return what came of it, or the `MediaError` of why nothing did."""
-    if getattr(_own, "pool", None) is None:
+    """Apply a function in a process beside this one; return what it does, or the `MediaError` of why it did not."""
+    return _find_guard().apply(function, task, seconds)
+
+
+def _find_guard() -> Guard:
+    if getattr(_own, "guard", None) is None:
         multiprocessing.current_process()._config["daemon"] = False  # Dask's workers are, and could have no children
-        _own.pool = _make_pool(1)
-    return _settle(_submit_to(_own.pool)(function, task, seconds), task[0])
+        _own.guard = Guard()
+    return _own.guard
+
+
+@contextmanager
+def _open_processes(settings: Extract, most: int) -> Iterator[tuple[Submit, int]]:
+    slots = min(settings.workers or count_cores(), most)
+    guards: list[Guard] = []
+    executor = ThreadPoolExecutor(slots, initializer=lambda: guards.append(_find_guard()))
+    try:
+        yield lambda *what: executor.submit(guard_task, *what), slots
+    finally:  # interrupted, nobody waits for what is still to be done
+        executor.shutdown(wait=False, cancel_futures=True)
+        for guard in guards:
+            guard.close()
 
 
 @contextmanager
