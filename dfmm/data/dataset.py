@@ -44,6 +44,7 @@ from dfmm.data.media import MediaError
 from dfmm.data.spectrogram import compute_log_mel
 from dfmm.data.tracking import crop_faces
 from dfmm.data.windows import (
+    LABELLING,
     Window,
     cut_sound,
     delay_window,
@@ -126,6 +127,8 @@ class MultimodalDataset(Dataset):
             self.rows = np.concatenate([self.rows, self.twins.pop("row").to_numpy(int)])
             self.tracks = self.tracks.take(self.rows, pd.concat([self.tracks.manifest, self.twins], ignore_index=True))
         self.manifest = self.tracks.manifest
+        # Taking a row out of a table costs as much as reading its crops; taking these values costs little.
+        self.columns = {name: self.manifest[name] for name in ("video_id", *LABELLING)}
 
     @property
     def labels(self) -> set[int]:
@@ -174,14 +177,18 @@ class MultimodalDataset(Dataset):
         number = index % len(self) // self.windows
         readings = self._read_windows(number, [index])
         if readings is None:
-            raise MediaError(f"{self.manifest['video_id'].iat[number]}: cannot be read")
+            raise MediaError(f"{self.columns['video_id'].iat[number]}: cannot be read")
         return self._make_take(readings[0]), self._forge(index, readings[0])
 
     def _draw(self, index: int, what: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, *divmod(index, len(self)), what))
 
+    def _find_row(self, number: int) -> dict[str, Any]:
+        """Return what the labels of a video's windows come from."""
+        return {name: self.columns[name].iat[number] for name in LABELLING}
+
     def _read_samples(self, number: int, indices: list[int]) -> Iterator[dict[str, Any]]:
-        row, name = self.manifest.iloc[self.rows[number]], self.manifest["video_id"].iat[number]
+        row, name = self._find_row(self.rows[number]), self.columns["video_id"].iat[number]
         readings = self._read_windows(number, indices)
         for at, index in enumerate(indices):
             facts = {"video_id": name, "window": index % self.windows}
@@ -210,7 +217,7 @@ class MultimodalDataset(Dataset):
             ]
             found = self._read(row, track, windows + [other for other in moments if other], look=look)
         except (MediaError, CacheError) as error:
-            log.warning("%s: its windows stay empty: %s", self.manifest["video_id"].iat[number], error)
+            log.warning("%s: its windows stay empty: %s", self.columns["video_id"].iat[number], error)
             return None
         others = iter(found[len(windows) :])
         return [
@@ -229,14 +236,14 @@ class MultimodalDataset(Dataset):
         return str(rng.choice(possible)) if possible else ""
 
     def _list_methods(self, number: int, track: Track) -> list[str]:
-        return list_methods(self.manifest.iloc[number], track, self.settings)
+        return list_methods(self._find_row(number), track, self.settings)
 
     def _place_window(self, track: Track, index: int, method: str) -> Window:
         number, rng = index % self.windows, self._draw(index, PLACE)
         window = place_window(track, self.settings, number=number, of=self.windows, sampling=self.sampling, rng=rng)
         # Only what is in step: a window that is out of it, or may be, could fall into it.
         row = self.rows[index % len(self) // self.windows]
-        if self.augment and method != "delay" and self.manifest["in_sync"].iat[row] == 1:
+        if self.augment and method != "delay" and self.columns["in_sync"].iat[row] == 1:
             late = draw_offset(self.settings.augment, partial(self._draw, index))
             return delay_window(window, track, seconds=late)
         return window
@@ -253,7 +260,7 @@ class MultimodalDataset(Dataset):
                 window = place_window(track, self.settings, **place, rng=rng)
                 reading = self._read(number, track, [window], look=False)[0]
             except (MediaError, CacheError) as error:
-                log.warning("%s: no sound for a forgery: %s", self.manifest["video_id"].iat[number], error)
+                log.warning("%s: no sound for a forgery: %s", self.columns["video_id"].iat[number], error)
                 continue
             if reading.heard.any():
                 return reading

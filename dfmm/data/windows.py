@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from dfmm.data.cache import SILENCE, Track
 from dfmm.data.cures import Span, choose_span, limit_sound
@@ -15,6 +15,13 @@ from dfmm.data.forge import LATE, METHODS, draw_moment
 from dfmm.data.media import Sound
 from dfmm.manifest import STREAM_LABELS, parse_segments
 from dfmm.settings import Settings
+
+LABELLING = (
+    "label",
+    *STREAM_LABELS,
+    "video_segments",
+    "audio_segments",
+)  # what a window's labels come from
 
 
 @dataclass(frozen=True)
@@ -85,8 +92,12 @@ def follow_scene(window: Window, scene: Scene) -> Window:
     return replace(window, moments=moments, sound_start=start, sound_seconds=end - start)
 
 
-def label_window(row: pd.Series, window: Window) -> dict[str, int]:
-    """Return a window's labels: where a video is forged in places only, what overlaps with the window decides."""
+def label_window(row: Mapping[str, Any], window: Window) -> dict[str, int]:
+    """Return a window's labels: where a video is forged in places only, what overlaps with the window decides.
+
+    Args:
+        row: of the manifest, or what it says in the columns `LABELLING`.
+    """
     labels = {name: int(row[name]) for name in ("label", *STREAM_LABELS)}
     # In `spread` the frames cover more than the sound does.
     spans = {
@@ -97,8 +108,8 @@ def label_window(row: pd.Series, window: Window) -> dict[str, int]:
     left_start, left_end = window.span or (-np.inf, np.inf)
     for stream, (start, end) in spans.items():
         start, end = max(start, left_start), min(end, left_end)
-        segments = parse_segments(row[f"{stream}_segments"])
-        if labels[f"{stream}_fake"] == 1 and segments:
+        segments = parse_segments(row[f"{stream}_segments"]) if labels[f"{stream}_fake"] == 1 else []
+        if segments:
             partly = True
             labels[f"{stream}_fake"] = int(any(a < end and b > start for a, b in segments))
     if partly and labels["label"] == 1:
