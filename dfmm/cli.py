@@ -320,8 +320,10 @@ def _add_score(commands: Any) -> None:
         action="store_true",
         help="a line of JSON for each file: path, status (ok, unscored, failed), reason, streams (both, video, audio "
         "or nothing: what was scored), score, video_fake, audio_fake, in_sync (probabilities, null where that stream "
-        "is absent), windows, seconds of video",
+        "is absent), face (whose scores these are), windows, seconds of video",
     )
+    faces = ("largest", "longest", "all")
+    parser.add_argument("--face", choices=faces, help="whom to score (default: whom the model was trained on)")
     parser.set_defaults(command=_score)
 
 
@@ -332,6 +334,8 @@ def _score(options: argparse.Namespace) -> int:
 
     logging.getLogger("dfmm").setLevel("ERROR")  # reasons go into the lines
     model, settings, facts = load_model(options.model or Run(options.run).checkpoint)
+    if options.face:
+        settings = settings.model_copy(update={"video": settings.video.model_copy(update={"face": options.face})})
     if not options.json:
         print(f"probability of fake, for a prior of {facts['prior']:.2f} fakes   (video / sound / in sync)")
     failed = 0

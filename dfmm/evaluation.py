@@ -41,9 +41,9 @@ def score_windows(model: nn.Module, loader: torch.utils.data.DataLoader, *, prog
     """Score every window of a loader.
 
     Returns:
-        A row a window: `video_id`, `window`, `start` in seconds, `label` of the window, `score` (probability that it
-        is fake), each stream's `…_score`, `has_face`, `has_sound`, and where the model weighs windows `weight`, a
-        logit. A score is NaN where its stream is absent.
+        A row a window: `video_id`, `face`, `window`, `start` in seconds, `label` of the window, `score` (probability
+        that it is fake), each stream's `…_score`, `has_face`, `has_sound`, and where the model weighs windows `weight`,
+        a logit. A score is NaN where its stream is absent.
     """
     batches = show_progress(predict(model, loader), "scores", unit="batch", total=len(loader), show=progress)
     tables = [_tabulate_batch(outputs, batch) for outputs, batch in batches]
@@ -56,7 +56,7 @@ def _tabulate_batch(outputs: dict[str, torch.Tensor], batch: dict[str, Any]) -> 
     found = {f"{name}_score": outputs[name].sigmoid() for name in STREAM_LABELS}
     found["score"] = outputs["logits"].softmax(dim=1)[:, 1]
     columns = {name: found[name].float().where(there[name], torch.nan).cpu().numpy() for name in SCORES}
-    facts = {name: batch[name].cpu().numpy() for name in ("window", "start", "label")}
+    facts = {name: batch[name].cpu().numpy() for name in ("face", "window", "start", "label")}
     presence = {"has_face": face.cpu().numpy(), "has_sound": sound.cpu().numpy()}
     if "weight" in outputs:
         columns["weight"] = outputs["weight"].float().where(there["score"], torch.nan).cpu().numpy()
@@ -80,7 +80,7 @@ def score_split(
     wanted = pd.concat([wanted, loader.dataset.twins], ignore_index=True)
     windows = score_windows(model, loader, progress=progress)
     videos = _join_scores(wanted, windows, loader.dataset.failures, settings.model.aggregation)
-    found = tabulate_tracks(loader.dataset.manifest, loader.dataset.tracks)[["video_id", *FOUND]]
+    found = tabulate_tracks(loader.dataset.tracks.manifest, loader.dataset.tracks)[["video_id", *FOUND]]
     return videos.merge(found, on="video_id", how="left"), windows
 
 
@@ -407,7 +407,8 @@ def score_files(
     Yields:
         For each file, in order: `path`, `status` (`ok`, `unscored`, `failed`), `reason`, `streams` (what was scored:
         `both`, `video`, `audio` or nothing), `score`, `video_fake`, `audio_fake`, `in_sync` (probabilities, None where
-        that stream is absent), `windows`, and the video's length in `seconds`.
+        that stream is absent), `face` (whose scores these are; 0 for the first), `windows` (of that face), and
+        the video's length in `seconds`.
     """
     files = list(dict.fromkeys(map(str, files)))
     for at in show_progress(range(0, len(files), CHUNK), "files", unit=f"{CHUNK} files", show=progress):
@@ -420,7 +421,7 @@ def _score_chunk(files: list[str], model: MultimodalModel, settings: Settings) -
     table = pd.DataFrame(rows).assign(video_segments="", audio_segments="")
     loader = make_window_loader(table, settings, windows=settings.evaluate.windows, progress=False)
     tracks, failures = loader.dataset.tracks, loader.dataset.failures
-    empty = pd.DataFrame(columns=["video_id", *SCORES, "window", "weight", "has_face", "has_sound"])
+    empty = pd.DataFrame(columns=["video_id", "face", *SCORES, "window", "weight", "has_face", "has_sound"])
     windows = score_windows(model, loader, progress=False) if len(loader.dataset) else empty
     videos = _join_scores(table, windows, failures, settings.model.aggregation).set_index("video_id")
     return [_describe_file(file, videos.loc[file], tracks[file].duration if file in tracks else None) for file in files]
@@ -436,6 +437,7 @@ def _describe_file(file: str, row: pd.Series, seconds: float | None) -> dict[str
         "reason": row["reason"],
         "streams": row["streams"],
         **scores,
+        "face": None if pd.isna(row["face"]) else int(row["face"]),
         "windows": int(row["windows"]),
         "seconds": None if seconds is None else round(seconds, 3),
     }

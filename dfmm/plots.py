@@ -356,6 +356,11 @@ def select_scored(scores: pd.DataFrame) -> pd.DataFrame:
     return scored.assign(identities=scored["identities"].astype(object).fillna(""))
 
 
+def select_windows(windows: pd.DataFrame, video: pd.Series) -> pd.DataFrame:
+    """Return the windows behind a video's score: of several faces, those of the most suspicious."""
+    return windows[(windows["video_id"] == video["video_id"]) & (windows["face"] == video["face"])]
+
+
 def find_best_epoch(history: pd.DataFrame) -> int | None:
     """The epoch with the highest validation AUC, among equals the one with the lowest loss; None without an AUC."""
     known = history.dropna(subset="val_auc").sort_values(["val_auc", "val_loss"], ascending=[False, True])

@@ -125,9 +125,9 @@ def draw_mistakes(scores: pd.DataFrame, windows: pd.DataFrame, *, threshold: flo
         (1, "missed_fake", "The worst missed fake"),
         (0, "false_alarm", "The worst false alarm"),
     ):
-        for video_id in wrong.loc[wrong["label"] == label, "video_id"].head(1):
-            figure = plots.plot_timeline(windows[windows["video_id"] == video_id], title, threshold, note=note)
-            pictures.append(Picture(name, figure, f"{video_id}: {CAPTIONS['timeline']}"))
+        for _, video in wrong[wrong["label"] == label].head(1).iterrows():
+            figure = plots.plot_timeline(plots.select_windows(windows, video), title, threshold, note=note)
+            pictures.append(Picture(name, figure, f"{video['video_id']}: {CAPTIONS['timeline']}"))
     return pictures
 
 

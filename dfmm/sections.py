@@ -53,10 +53,11 @@ class Video(Section):
     )
     detect_side: int = Field(360, ge=64, description="frames are detected at this short side, in pixels")
     detect_every: int = Field(5, ge=1, description="a face is looked for in every n-th frame")
-    face: Literal["largest", "longest"] = Field(
+    face: Literal["largest", "longest", "all"] = Field(
         "largest",
-        description="whom to follow: in each shot the face that covers most over time, or the one face that is seen "
-        "for longest without a cut",
+        description="whom to follow: in each shot the face that covers most over time; the one face that is seen for "
+        "longest without a cut; or everybody, each in windows of their own, of whom the most suspicious makes a "
+        "video's score",
     )
     margin: float = Field(0.15, ge=0, le=2, description="context around the face box, as a share of its side")
     crop: Literal["steady", "follow", "align"] = Field(

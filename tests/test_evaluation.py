@@ -63,7 +63,8 @@ def make_scores(scores: list[float], labels: list[int], **columns: object) -> pd
 def make_windows(**scores: list[float]) -> pd.DataFrame:
     """Windows of two videos, `a` and `b`, the first half of them of `a`; scores that are not named are NaN."""
     n = len(next(iter(scores.values())))
-    table = pd.DataFrame({"video_id": np.repeat(["a", "b"], n // 2), **dict.fromkeys(SCORES, np.nan)})
+    facts = {"video_id": np.repeat(["a", "b"], n // 2), "face": 0, "has_face": True}
+    table = pd.DataFrame({**facts, **dict.fromkeys(SCORES, np.nan)})
     return table.assign(**scores)
 
 
@@ -273,11 +274,12 @@ def test_the_command_writes_a_line_of_json_a_file(
     run: Run, tiny: Settings, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     good = next(Path(tiny.data.root).rglob("*.mp4"))
-    assert main(["score", "--json", "--run", str(run.path), str(good)]) == 0
+    assert main(["score", "--json", "--run", str(run.path), "--face", "all", str(good)]) == 0
     assert main(["score", "--json", "--run", str(run.path), str(tmp_path / "gone.mp4")]) == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["status"] for line in lines] == ["ok", "failed"]
-    keys = ["path", "status", "reason", "streams", "score", "video_fake", "audio_fake", "in_sync", "windows", "seconds"]
+    keys = ["path", "status", "reason", "streams", "score", "video_fake", "audio_fake", "in_sync"]
+    keys += ["face", "windows", "seconds"]
     assert list(lines[0]) == keys
 
 

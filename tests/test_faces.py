@@ -11,8 +11,10 @@ import pytest
 from dfmm.data import faces
 from dfmm.data.faces import (
     ABSENCE,
+    APART,
+    MOST_FACES,
     NOBODY,
-    choose_face,
+    choose_faces,
     count_faces,
     drop_false_alarms,
     link_faces,
@@ -37,7 +39,7 @@ def follow(
 ) -> list[int | None]:
     """Return where, on the left, the face is that is followed in each look."""
     tracks = drop_false_alarms(link_faces(detections, starts=starts), len(detections), starts=starts)
-    chosen = choose_face(tracks, choice, starts=starts)
+    chosen = next(iter(choose_faces(tracks, choice, starts=starts)), {})
     return [round(float(chosen[look][0])) if look in chosen else None for look in range(len(detections))]
 
 
@@ -57,6 +59,24 @@ def test_of_two_faces_the_one_that_covers_most_is_kept_and_it_does_not_jump() ->
     for n in range(3, 9):  # too short a stay for its size
         detections[n] = small[None]
     assert follow(detections) == [100] * 10
+
+
+def test_everybody_has_a_place_and_those_who_never_meet_may_share_one() -> None:
+    large, small, late = face(10, 10, 60), face(100, 10, 40), face(180, 10, 30)
+    back = 9 + APART  # the first look at which a path no longer glides from one to the other
+    detections = [np.stack([large, *[small] * (n < 10), *[late] * (n >= back)]) for n in range(30)]
+    first, second = choose_faces(link_faces(detections), "all")
+    assert list(first) == list(range(30))
+    assert [(look, round(float(row[0]))) for look, row in second.items()] == [
+        *((look, 100) for look in range(10)),
+        *((look, 180) for look in range(back, 30)),
+    ]
+    detections[back - 1] = detections[back]
+    assert len(choose_faces(link_faces(detections), "all")) == 3
+    crowd = [np.stack([face(50 * n, 10, 20 + n) for n in range(MOST_FACES + 3)])] * 6
+    everybody = choose_faces(link_faces(crowd), "all")
+    assert [round(float(place[0][0])) // 50 for place in everybody] == list(range(MOST_FACES + 2, 2, -1))
+    assert choose_faces([], "all") == []
 
 
 @pytest.mark.parametrize("hidden", [0, 1, 2])

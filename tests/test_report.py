@@ -50,7 +50,7 @@ def make_results(*, name: str = "swap", synthetic: bool = True) -> tuple[dict, p
     scores.loc[20, ["score", "status"]] = [np.nan, "failed"]
     scores["reason"] = np.where(scores["status"] == "failed", f"no face in {name}", "")
     scores["predicted"] = (scores["score"] >= 0.5).astype(int)
-    scores = scores.assign(video_fake_score=scores["score"], audio_fake_score=np.nan, in_sync_score=0.5)
+    scores = scores.assign(video_fake_score=scores["score"], audio_fake_score=np.nan, in_sync_score=0.5, face=0)
     windows = scores[scores["status"] == "ok"].assign(window=0, start=0.0)
     known = windows["label"], windows["score"]
     level = compute_metrics(*known, threshold=0.5, identities=list(windows["identities"]), replicates=50)

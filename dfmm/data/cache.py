@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -30,17 +30,23 @@ except ImportError:  # Windows
 
 # The header stands before the arrays, but their lengths are known last: this much room is left for it and filled up
 # with blanks, as the format allows (https://github.com/huggingface/safetensors#format).
-HEADER_BYTES = 4088  # with the eight bytes of its length a block of most disks
+HEADER_BYTES = 8184  # with the eight bytes of its length two blocks of most disks
 TYPES = {"uint8": "U8", "uint32": "U32", "int64": "I64", "float32": "F32", "float64": "F64"}
 NAMES = {short: name for name, short in TYPES.items()}
 CHECKSUMS = ".checksums"  # an array's name and this: the CRC-32 of every block
 STALE_SECONDS = 3600  # where files cannot be locked, one is taken for left behind so long after its last byte
 SILENCE = 1e-4  # a sound that never gets louder, of full scale 1, is no evidence: −80 dB
+FOLLOWED = ("box_times", "boxes", "landmarks")  # what a track holds of a face,
+OTHERS = ("other_times", "other_boxes", "other_landmarks")  # and of those beside it
 
 
 @dataclass
 class Track:
-    """One video as later steps see it. Boxes and landmarks are in pixels, times in seconds after the first frame."""
+    """One video as later steps see it. Boxes and landmarks are in pixels, times in seconds after the first frame.
+
+    It follows one face, that of `place` 0. Where `video.face` is `all`, `follow` returns the same video with one of the
+    others followed.
+    """
 
     times: np.ndarray  # float64 [N], of every frame
     width: int
@@ -59,6 +65,11 @@ class Track:
     leading_silence: float  # seconds of sound before the first sample above `ONSET`
     trailing_silence: float = 0.0  # and after the last
     level: float = -120.0  # loudness of what is no pause, as `gate_power` tells
+    place: int = 0  # of the face that is followed
+    other_places: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # int64 [K], 1 and more
+    other_times: np.ndarray = field(default_factory=lambda: np.zeros(0))  # float64 [K], frames they were found in
+    other_boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))  # float32 [K, 4]
+    other_landmarks: np.ndarray = field(default_factory=lambda: np.zeros((0, 5, 2), np.float32))  # float32 [K, 5, 2]
 
     _laid = None  # the settings that canvases were last laid for, and these
 
@@ -103,6 +114,24 @@ class Track:
         """How often the followed face is lost, or not there to begin with."""
         missing = ~np.isin(self.look_times, self.box_times)
         return int(missing[:1].sum() + (missing[1:] & ~missing[:-1]).sum())
+
+    @property
+    def places(self) -> int:
+        """How many faces can be followed; one where there is none."""
+        return 1 + int(self.other_places.max(initial=0))
+
+    def follow(self, place: int) -> Track:
+        """Return the track that follows the face of this place."""
+        return self._others[place - 1] if place else self
+
+    @functools.cached_property
+    def _others(self) -> list[Track]:
+        tracks = []
+        for place in range(1, self.places):
+            rows = self.other_places == place
+            found = {name: getattr(self, other)[rows] for name, other in zip(FOLLOWED, OTHERS, strict=True)}
+            tracks.append(replace(self, place=place, **found))
+        return tracks
 
     def trace_face(self, video: Video) -> FacePath:
         """Return where the followed face is in every frame; without a detector, the centre of the picture.
@@ -376,9 +405,15 @@ def read_sound(file: ArrayFile) -> Sound | None:
     return None if facts is None else Sound(StoredSamples(file), **facts)
 
 
-def read_crops(file: ArrayFile, numbers: Iterable[int]) -> dict[int, np.ndarray]:
-    """Return the canvases of these frames, uint8 `[side, side, 3]` by number, where there are any."""
-    kept = file.read("numbers")
+def name_crops(place: int) -> tuple[str, str]:
+    """Return the names of the arrays of the canvases of a face, and of their frames' numbers."""
+    return (f"crops.{place}", f"numbers.{place}") if place else ("crops", "numbers")
+
+
+def read_crops(file: ArrayFile, numbers: Iterable[int], *, place: int = 0) -> dict[int, np.ndarray]:
+    """Return the canvases of these frames, uint8 `[side, side, 3]` by number, where the face of this place has any."""
+    crops, names = name_crops(place)
+    kept = file.read(names)
     wanted = np.unique(np.fromiter(numbers, np.int64))
     rows = np.flatnonzero(np.isin(kept, wanted))
-    return {int(kept[row]): file.read("crops", row, row + 1)[0] for row in rows}
+    return {int(kept[row]): file.read(crops, row, row + 1)[0] for row in rows}

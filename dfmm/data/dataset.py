@@ -84,11 +84,14 @@ class MultimodalDataset(Dataset):
 
     A sample is a dict: `frames` uint8 `[T, 3, H, W]`; `frame_mask` bool `[T]`, False where there is no face or no
     frame, and the frame then is zeros; `log_mel` float32 `[1, n_mels, F]`; `sound_mask` bool `[T]`, False where
-    nothing is heard; `label`, `video_fake`, `audio_fake`, `in_sync` (1, 0 or -1 unknown); `video_id`, `window` and
-    `start` in seconds. `read_sound` returns the waveform behind a log-mel.
+    nothing is heard; `label`, `video_fake`, `audio_fake`, `in_sync` (1, 0 or -1 unknown); `video_id`, `face`, `window`
+    and `start` in seconds. `read_sound` returns the waveform behind a log-mel.
 
     What `settings.cure` asks for is done to every video alike; `start` stays on the clock of its file. A file without a
     picture is heard only, on the clock of its sound.
+
+    With `video.face: all` every face of a video has as many windows as a video has otherwise; `face` is 0 for that
+    which `largest` follows. All have the labels of their video.
 
     A frame is cropped to a square around the face, as `video.crop` says, out of a canvas that is the same whatever
     window it is seen in. With `data.read: cache` canvases and sound are extracted once; samples are equal to the bit.
@@ -126,9 +129,19 @@ class MultimodalDataset(Dataset):
             self.twins = plan_forgeries(self.tracks.manifest, map(self.tracks.load, self.rows), settings)
             self.rows = np.concatenate([self.rows, self.twins.pop("row").to_numpy(int)])
             self.tracks = self.tracks.take(self.rows, pd.concat([self.tracks.manifest, self.twins], ignore_index=True))
-        self.manifest = self.tracks.manifest
+        self.manifest, self.places = self.tracks.manifest, np.zeros(len(self.rows), int)
+        if settings.video.face == "all":
+            self._add_faces()
         # Taking a row out of a table costs as much as reading its crops; taking these values costs little.
         self.columns = {name: self.manifest[name] for name in ("video_id", *LABELLING)}
+
+    def _add_faces(self) -> None:
+        """Let every face beside the one that is followed first have a row of its own, after all others."""
+        videos = len(self.rows) - len(self.twins)
+        faces = [(row, place) for row in range(videos) for place in range(1, self.tracks.load(row).places)]
+        rows, places = np.array(faces, int).reshape(-1, 2).T
+        self.rows, self.places = np.concatenate([self.rows, rows]), np.concatenate([self.places, places])
+        self.manifest = pd.concat([self.manifest, self.manifest.iloc[rows]], ignore_index=True)
 
     @property
     def labels(self) -> set[int]:
@@ -154,7 +167,7 @@ class MultimodalDataset(Dataset):
         samples = {}
         for index in dict.fromkeys(indices):
             if index == EMPTY:
-                samples[index] = {"video_id": "", "window": 0, "start": 0.0, **self._make_empty()}
+                samples[index] = {"video_id": "", "face": 0, "window": 0, "start": 0.0, **self._make_empty()}
             else:
                 by_video.setdefault(index % len(self) // self.windows, []).append(index)
         for number, wanted in by_video.items():
@@ -191,7 +204,7 @@ class MultimodalDataset(Dataset):
         row, name = self._find_row(self.rows[number]), self.columns["video_id"].iat[number]
         readings = self._read_windows(number, indices)
         for at, index in enumerate(indices):
-            facts = {"video_id": name, "window": index % self.windows}
+            facts = {"video_id": name, "face": int(self.places[number]), "window": index % self.windows}
             if readings is None:
                 yield {**facts, "start": 0.0, **self._make_empty()}
             else:
@@ -208,7 +221,7 @@ class MultimodalDataset(Dataset):
         """Read a video's windows; None, said in the log, where a file that was readable no longer is."""
         row = int(self.rows[number])
         try:
-            track = self.tracks.load(row)
+            track = self.tracks.load(row).follow(self.places[number])
             methods = [self._choose_method(number, index, track) for index in indices]
             windows = [self._place_window(track, *what) for what in zip(indices, methods, strict=True)]
             moments = [
@@ -227,7 +240,7 @@ class MultimodalDataset(Dataset):
 
     def _choose_method(self, number: int, index: int, track: Track) -> str:
         """Return by which method a window is to be forged, empty for none."""
-        if self.rows[number] != number:
+        if self.rows[number] != number and not self.places[number]:  # a twin, whose method is that of its row
             return str(self.manifest["method"].iat[number])
         rng = self._draw(index, METHOD)
         if not (self.forges and self.augment) or rng.random() >= self.settings.forge.share:
@@ -303,7 +316,8 @@ class MultimodalDataset(Dataset):
 
         def read(file: ArrayFile) -> tuple[dict[int, np.ndarray], list[Heard]]:
             sound = read_sound(file)
-            return read_crops(file, wanted), [cut_sound(sound, window, self.settings, gain=gain) for window in windows]
+            crops = read_crops(file, wanted, place=track.place)
+            return crops, [cut_sound(sound, window, self.settings, gain=gain) for window in windows]
 
         return self.tracks.read(number, read)
 

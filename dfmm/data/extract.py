@@ -1,4 +1,4 @@
-"""What is found once in every video and kept: its timing, the track of a face and, if asked for, crops and sound."""
+"""What is found once in every video and kept: its timing, the tracks of faces and, if asked for, crops and sound."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from dfmm.data.cache import (
     CacheError,
     Track,
     measure_span,
+    name_crops,
     name_partial,
     read_track,
     remove_partials,
     write_sound,
     write_track,
 )
-from dfmm.data.media import MediaError, Recording
+from dfmm.data.media import MediaError, Recording, Sound
 from dfmm.data.pool import run_tasks
 from dfmm.data.reencode import list_profile, prepare_file
 from dfmm.data.tracking import crop_faces, find_track
@@ -38,7 +39,7 @@ from dfmm.runs import show_progress
 from dfmm.settings import Settings, resolve_path
 
 ROOM = 128 << 20  # bytes for a video's frames: one that fits is decoded once, for its track and its crops
-FORMAT = 5  # of the cache: a higher number makes older entries void
+FORMAT = 6  # of the cache: a higher number makes older entries void
 
 # Tracks are small, but to read one and lay its canvases takes longer than to read a window: so many are remembered, if
 # they have no more frames than that. Together they never take more than some 0.5 GB, and usually 20 MB.
@@ -70,18 +71,24 @@ def save_crops(path: str | Path | Recording, track: Track, place: Path, settings
         MediaError: the video cannot be read.
         CacheError: the disk does not take it.
     """
-    canvases = track.lay_canvases(settings)
     with ArrayWriter(place) as writer:
-        numbers: list[int] = []
-
-        def take(number: int, crop: np.ndarray) -> None:
-            writer.append("crops", crop[None])
-            numbers.append(number)
-
-        writer.append("crops", np.zeros((0, canvases.side, canvases.side, 3), np.uint8))
-        write_sound(writer, crop_faces(path, canvases, settings, numbers=range(len(track.times)), take=take))
-        writer.append("numbers", np.array(numbers, np.int64))
+        sounds = [_write_crops(writer, path, track.follow(face), settings) for face in range(track.places)]
+        write_sound(writer, sounds[0])
         write_track(writer, track)
+
+
+def _write_crops(writer: ArrayWriter, path: str | Path | Recording, track: Track, settings: Settings) -> Sound | None:
+    """Write the canvases of the face that a track follows; return the sound."""
+    (crops, names), canvases, numbers = name_crops(track.place), track.lay_canvases(settings), []
+
+    def take(number: int, crop: np.ndarray) -> None:
+        writer.append(crops, crop[None])
+        numbers.append(number)
+
+    writer.append(crops, np.zeros((0, canvases.side, canvases.side, 3), np.uint8))
+    sound = crop_faces(path, canvases, settings, numbers=range(len(track.times)), take=take)
+    writer.append(names, np.array(numbers, np.int64))
+    return sound
 
 
 class Tracks(Mapping[str, Track]):

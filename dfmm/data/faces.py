@@ -19,6 +19,8 @@ NOBODY = np.zeros((0, 15), np.float32)
 SAME_FACE_IOU = 0.3  # boxes of neighbouring looks that overlap more than this may be one face
 COASTING = 3  # looks for which a face that is not found is expected to move on as it did
 ABSENCE = 50  # looks after which a face that comes back is another one
+APART = 6  # looks between two tracks from which on nothing glides from one to the other
+MOST_FACES = 8  # that are followed in one video
 FALSE_ALARM = 5  # looks in a shot from which on a face that is seen in one of them only is none
 
 FaceTrack = dict[int, np.ndarray]  # one face: its row [15] by the number of the look, in their order
@@ -157,22 +159,51 @@ def drop_false_alarms(tracks: Sequence[FaceTrack], looks: int, *, starts: Collec
     return [track for track, length in zip(tracks, lengths, strict=True) if len(track) > 1 or length < FALSE_ALARM]
 
 
-def choose_face(
-    tracks: Sequence[FaceTrack], choice: Literal["largest", "longest"], *, starts: Collection[int] = ()
-) -> FaceTrack:
-    """Return the face that is followed, by the number of the look.
+def choose_faces(
+    tracks: Sequence[FaceTrack], choice: Literal["largest", "longest", "all"], *, starts: Collection[int] = ()
+) -> list[FaceTrack]:
+    """Return the faces that are followed, by the number of the look; none where nobody is seen.
 
     Args:
         choice: `largest` is in each shot the one that covers most, over area and time; `longest` is the one that is
-            seen in most looks of the video, all in one shot, and of equals the larger.
+            seen in most looks of the video, all in one shot, and of equals the larger; `all` is the largest, and then
+            everybody else. Those who are never seen together share a place, so that there are not more places than
+            there are faces at once, or hardly more.
     """
-    covers = [float(sum(measure_areas(face) for face in track.values())) for track in tracks]
     if choice == "longest":
-        rank = [(len(track), cover) for track, cover in zip(tracks, covers, strict=True)]
-        return tracks[rank.index(max(rank))] if tracks else {}
-    shots = np.searchsorted(sorted(starts), [next(iter(track)) for track in tracks], side="right")
-    chosen = [max(np.flatnonzero(shots == shot), key=covers.__getitem__) for shot in np.unique(shots)]
-    return {look: face for number in chosen for look, face in tracks[number].items()}
+        return sorted(tracks, key=lambda track: (len(track), _measure_cover(track)), reverse=True)[:1]
+    ranked = sorted(tracks, key=_measure_cover, reverse=True)
+    shots = [int(np.searchsorted(sorted(starts), next(iter(track)), side="right")) for track in ranked]
+    first = {shots.index(shot) for shot in sorted(set(shots))}
+    largest = {look: face for number in sorted(first, key=shots.__getitem__) for look, face in ranked[number].items()}
+    if choice == "largest" or not ranked:
+        return [largest] if largest else []
+    rest = [
+        (shot, track) for number, (shot, track) in enumerate(zip(shots, ranked, strict=True)) if number not in first
+    ]
+    return [largest, *_share_places(rest)][:MOST_FACES]
+
+
+def _measure_cover(track: FaceTrack) -> float:
+    return float(sum(measure_areas(face) for face in track.values()))
+
+
+def _share_places(tracks: Sequence[tuple[int, FaceTrack]]) -> list[FaceTrack]:
+    """Join tracks, each with the number of its shot, that are apart in time, the first of them wherever it fits."""
+    places: list[list[tuple[int, FaceTrack]]] = []
+    for one in tracks:
+        place = next((place for place in places if all(_are_apart(one, other) for other in place)), None)
+        if place is None:
+            places.append([one])
+        else:
+            place.append(one)
+    return [dict(sorted(pair for _, track in place for pair in track.items())) for place in places]
+
+
+def _are_apart(one: tuple[int, FaceTrack], other: tuple[int, FaceTrack]) -> bool:
+    (shot, track), (other_shot, other_track) = one, other
+    before, after = sorted([(min(track), max(track)), (min(other_track), max(other_track))])
+    return shot != other_shot or after[0] - before[1] >= APART
 
 
 def count_faces(tracks: Sequence[FaceTrack]) -> int:

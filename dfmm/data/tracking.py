@@ -10,13 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dfmm.data.cache import Track
+from dfmm.data.cache import FOLLOWED, OTHERS, Track
 from dfmm.data.crops import Canvases, cut_square
 from dfmm.data.faces import (
     BOX,
     LANDMARKS,
     Detect,
-    choose_face,
+    FaceTrack,
+    choose_faces,
     count_faces,
     drop_false_alarms,
     link_faces,
@@ -40,7 +41,7 @@ DETECTORS = {"retinaface": ("retinaface", "mtcnn"), "mtcnn": ("mtcnn", "retinafa
 
 
 def find_track(path: str | Path | Recording, video: Video) -> Track:
-    """Decode a video, small and only every `detect_every`-th frame, and follow its face; no frame is kept.
+    """Decode a video, small and only every `detect_every`-th frame, and follow faces in it; no frame is kept.
 
     A file without a picture has no frame times, nobody is seen in it, and its clock is that of its sound.
 
@@ -52,18 +53,24 @@ def find_track(path: str | Path | Recording, video: Video) -> Track:
     cuts = find_cuts(path, looks.thumbnails)
     starts = set(np.searchsorted(numbers, cuts).tolist())
     tracks = drop_false_alarms(link_faces(list(looks.faces.values()), starts=starts), len(numbers), starts=starts)
-    chosen = choose_face(tracks, video.face, starts=starts)
-    rows = np.array(list(chosen.values()), np.float32).reshape(-1, 15)
+    chosen = choose_faces(tracks, video.face, starts=starts)
     return replace(
         describe_media(media),
         look_times=media.times[numbers],
         cut_times=media.times[cuts],
         faces=count_faces(tracks),
         detector=detector,
-        box_times=media.times[numbers[list(chosen)]],
-        boxes=rows[:, BOX],
-        landmarks=rows[:, LANDMARKS].reshape(-1, 5, 2),
+        **dict(zip(FOLLOWED, _stack_faces(chosen[:1], media.times[numbers]), strict=True)),
+        other_places=np.repeat(np.arange(1, len(chosen) + 1)[: len(chosen[1:])], [len(face) for face in chosen[1:]]),
+        **dict(zip(OTHERS, _stack_faces(chosen[1:], media.times[numbers]), strict=True)),
     )
+
+
+def _stack_faces(faces: Sequence[FaceTrack], times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return when faces were found, of the times of all looks, their boxes and landmarks, face after face."""
+    looks = np.array([look for face in faces for look in face], int)
+    rows = np.array([row for face in faces for row in face.values()], np.float32).reshape(-1, 15)
+    return times[looks], rows[:, BOX], rows[:, LANDMARKS].reshape(-1, 5, 2)
 
 
 def describe_media(media: Media) -> Track:

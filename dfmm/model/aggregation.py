@@ -52,6 +52,9 @@ def pool_windows(logits: Tensor, weight: Tensor, there: Tensor, windows: int) ->
 def aggregate_windows(windows: pd.DataFrame, how: str = "mean") -> pd.DataFrame:
     """Return each video's scores over the windows that have them, and how many windows were scored.
 
+    Where several faces of a video have windows, each face's scores are made by itself, and those of the most suspicious
+    are the video's.
+
     Args:
         windows: as from `score_windows`.
         how: `mean`; `max`, the most suspicious window's (of `in_sync_score` the lowest); `attention`, see
@@ -65,15 +68,19 @@ def aggregate_windows(windows: pd.DataFrame, how: str = "mean") -> pd.DataFrame:
             "model.aggregation=attention: this model weighs no windows, for it was trained with another aggregation; "
             "take mean, max or confident, or train it anew"
         )
-    windows = windows.reset_index(drop=True)
-    videos = windows["video_id"]
-    scores = {name: _aggregate_column(windows, name, how) for name in SCORES}
-    counts = windows["score"].groupby(videos, sort=False).count()
-    return pd.DataFrame(scores).assign(windows=counts).reset_index()
+    # Without a sight of it, a window of another face tells again what is heard, and nothing of that face.
+    windows = windows[windows["has_face"].astype(bool) | (windows["face"] == 0)].reset_index(drop=True)
+    groups = windows.groupby(["video_id", "face"], sort=False).ngroup()
+    faces = windows[["video_id", "face"]].groupby(groups).first()
+    for name in SCORES:
+        faces[name] = _aggregate_column(windows, name, how, groups)
+    faces["windows"] = windows["score"].groupby(groups).count()
+    worst = faces.sort_values("score", ascending=False, kind="stable").drop_duplicates("video_id")
+    return worst.set_index("video_id").loc[windows["video_id"].unique()].rename_axis("video_id").reset_index()
 
 
-def _aggregate_column(windows: pd.DataFrame, name: str, how: str) -> pd.Series:
-    scores, videos = windows[name].astype(float), windows["video_id"]
+def _aggregate_column(windows: pd.DataFrame, name: str, how: str, videos: pd.Series) -> pd.Series:
+    scores = windows[name].astype(float)
     if how == "mean":
         return scores.groupby(videos, sort=False).mean()
     if how == "attention":
