@@ -52,7 +52,7 @@ class Video(Section):
         description="first face detector to try, then the other one; `none` takes the centre square for a face",
     )
     detect_side: int = Field(360, ge=64, description="frames are detected at this short side, in pixels")
-    detect_every: int = Field(5, ge=1, description="a face is looked for in every n-th frame")
+    detect_every: int = Field(5, ge=1, description="a face is looked for in every n-th frame, in fewer while it rests")
     face: Literal["largest", "longest", "all"] = Field(
         "largest",
         description="whom to follow: in each shot the face that covers most over time; the one face that is seen for "

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfmm.data import extract, tracking
+from dfmm.data import extract, looks
 from dfmm.data.cache import ArrayFile, Track, read_crops
 from dfmm.data.crops import Canvases
 from dfmm.data.extract import extract_tracks, find_track, load_track, make_entry, save_track, tabulate_tracks
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Keeping
 
 
-def test_no_more_frames_are_in_memory_than_a_batch(
+def test_no_more_frames_are_in_memory_than_a_stretch(
     tmp_path: Path, detectors: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames: list[weakref.ref] = []
@@ -53,11 +53,11 @@ def test_no_more_frames_are_in_memory_than_a_batch(
     monkeypatch.setattr(Canvases, "cut", cut)
     detectors["retinaface"] = detect
     path = write_square(tmp_path / "square.mp4", 80)
-    monkeypatch.setattr(tracking, "BATCH_VALUES", 16 * 160 * 240 * 3)
+    monkeypatch.setattr(looks, "BATCH_VALUES", 4 * 160 * 240 * 3)
     settings = validate_settings({"video": {"detect_every": 1}})
     make_entry(path, tmp_path / "track", tmp_path / "crops", settings)
     assert len(frames) == 160
-    assert 0 < most["looking"] <= 2 * 16
+    assert 0 < most["looking"] <= 4 * looks.COARSE + 1
     assert 0 < most["cropping"] <= 2
 
 

@@ -51,7 +51,7 @@ class Track:
     times: np.ndarray  # float64 [N], of every frame
     width: int
     height: int
-    look_times: np.ndarray  # float64 [L], of the frames in which a face was looked for
+    look_times: np.ndarray  # float64 [L], of the frames in which a face was looked for, or told from those around
     cut_times: np.ndarray  # float64 [C], of the frames with which another shot begins
     faces: int  # at once, at most
     detector: str  # that found the face; `none` where none was asked for, `nobody` where all found none

@@ -39,7 +39,7 @@ from dfmm.runs import show_progress
 from dfmm.settings import Settings, resolve_path
 
 ROOM = 128 << 20  # bytes for a video's frames: one that fits is decoded once, for its track and its crops
-FORMAT = 6  # of the cache: a higher number makes older entries void
+FORMAT = 7  # of the cache: a higher number makes older entries void
 
 # Tracks are small, but to read one and lay its canvases takes longer than to read a window: so many are remembered, if
 # they have no more frames than that. Together they never take more than some 0.5 GB, and usually 20 MB.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from dfmm.data.cache import FOLLOWED, OTHERS, Track
@@ -23,20 +21,18 @@ from dfmm.data.faces import (
     link_faces,
     load_detector,
 )
+from dfmm.data.looks import CUT_CHANGE, Watcher, measure_changes, shrink_frame
 from dfmm.data.media import Media, Recording, Sound, read_media
 from dfmm.sections import Video
 from dfmm.settings import Settings
 
 SAMPLE_RATE = 16_000  # at which a sound's peak, loudness and onset are measured
 ONSET = 5e-4  # a sample above this ends the leading silence (the reference rule of arXiv 2412.00175)
-# A detector is given four frames of 640 × 360 at once, all that is in memory of a long video: more take longer, each by
-# some 15 %.
-BATCH_VALUES = 4 * 640 * 360 * 3
 SECOND_LOOK = 32  # frames in which a slower way to look must find a face before it is taken in all of them
 LARGER = 3  # times the size of frames at a second look: a face of less than a twelfth of the height is missed in small
-# A cut changes the picture, 255 being black to white, by more than this, and by so many times more than is usual
-# between two looks or by more than any motion usually does; this share of it happens from one frame to the next.
-CUT_CHANGE, CUT_OUTLIER, CUT_CERTAIN, CUT_SHARE = 12, 4, 40, 0.7
+# A cut changes the picture by more than `CUT_CHANGE`, and by so many times more than is usual between two looks or by
+# more than any motion usually does, 255 being black to white; this share of it happens from one frame to the next.
+CUT_OUTLIER, CUT_CERTAIN, CUT_SHARE = 4, 40, 0.7
 DETECTORS = {"retinaface": ("retinaface", "mtcnn"), "mtcnn": ("mtcnn", "retinaface"), "none": ()}
 
 
@@ -95,7 +91,7 @@ def describe_media(media: Media) -> Track:
 
 @dataclass(frozen=True)
 class Looks:
-    """What is found in the frames that were looked at, by their number."""
+    """What is found in every `detect_every`-th frame, by its number."""
 
     media: Media  # the video without its frames
     faces: dict[int, np.ndarray]  # detections [K, 15], in pixels of the video
@@ -132,42 +128,21 @@ def _look_for_faces(path: str | Path | Recording, video: Video) -> tuple[Looks, 
 
 
 def _detect_faces(path: str | Path | Recording, detect: Detect, *, side: int, every: int) -> Looks:
-    """Decode a video and detect in every so-manieth frame of this short side, batch by batch."""
-    found: dict[int, np.ndarray] = {}
-    waiting: dict[int, np.ndarray] = {}
-    thumbnails: dict[int, np.ndarray] = {}
-    shape = []
-
-    def look() -> None:
-        found.update(zip(waiting, detect(list(waiting.values())), strict=True))
-        waiting.clear()
-
-    def take(number: int, frame: np.ndarray) -> None:
-        shape[:] = frame.shape[:2]
-        thumbnails[number] = shrink_frame(frame)
-        waiting[number] = frame
-        if len(waiting) * frame.size >= BATCH_VALUES:
-            look()
-
+    """Decode a video and find the faces in every so-manieth frame of this short side, most of them without a look."""
+    watcher = Watcher(detect, every)
     media = read_media(
         path,
         keep=lambda number: number % every == 0,
         sample_rate=SAMPLE_RATE,
         short_side=side,
-        take=take,
+        take=watcher.take,
     )
-    if waiting:
-        look()
-    if not shape:
+    watcher.settle()
+    if not watcher.faces:
         return Looks(media, {}, {})
-    across, down = media.width / shape[1], media.height / shape[0]
+    across, down = media.width / watcher.shape[1], media.height / watcher.shape[0]
     scale = np.array([across, down, across, down, 1, *[across, down] * 5], np.float32)
-    return Looks(media, {number: rows * scale for number, rows in found.items()}, thumbnails)
-
-
-def shrink_frame(frame: np.ndarray) -> np.ndarray:
-    """Return a thumbnail, uint8 `[18, 32, 3]`, of a frame `[H, W, 3]`."""
-    return cv2.resize(frame, (32, 18), interpolation=cv2.INTER_AREA)
+    return Looks(media, {number: rows * scale for number, rows in watcher.faces.items()}, watcher.thumbnails)
 
 
 def find_cuts(path: str | Path | Recording, thumbnails: Mapping[int, np.ndarray]) -> np.ndarray:
@@ -201,11 +176,6 @@ def find_cuts(path: str | Path | Recording, thumbnails: Mapping[int, np.ndarray]
         if steps.max() > CUT_SHARE * change:
             cuts.append(first + 1 + steps.argmax())
     return np.array(cuts, int)
-
-
-def measure_changes(thumbnails: Sequence[np.ndarray]) -> np.ndarray:
-    """Return how much each thumbnail differs from the one before, in grey levels."""
-    return np.array([np.abs(a.astype(int) - b).mean() for a, b in itertools.pairwise(thumbnails)])
 
 
 def measure_sound(samples: np.ndarray, *, sample_rate: int) -> dict[str, float]:
