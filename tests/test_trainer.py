@@ -92,7 +92,7 @@ def assert_same_end(run: Run, other: Run) -> None:
 
 @pytest.mark.parametrize(
     ("epoch", "step"),
-    [pytest.param(1, 1, marks=pytest.mark.slow), (2, 0), pytest.param(2, 2, marks=pytest.mark.slow), (3, 1)],
+    [*(pytest.param(*at, marks=pytest.mark.slow) for at in ((1, 1), (2, 0), (2, 2))), (3, 1)],
 )
 def test_a_killed_run_resumes_to_the_same_end(
     epoch: int,
