@@ -31,7 +31,7 @@ from dfmm.data.forge_frames import (
     place_face,
     replace_mouth,
 )
-from dfmm.data.forge_sound import BANDS, Vocoder, draw_vocoder, splice, vocode
+from dfmm.data.forge_sound import BANDS, Vocoder, draw_vocoder, find_silence, hush, splice, vocode
 from dfmm.data.shortcuts import assign_folds, score_together
 from dfmm.evaluation import evaluate_run
 from dfmm.manifest import select_split
@@ -170,6 +170,16 @@ def test_a_vocoder_keeps_what_is_said_and_how_loud(bands: int, voice: np.ndarray
     np.testing.assert_array_equal(made, vocode(voice, Vocoder(1024, bands, 20, seed=3), sample_rate=RATE))
 
 
+def test_a_vocoder_leaves_no_trace_at_a_windows_ends() -> None:
+    rng, powers = np.random.default_rng(0), []
+    for seed in range(40):
+        given = rng.normal(0, 0.1, 4096).astype(np.float32)
+        made = vocode(given, Vocoder(1024, 40, 6, seed), sample_rate=RATE)
+        powers.append([(sound.reshape(-1, 64) ** 2).mean(axis=1) for sound in (given, made)])
+    given, made = np.mean(powers, axis=0)
+    assert np.abs(10 * np.log10(made / given))[[0, 1, -2, -1]].max() < 1  # dB
+
+
 def test_vocoders_are_many() -> None:
     drawn = [draw_vocoder(np.random.default_rng(seed), sample_rate=RATE) for seed in range(50)]
     assert {one.bands for one in drawn} == set(BANDS)
@@ -187,6 +197,31 @@ def test_a_splice_is_as_loud_and_has_no_click(voice: np.ndarray) -> None:
     assert np.std(made[inside]) == pytest.approx(np.std(voice[inside]), rel=0.05)
     steepest = max(np.abs(np.diff(sound)).max() for sound in (voice, made[inside]))
     assert np.abs(np.diff(made)).max() < 1.5 * steepest
+
+
+def test_another_voice_is_silent_where_the_own_is(voice: np.ndarray) -> None:
+    voice[1000:1003] = 0  # where a wave crosses zero is no silence
+    voice[:500] = voice[3000:3200] = voice[-1600:] = 0
+    silent = find_silence(voice)
+    assert [int(edge) for edge in np.flatnonzero(np.diff(silent))] == [499, 2999, 3199, len(voice) - 1601]
+    other = np.random.default_rng(0).normal(0, 0.1, len(voice)).astype(np.float32)
+    made = splice(voice, other, first=300, last=len(voice) - 300, fade=80)
+    for sound in (made, hush(other, voice), vocode(voice, Vocoder(512, 0, 4, seed=0), sample_rate=RATE)):
+        assert not sound[silent].any()
+        assert (sound[1000:1003] != 0).all()
+
+
+def test_a_splice_lies_within_what_is_heard_of_both(
+    frames: np.ndarray, landmarks: np.ndarray, voice: np.ndarray
+) -> None:
+    other = voice[::-1].copy()
+    voice[-2000:], other[:1500] = 0, 0
+    take, donor = make_take(frames, landmarks, voice), make_take(frames, landmarks, other)
+    for seed in range(20):
+        start, end = forge_window("splice", take, donor, np.random.default_rng(seed)).audio_segment
+        assert start >= 1500 / RATE
+        assert end <= (len(voice) - 2000) / RATE
+        assert 0.29 < (end - start) * RATE / (len(voice) - 3500) < 0.71
 
 
 # What is said of it

@@ -16,7 +16,7 @@ import pandas as pd
 from dfmm.data.cache import SILENCE, Track
 from dfmm.data.degrade import Scene, change_picture
 from dfmm.data.forge_frames import blend_face, disguise_frames, replace_mouth
-from dfmm.data.forge_sound import FADE, SPLICED, draw_vocoder, match_loudness, splice, vocode
+from dfmm.data.forge_sound import FADE, SPLICED, draw_vocoder, find_silence, hush, match_loudness, splice, vocode
 from dfmm.sections import ForgeMethod
 from dfmm.settings import Settings
 
@@ -134,14 +134,19 @@ def _vocode(take: Take, other: Take | None, rng: np.random.Generator) -> Made:
 
 
 def _splice(take: Take, other: Take | None, rng: np.random.Generator) -> Made:
-    scene, length = take.scene, len(take.scene.samples)
-    piece = round(rng.uniform(*SPLICED) * length)
-    first, fade = int(rng.integers(length - piece + 1)), round(rng.uniform(*FADE) * scene.sample_rate)
-    heard = slice(first, first + piece)
-    if other is None or not (is_audible(scene.samples[heard]) and is_audible(other.scene.samples[heard])):
+    if other is None:
         return None
-    samples = splice(scene.samples, other.scene.samples, first=first, last=first + piece, fade=fade)
-    return replace(scene, samples=samples), None, _time_samples(scene, first, first + piece)
+    scene, voice = take.scene, other.scene.samples
+    # Within what is heard of both: no voice goes on past a clip's end, none is cut off by the other's.
+    heard = np.flatnonzero(~(find_silence(scene.samples) | find_silence(voice)))
+    low, high = (int(heard[0]), int(heard[-1]) + 1) if len(heard) else (0, 0)
+    piece = round(rng.uniform(*SPLICED) * (high - low))
+    first, fade = low + int(rng.integers(high - low - piece + 1)), round(rng.uniform(*FADE) * scene.sample_rate)
+    last = first + piece
+    if not (is_audible(scene.samples[first:last]) and is_audible(voice[first:last])):
+        return None
+    samples = splice(scene.samples, voice, first=first, last=last, fade=fade)
+    return replace(scene, samples=samples), None, _time_samples(scene, first, last)
 
 
 def _delay(take: Take, other: Take | None, rng: np.random.Generator) -> Made:
@@ -159,8 +164,7 @@ def _swap(take: Take, other: Take | None, rng: np.random.Generator) -> Made:
     if not (scene.frame_mask.any() and (other.scene.sound_mask >= scene.sound_mask).all()):
         return None
     # What is not heard of this clip is not heard of the other, either.
-    mask = np.repeat(scene.sound_mask, -(-len(scene.samples) // len(scene.sound_mask)))[: len(scene.samples)]
-    samples = match_loudness(np.where(mask, other.scene.samples, 0), scene.samples)
+    samples = match_loudness(hush(other.scene.samples, scene.samples), scene.samples)
     return replace(scene, samples=samples), None, _time_samples(scene, 0, len(samples))
 
 
