@@ -36,6 +36,7 @@ from dfmm.data.shortcuts import assign_folds, score_together
 from dfmm.evaluation import evaluate_run
 from dfmm.manifest import select_split
 from dfmm.metrics import compute_auc
+from dfmm.plots_forge import forge_reals, plot_forged_pictures, plot_forged_sounds, plot_forged_steps
 from dfmm.runs import open_run
 from dfmm.settings import Settings, SettingsError
 from dfmm.trainer import Trainer, TrainingError
@@ -97,7 +98,7 @@ def test_a_blend_is_steady_small_and_only_where_its_mask_says(frames: np.ndarray
     sides = set()
     for seed in range(12):
         before = frames.copy()
-        forged, masks = blend_face(frames, landmarks, np.random.default_rng(seed))
+        forged, masks, plain = blend_face(frames, landmarks, np.random.default_rng(seed))
         np.testing.assert_array_equal(frames, before)  # what was given is not written to
         np.testing.assert_array_equal(forged, np.repeat(forged[:1], T, axis=0))  # one draw for all frames
         around, inside = masks == 0, masks > 0.2
@@ -105,6 +106,7 @@ def test_a_blend_is_steady_small_and_only_where_its_mask_says(frames: np.ndarray
         sides.add(bool(changed[around].any()))
         assert changed[inside].any()
         assert 0.02 < (masks > 0).mean() < 0.8
+        np.testing.assert_array_equal(forged[around], plain[around])  # it is what is left without the forgery
         np.testing.assert_array_equal(forged, blend_face(frames, landmarks, np.random.default_rng(seed))[0])
     assert sides == {False, True}  # now the face is the copy, now all around it
 
@@ -337,6 +339,24 @@ def test_forgeries_are_the_same_from_videos_and_from_the_cache(forging: Settings
         assert (take.landmarks < forging.video.size).all()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pair_differs_in_nothing_but_the_forgery(method: str, forging: Settings) -> None:
+    dataset, disguised = open_train(change(forging, forge={"methods": [method], "share": 0.99})), 0
+    for index in range(len(dataset)):
+        (take, _), (real, forgery) = dataset.read_forgery(index), dataset.read_pair(index)
+        assert forgery.method == method
+        disguised += not np.array_equal(real.frames, take.scene.frames)
+        same = (real.frames == forgery.scene.frames).all(axis=-1)
+        left, right, low = take.landmarks[:, 3, 0].min(), take.landmarks[:, 4, 0].max(), take.landmarks[:, :2, 1].min()
+        margin = 1.2 * (right - left)
+        assert same[:, :, : max(int(left - margin), 0)].all()
+        assert same[:, : int(low) if method == "mouth" else 2].all()
+        assert same.all() == (METHODS[method].labels.get("video_fake") != 1)
+        assert np.array_equal(real.samples, take.scene.samples)
+        assert np.array_equal(real.samples, forgery.scene.samples) == (forgery.audio_segment is None)
+    assert disguised > 1
+
+
 def test_a_voice_is_another_persons_and_a_delay_is_one_that_is_noticed(forging: Settings) -> None:
     for method in ("swap", "delay"):
         long = {"video": {"frames": 12}, "augment": {"sound_gain": 0.0}}
@@ -410,6 +430,20 @@ def test_what_a_model_cannot_notice_is_not_forged(tiny: Settings) -> None:
     with pytest.raises(SettingsError, match="leave mouth, self_blend"):
         change(tiny, forge={"share": 0.5}, model={"streams": "video"})
     change(tiny, forge={"share": 0.5, "methods": ["vocoder"]}, model={"streams": "audio"})
+
+
+def test_the_gallery_shows_the_forgery_alone_and_says_where_there_is_none(forging: Settings) -> None:
+    reals = select_split(load_manifest(forging, progress=False), "train").query("label == 0")
+    pairs = forge_reals(reals, forging, "self_blend")
+    assert len(pairs) == len(reals)
+    for axes in plot_forged_pictures(pairs, note="drawn").axes[2::3]:
+        difference = np.asarray(axes.images[0].get_array())
+        assert (difference[:, :2] == 128).all()
+        assert (difference != 128).any()
+    shown = plot_forged_sounds(forge_reals(reals, forging, "vocoder"), forging.audio).axes[2].images[0].get_array()
+    assert np.abs(shown).max() > 0
+    for figure in (plot_forged_pictures({}), plot_forged_steps({}), plot_forged_sounds({}, forging.audio)):
+        assert "none of these" in figure.axes[1].texts[0].get_text()
 
 
 # What gives nothing away

@@ -177,6 +177,20 @@ class MultimodalDataset(Dataset):
             raise MediaError(f"{self.manifest['video_id'].iat[number]}: cannot be read")
         return self._make_take(readings[0]), self._forge(index, readings[0])
 
+    def read_pair(self, index: int) -> tuple[Scene, Forgery]:
+        """Return a window left real, and forged, by the very same draws: in nothing but the forgery do they differ.
+
+        Both are disguised, as whatever leaves this dataset, but not degraded.
+
+        Raises:
+            MediaError: its video can no longer be read.
+        """
+        _, forgery = self.read_forgery(index)
+        plain, scene = (
+            disguise_window(one, forgery.method, self._draw(index, DISGUISE)) for one in (forgery.plain, forgery.scene)
+        )
+        return plain, replace(forgery, scene=scene)
+
     def _draw(self, index: int, what: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, *divmod(index, len(self)), what))
 
@@ -312,7 +326,7 @@ class MultimodalDataset(Dataset):
     def _forge(self, index: int, reading: Reading) -> Forgery:
         take, other = self._make_take(reading), self._make_take(reading.other) if reading.other else None
         rng = self._draw(index, FORGERY)
-        return forge_window(reading.method, take, other, rng) if reading.method else Forgery(take.scene)
+        return forge_window(reading.method, take, other, rng) if reading.method else Forgery(take.scene, take.scene)
 
     def _make_scene(self, index: int, reading: Reading) -> Forgery:
         """Forge a window, if it is to be, and degrade it by what is drawn for this index, forged or not."""
