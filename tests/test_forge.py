@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from dfmm.data import acting, load_manifest, portrait
 from dfmm.data import voice as voices
-from dfmm.data.crops import TEMPLATE
+from dfmm.data.crops import TEMPLATE, Canvases
 from dfmm.data.dataset import MultimodalDataset, make_evaluation_loader
 from dfmm.data.degrade import Scene, label_sync, make_scene
 from dfmm.data.extract import extract_tracks
@@ -391,6 +392,28 @@ def test_validation_has_a_fixed_twin_of_each_real_and_test_none(forging: Setting
     assert not tested.forges
     assert set(tested.manifest["video_id"]) == set(manifest.loc[manifest["split"] == "test", "video_id"])
     assert tested.manifest["label"].nunique() == 2
+
+
+def test_a_twins_window_that_cannot_be_forged_counts_for_nothing(
+    forging: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locate = Canvases.locate_window
+
+    def lose_face(self: Canvases, points: np.ndarray, numbers: np.ndarray, cropped: Sequence[int]) -> np.ndarray:
+        return locate(self, points, numbers, cropped) * (1 if numbers[0] == 0 else np.nan)  # but in first windows
+
+    monkeypatch.setattr(Canvases, "locate_window", lose_face)
+    reals = select_split(load_manifest(forging, progress=False), "val").query("label == 0")
+    chosen = change(forging, forge={"methods": ["self_blend"]})
+    dataset = MultimodalDataset(reals, chosen, windows=2, twins=True, progress=False)
+    assert len(dataset.twins) == len(reals) > 0
+    for index in range(len(dataset)):
+        sample, is_twin, is_first = dataset[index], index >= 2 * len(reals), index % 2 == 0
+        assert sample["label"] == (0 if not is_twin else 1 if is_first else -1)
+        counts = is_first or not is_twin
+        assert bool(sample["frame_mask"].any()) == bool(sample["sound_mask"].any()) == counts
+        assert bool(sample["frames"].any()) == bool(dataset.read_sound(index).any()) == counts
+        assert counts or {sample[name] for name in REAL} == {-1}
 
 
 def test_methods_are_dealt_evenly_to_what_can_be_forged(manifest: pd.DataFrame, forging: Settings) -> None:

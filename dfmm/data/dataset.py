@@ -36,6 +36,7 @@ from dfmm.data.forge import (
     Take,
     choose_donors,
     disguise_window,
+    drop_window,
     forge_window,
     list_methods,
     plan_forgeries,
@@ -102,6 +103,7 @@ class MultimodalDataset(Dataset):
         sampling: `uniform` spaces them evenly, `random` draws them, a number is the second they all start at.
         augment: draw the augmentations of `settings.augment`, and forge what `settings.forge` says of the reals.
         twins: add a forgery of each real that can be forged, the same whenever it is read: more rows of `manifest`.
+            What of its windows cannot be, such as one without a face, is empty.
     """
 
     def __init__(
@@ -234,13 +236,16 @@ class MultimodalDataset(Dataset):
 
     def _choose_method(self, number: int, index: int, track: Track) -> str:
         """Return by which method a window is to be forged, empty for none."""
-        if self.rows[number] != number:
+        if self._is_twin(number):
             return str(self.manifest["method"].iat[number])
         rng = self._draw(index, METHOD)
         if not (self.forges and self.augment) or rng.random() >= self.settings.forge.share:
             return ""
         possible = self._list_methods(number, track)
         return str(rng.choice(possible)) if possible else ""
+
+    def _is_twin(self, number: int) -> bool:
+        return bool(self.rows[number] != number)
 
     def _list_methods(self, number: int, track: Track) -> list[str]:
         return list_methods(self.manifest.iloc[number], track, self.settings)
@@ -325,8 +330,12 @@ class MultimodalDataset(Dataset):
 
     def _forge(self, index: int, reading: Reading) -> Forgery:
         take, other = self._make_take(reading), self._make_take(reading.other) if reading.other else None
-        rng = self._draw(index, FORGERY)
-        return forge_window(reading.method, take, other, rng) if reading.method else Forgery(take.scene, take.scene)
+        if not reading.method:
+            return Forgery(take.scene, take.scene)
+        forgery = forge_window(reading.method, take, other, self._draw(index, FORGERY))
+        # A twin's window that could not be forged is no fake, and as a real it is there already.
+        is_twin = self._is_twin(index % len(self) // self.windows)
+        return drop_window(take.scene) if is_twin and forgery.method == "real" else forgery
 
     def _make_scene(self, index: int, reading: Reading) -> Forgery:
         """Forge a window, if it is to be, and degrade it by what is drawn for this index, forged or not."""

@@ -17,6 +17,7 @@ from dfmm.data.cache import SILENCE, Track
 from dfmm.data.degrade import Scene, change_picture
 from dfmm.data.forge_frames import blend_face, disguise_frames, replace_mouth
 from dfmm.data.forge_sound import FADE, SPLICED, draw_vocoder, find_silence, hush, match_loudness, splice, vocode
+from dfmm.manifest import STREAM_LABELS
 from dfmm.sections import ForgeMethod
 from dfmm.settings import Settings
 
@@ -95,6 +96,13 @@ def forge_window(method: ForgeMethod, take: Take, other: Take | None, rng: np.ra
     if made.scene.shows is not take.scene.shows:  # the scene itself says how far it is out of step
         labels.pop("in_sync")
     return Forgery(made.scene, made.plain or take.scene, method, labels, made.video_segment, made.audio_segment)
+
+
+def drop_window(scene: Scene) -> Forgery:
+    """Return a window that shows nothing, says nothing and counts for nothing."""
+    nothing = {name: np.zeros_like(getattr(scene, name)) for name in ("frames", "frame_mask", "samples", "sound_mask")}
+    empty = replace(scene, **nothing)
+    return Forgery(empty, empty, labels=dict.fromkeys(("label", *STREAM_LABELS), -1))
 
 
 class Made(NamedTuple):
