@@ -8,14 +8,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.signal import stft
 
 from dfmm.data.crops import TEMPLATE
 from dfmm.data.degrade import label_sync, make_scene
 from dfmm.data.forge import METHODS, Forgery, Take, forge_window
 from dfmm.data.forge_frames import (
     OUTLINES,
+    Jitter,
     blend_face,
+    change_frames,
     disguise_frames,
+    draw_jitter,
     draw_mask,
     draw_outline,
     fit_similarities,
@@ -24,7 +28,7 @@ from dfmm.data.forge_frames import (
     replace_mouth,
 )
 from dfmm.data.forge_sound import BANDS, Vocoder, draw_vocoder, find_silence, hush, splice, vocode
-from tests.conftest import sing
+from tests.conftest import hum, sing
 
 RATE, T, SIZE = 16_000, 6, 96
 REAL = {"label": 0, "video_fake": 0, "audio_fake": 0, "in_sync": 1}
@@ -104,9 +108,48 @@ def test_all_parts_and_ratios_are_drawn(frames: np.ndarray, landmarks: np.ndarra
     assert 0.3 < np.mean([mask[int(chin) :].max() > 0.05 for mask in masks]) < 0.85
 
 
+def test_face_and_mask_are_moved_together(landmarks: np.ndarray) -> None:
+    spot = np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    cv2.circle(spot[0], (SIZE // 2, SIZE // 2), 6, (255, 255, 255), -1)
+    ways = []
+    for seed in range(30):
+        forged, masks, _ = blend_face(spot, landmarks[:1], np.random.default_rng(seed), part="inner")
+        if masks.max() > 0.99:  # nothing of the spot stays where it was
+            ways.append([find_middle(forged[0].min(axis=-1) > 100), find_middle(masks[0])])
+    spots, middles = np.moveaxis(ways, 1, 0)
+    assert spots.std(axis=0).min() > 0.5  # pixels
+    moved = [(found - found.mean(axis=0)).ravel() for found in (spots, middles)]
+    assert np.corrcoef(*moved)[0, 1] > 0.8
+
+
+def find_middle(weights: np.ndarray) -> np.ndarray:
+    """Return the centre of gravity of a picture, x and y."""
+    y, x = np.indices(weights.shape)
+    return np.array([(weights * x).sum(), (weights * y).sum()]) / weights.sum()
+
+
+def test_copies_are_coarser_or_sharper_and_on_the_average_of_no_other_colour(frames: np.ndarray) -> None:
+    drawn = [draw_jitter(np.random.default_rng(seed)) for seed in range(400)]
+    np.testing.assert_allclose(np.mean([one.matrix[:, :3] for one in drawn], axis=0), np.eye(3), atol=0.03)
+    assert np.abs(np.mean([one.matrix[:, 3] for one in drawn], axis=0)).max() < 3  # grey levels
+    greys = [one.matrix @ [128, 128, 128, 1] for one in drawn]
+    assert 10 < np.abs(np.subtract(greys, 128)).max() < 40
+    plain = Jitter(np.eye(3, 4, dtype=np.float32), 1.0, 0.0)
+    given = measure_detail(frames)
+    for one in drawn[:40]:
+        changed = change_frames(frames[:1].astype(np.float32), replace(plain, scale=one.scale, sharpness=one.sharpness))
+        assert (measure_detail(changed) < given) == (one.scale < 1) == (one.sharpness == 0)
+    assert 0.5 < np.mean([one.scale < 1 for one in drawn]) < 0.7
+
+
+def measure_detail(frames: np.ndarray) -> float:
+    return float(np.mean(cv2.Laplacian(frames[0].astype(np.float32), cv2.CV_32F) ** 2))
+
+
 def test_what_leaves_unforged_is_changed_as_a_whole_or_not_at_all(frames: np.ndarray) -> None:
-    left = [np.array_equal(disguise_frames(frames, np.random.default_rng(seed)), frames) for seed in range(60)]
-    assert 0.2 < np.mean(left) < 0.6
+    small = frames[:1, :12, :12]
+    left = [np.array_equal(disguise_frames(small, np.random.default_rng(seed)), small) for seed in range(400)]
+    assert 0.3 < np.mean(left) < 0.45  # half are recoloured, a quarter are shifted
     flat = np.full((2, 32, 32, 3), 120, np.uint8)
     for seed in range(20):
         done = disguise_frames(flat, np.random.default_rng(seed))
@@ -137,6 +180,22 @@ def test_a_mouth_comes_from_the_other_face_to_where_the_mouth_is(frames: np.ndar
     np.testing.assert_array_equal(forged[masks == 0], frames[masks == 0])
 
 
+def test_a_mouth_is_as_bright_as_what_it_stands_for_and_coarser(frames: np.ndarray, landmarks: np.ndarray) -> None:
+    for seed in range(5):
+        forged, masks = replace_mouth(frames, landmarks, frames // 2, landmarks, np.random.default_rng(seed))
+        there = masks > 0.9
+        assert forged[there].mean() == pytest.approx(frames[there].mean(), rel=0.06)
+        inside = forged[0][there[0]], frames[0][there[0]]
+        assert np.diff(inside[0].astype(int), axis=0).std() < 0.9 * np.diff(inside[1].astype(int), axis=0).std()
+
+
+def test_where_the_other_picture_ends_a_mouth_has_no_black_border(landmarks: np.ndarray) -> None:
+    flat = np.full((T, SIZE, SIZE, 3), 120, np.uint8)
+    beyond = np.add(landmarks, [0, 0.3 * SIZE])  # of the other face only the upper half is in the picture
+    forged, _ = replace_mouth(flat, landmarks, flat, beyond, np.random.default_rng(0))
+    assert np.abs(forged.astype(int) - 120).max() < 8
+
+
 # The sound
 
 
@@ -154,6 +213,17 @@ def test_a_vocoder_keeps_what_is_said_and_how_loud(bands: int, voice: np.ndarray
     seen = [np.abs(np.fft.rfft(sound)).reshape(-1)[:3200].reshape(64, -1).sum(axis=1) for sound in (made, voice)]
     assert np.corrcoef(*seen)[0, 1] > 0.8
     np.testing.assert_array_equal(made, vocode(voice, Vocoder(1024, bands, 20, seed=3), sample_rate=RATE))
+
+
+def test_fewer_bands_leave_less_of_a_voice_and_none_makes_it_peakier() -> None:
+    voice = hum(0.5, RATE)
+    lost = []
+    for bands in (0, 40):
+        made = vocode(voice, Vocoder(1024, bands, 20, seed=0), sample_rate=RATE)
+        given, left = (np.abs(stft(sound, nperseg=1024)[2]) for sound in (voice, made))
+        lost.append(np.linalg.norm(left - given) / np.linalg.norm(given))
+        assert np.abs(made).max() < 1.05 * np.abs(voice).max()
+    assert lost[1] > 1.5 * lost[0]
 
 
 def test_a_vocoder_leaves_no_trace_at_a_windows_ends() -> None:
@@ -252,6 +322,37 @@ def test_labels_and_segments_are_those_of_what_changed(
         start, end = forgery.audio_segment
         assert heard[0] / RATE >= start - 0.011  # half a cross-fade
         assert heard[-1] / RATE <= end + 0.011
+
+
+def test_a_blend_leaves_frames_alone_in_which_the_face_is_not_known(
+    frames: np.ndarray, landmarks: np.ndarray, voice: np.ndarray
+) -> None:
+    landmarks[[0, 3]] = np.nan
+    forgery = forge_window("self_blend", make_take(frames, landmarks, voice), None, np.random.default_rng(0))
+    changed = (forgery.scene.frames != frames).any(axis=(1, 2, 3))
+    assert changed.tolist() == [False, True, True, False, True, True]
+    assert forgery.video_segment == pytest.approx((1 / 12.5, 6 / 12.5))
+    np.testing.assert_array_equal(forgery.plain.frames[[0, 3]], frames[[0, 3]])
+
+
+def test_another_clips_sound_is_as_loud_and_ends_where_the_own_does(
+    frames: np.ndarray, landmarks: np.ndarray, voice: np.ndarray
+) -> None:
+    other = make_take(frames, landmarks, 0.3 * voice[::-1].copy())
+    voice[-1500:] = 0
+    take = make_take(frames, landmarks, voice)
+    made = forge_window("swap", take, other, np.random.default_rng(0)).scene.samples
+    assert not made[-1500:].any()
+    assert np.std(made) == pytest.approx(np.std(voice), rel=1e-3)
+    short = replace(other.scene, sound_mask=np.arange(T) < 3)  # it ends before the own one
+    assert forge_window("swap", take, replace(other, scene=short), np.random.default_rng(0)).method == "real"
+
+
+def test_a_delay_says_which_moments_are_heard(frames: np.ndarray, landmarks: np.ndarray, voice: np.ndarray) -> None:
+    take, other = (make_take(frames, landmarks, voice, at=at) for at in (1.0, 1.4))
+    scene = forge_window("delay", take, other, np.random.default_rng(0)).scene
+    np.testing.assert_allclose(scene.lag, 0.4)
+    np.testing.assert_array_equal(scene.shows, take.scene.shows)
 
 
 def test_a_mouth_of_nearly_the_same_moment_is_in_step(
