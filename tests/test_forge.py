@@ -12,7 +12,7 @@ from scipy.signal import stft
 
 from dfmm.data.crops import TEMPLATE
 from dfmm.data.degrade import label_sync, make_scene
-from dfmm.data.forge import METHODS, Forgery, Take, forge_window
+from dfmm.data.forge import METHODS, Forgery, Take, disguise_window, forge_window
 from dfmm.data.forge_frames import (
     OUTLINES,
     Jitter,
@@ -154,6 +154,15 @@ def test_what_leaves_unforged_is_changed_as_a_whole_or_not_at_all(frames: np.nda
     for seed in range(20):
         done = disguise_frames(flat, np.random.default_rng(seed))
         assert np.ptp(done, axis=(0, 1, 2)).max() == 0  # no seam
+
+
+def test_whoever_was_not_blended_is_disguised(frames: np.ndarray, landmarks: np.ndarray, voice: np.ndarray) -> None:
+    scene = make_take(frames, landmarks, voice).scene
+    for method in ("real", *METHODS):
+        left = [disguise_window(scene, method, np.random.default_rng(seed)) for seed in range(8)]
+        changed = [not np.array_equal(one.frames, frames) for one in left]
+        assert any(changed) == (method != "self_blend")
+        assert all(one.samples is scene.samples for one in left)
 
 
 def test_similarities_bring_points_home() -> None:
