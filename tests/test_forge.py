@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.signal import stft
 
 from dfmm.data.crops import TEMPLATE
 from dfmm.data.degrade import label_sync, make_scene
-from dfmm.data.forge import METHODS, Forgery, Take, disguise_window, forge_window
+from dfmm.data.forge import METHODS, Forgery, Take, choose_donors, disguise_window, draw_moment, forge_window
 from dfmm.data.forge_frames import (
     OUTLINES,
     Jitter,
@@ -381,3 +382,27 @@ def test_what_cannot_be_forged_stays_real(
         forgery = forge_window(method, take, other, np.random.default_rng(0))
         assert (forgery.method, forgery.labels, forgery.video_segment) == ("real", {}, None)
         assert forgery.scene is take.scene
+
+
+# Of whom, and when
+
+
+def test_donors_are_other_reals_and_other_people_first() -> None:
+    identities = pd.Series(["ann", "ann", "bob", "bob|cat", "dan", "eve"])
+    reals, drawn = np.array([0, 1, 2, 4]), set()
+    for seed in range(40):
+        donors = choose_donors(identities, reals, 0, np.random.default_rng(seed))
+        drawn |= set(donors)
+        same = [identities[number] == "ann" for number in donors]
+        assert same == sorted(same)
+    assert drawn == {1, 2, 4}  # not itself, no fake
+
+
+def test_another_moment_is_far_enough_to_be_noticed_and_within_the_clip() -> None:
+    drawn = [draw_moment(1.0, 0.5, 2.0, np.random.default_rng(seed), farthest=0.6) for seed in range(200)]
+    far = np.subtract(drawn, 1.0)
+    assert np.abs(far).min() >= 0.2  # from there on anybody notices
+    assert far.min() >= -0.5
+    assert far.max() <= 0.6
+    assert 0.45 < np.mean(far > 0) < 0.7  # 0.3 s of room before, 0.4 s after
+    assert draw_moment(1.0, 0.9, 1.1, np.random.default_rng(0)) is None
