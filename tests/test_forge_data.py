@@ -128,6 +128,18 @@ def test_validation_has_a_fixed_twin_of_each_real_and_test_none(forging: Setting
     assert tested.manifest["label"].nunique() == 2
 
 
+def test_forged_or_not_each_window_is_disguised_by_a_draw_of_its_own(forging: Settings) -> None:
+    reals = select_split(load_manifest(forging, progress=False), "train").query("label == 0")
+    chosen = change(forging, forge={"methods": ["splice"]})
+    dataset = MultimodalDataset(reals, chosen, windows=3, twins=True, progress=False)
+    made = [dataset.read_forgery(index) for index in range(len(dataset))]
+    left = [dataset[index]["frames"].permute(0, 2, 3, 1).numpy() for index in range(len(dataset))]
+    changed = [not np.array_equal(one, take.scene.frames) for one, (take, _) in zip(left, made, strict=True)]
+    half = len(dataset) // 2
+    assert set(changed[:half]) == set(changed[half:]) == {False, True}
+    assert len({forgery.audio_segment for _, forgery in made[half:]}) == half
+
+
 def test_a_twins_window_that_cannot_be_forged_counts_for_nothing(
     forging: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
