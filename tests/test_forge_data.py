@@ -173,6 +173,9 @@ def test_methods_are_dealt_evenly_to_what_can_be_forged(manifest: pd.DataFrame, 
         mute_or_masked = replace(whole[0], **without)
         left = set(list_methods(reals.iloc[0], mute_or_masked, forging))
         assert left == ({"self_blend", "mouth"}, {"vocoder", "splice"})[number]
+    for video in ({"frames": 200}, {"fps": "spread"}):  # there is no other moment
+        left = set(list_methods(reals.iloc[0], whole[0], change(forging, video=video)))
+        assert left == {"self_blend", "vocoder", "splice", "swap"}
     assert "delay" not in list_methods({**reals.iloc[0], "in_sync": -1}, whole[0], forging)
     assert not list_methods({**reals.iloc[0], "label": 1}, whole[0], forging)
 
