@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from dfmm.plots import GREY, GRID, REAL, STREAMS, style_figure
 from dfmm.sections import Audio
 
 STRENGTHS = (1 / 3, 2 / 3, 1.0)
+DPI = 72  # noise hardly compresses: a notebook keeps each pixel
 SEED = 0  # the same place is covered, the same noise drawn, at each strength
 
 
@@ -36,6 +38,37 @@ def format_amount(one: Degradation, strength: float) -> str:
     """The number alone, to three digits; empty for what is only done or not."""
     amount = one.measure(strength)
     return "" if not one.keyword else f"{amount:.0f}" if abs(amount) >= 100 else f"{amount:.3g}"
+
+
+def measure_pictures(scene: Scene, table: Sequence[Degradation]) -> pd.DataFrame:
+    """Peak signal-to-noise ratio, in dB, of a scene's frames to the degraded ones: a row each, a column a strength."""
+    frames = scene.frames.astype(float)
+
+    def measure(one: Degradation, strength: float) -> float:
+        error = np.mean((degrade(one, scene, strength).frames - frames) ** 2)
+        return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+    return _tabulate(table, measure)
+
+
+def measure_sounds(scene: Scene, table: Sequence[Degradation], audio: Audio) -> pd.DataFrame:
+    """Mean absolute change of a scene's log-mel: a row each, a column a strength."""
+    plain = compute_log_mel(torch.from_numpy(scene.samples), audio)
+    return _tabulate(
+        table, lambda one, strength: float((_degrade_log_mel(one, scene, strength, audio) - plain).abs().mean())
+    )
+
+
+def _tabulate(table: Sequence[Degradation], measure: Callable[[Degradation, float], float]) -> pd.DataFrame:
+    rows = {one.name: [measure(one, strength) for strength in STRENGTHS] for one in table}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["1/3", "2/3", "1"])
+
+
+def _degrade_log_mel(one: Degradation, scene: Scene, strength: float, audio: Audio) -> torch.Tensor:
+    """Return the log-mel, float32 `[1, n_mels, F]`, of a degraded sound, or the degraded log-mel of the sound."""
+    if one.stream == "log_mel":
+        return degrade(one, compute_log_mel(torch.from_numpy(scene.samples), audio), strength)
+    return compute_log_mel(torch.from_numpy(degrade(one, scene, strength).samples), audio)
 
 
 @style_figure
@@ -78,11 +111,7 @@ def plot_sounds(scene: Scene, table: Sequence[Degradation], audio: Audio, *, not
     }
     low, high = float(plain.min()), float(plain.max())
     for (row, one), (column, strength) in product(enumerate(table), enumerate((0.0, *STRENGTHS))):
-        if one.stream == "log_mel":
-            log_mel = degrade(one, plain, strength)
-        else:
-            log_mel = compute_log_mel(torch.from_numpy(degrade(one, scene, strength).samples), audio)
-        axes = grid[row, column]
+        axes, log_mel = grid[row, column], _degrade_log_mel(one, scene, strength, audio)
         image = axes.imshow(log_mel[0].numpy(), vmin=low, vmax=high, **look)
         axes.set_title(describe_amount(one, strength), fontsize=9, pad=3)
         if column:
@@ -133,7 +162,7 @@ def _open_grid(
 ) -> tuple[Figure, np.ndarray]:
     rows = len(table)
     figure, grid = plt.subplots(
-        rows, 4, figsize=(width, height * rows + 0.9), squeeze=False, sharex=share, sharey=share
+        rows, 4, figsize=(width, height * rows + 0.9), squeeze=False, sharex=share, sharey=share, dpi=DPI
     )
     figure.suptitle("\n".join(filter(None, (title, note))), fontsize=11)
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)

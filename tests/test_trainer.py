@@ -103,7 +103,16 @@ def test_a_killed_run_resumes_to_the_same_end(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run, move_weights = open_run(tmp_path / "broken", broad), Trainer._move_weights
+    run = open_run(tmp_path / "broken", broad)
+    break_training(broad, manifest, run, monkeypatch, epoch=epoch, step=step)
+    Trainer(broad, manifest, run, progress=False).fit()
+    assert_same_end(run, unbroken)
+
+
+def break_training(
+    settings: Settings, manifest: pd.DataFrame, run: Run, monkeypatch: pytest.MonkeyPatch, *, epoch: int, step: int
+) -> None:
+    move_weights = Trainer._move_weights
 
     def die(self: Trainer, loss: float) -> float:
         if (self.epoch, self.step) == (epoch, step):
@@ -112,11 +121,25 @@ def test_a_killed_run_resumes_to_the_same_end(
 
     monkeypatch.setattr(Trainer, "_move_weights", die)
     with pytest.raises(KeyboardInterrupt):
-        Trainer(broad, manifest, run, progress=False).fit()
-    assert run.status("train") == "interrupted"
+        Trainer(settings, manifest, run, progress=False).fit()
     monkeypatch.undo()
-    Trainer(broad, manifest, run, progress=False).fit()
-    assert_same_end(run, unbroken)
+    assert run.status("train") == "interrupted"
+
+
+@pytest.mark.parametrize("step", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_killed_run_that_forges_resumes_to_the_same_end(
+    step: int,
+    tiny: Settings,
+    manifest: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = change(tiny, train={"epochs": 2}, forge={"share": 0.5, "reals_only": True})
+    straight, broken = (open_run(tmp_path / name, settings) for name in ("straight", "broken"))
+    Trainer(settings, manifest, straight, progress=False).fit()
+    break_training(settings, manifest, broken, monkeypatch, epoch=2, step=step)
+    Trainer(settings, manifest, broken, progress=False).fit()
+    assert_same_end(broken, straight)
 
 
 def test_sigterm_ends_the_step_and_saves_it(

@@ -36,6 +36,7 @@ from dfmm.data.forge import (
     Take,
     choose_donors,
     disguise_window,
+    drop_window,
     forge_window,
     list_methods,
     plan_forgeries,
@@ -106,6 +107,7 @@ class MultimodalDataset(Dataset):
         sampling: `uniform` spaces them evenly, `random` draws them, a number is the second they all start at.
         augment: draw the augmentations of `settings.augment`, and forge what `settings.forge` says of the reals.
         twins: add a forgery of each real that can be forged, the same whenever it is read: more rows of `manifest`.
+            What of its windows cannot be, such as one without a face, is empty.
     """
 
     def __init__(
@@ -193,6 +195,20 @@ class MultimodalDataset(Dataset):
             raise MediaError(f"{self.columns['video_id'].iat[number]}: cannot be read")
         return self._make_take(readings[0]), self._forge(index, readings[0])
 
+    def read_pair(self, index: int) -> tuple[Scene, Forgery]:
+        """Return a window left real, and forged, by the very same draws: in nothing but the forgery do they differ.
+
+        Both are disguised, as whatever leaves this dataset, but not degraded.
+
+        Raises:
+            MediaError: its video can no longer be read.
+        """
+        _, forgery = self.read_forgery(index)
+        plain, scene = (
+            disguise_window(one, forgery.method, self._draw(index, DISGUISE)) for one in (forgery.plain, forgery.scene)
+        )
+        return plain, replace(forgery, scene=scene)
+
     def _draw(self, index: int, what: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, *divmod(index, len(self)), what))
 
@@ -240,13 +256,16 @@ class MultimodalDataset(Dataset):
 
     def _choose_method(self, number: int, index: int, track: Track) -> str:
         """Return by which method a window is to be forged, empty for none."""
-        if self.rows[number] != number and not self.places[number]:  # a twin, whose method is that of its row
+        if self._is_twin(number):
             return str(self.manifest["method"].iat[number])
         rng = self._draw(index, METHOD)
         if not (self.forges and self.augment) or rng.random() >= self.settings.forge.share:
             return ""
         possible = self._list_methods(number, track)
         return str(rng.choice(possible)) if possible else ""
+
+    def _is_twin(self, number: int) -> bool:
+        return bool(self.rows[number] != number) and not self.places[number]  # another face of a video is none
 
     def _list_methods(self, number: int, track: Track) -> list[str]:
         return list_methods(self._find_row(number), track, self.settings)
@@ -332,8 +351,12 @@ class MultimodalDataset(Dataset):
 
     def _forge(self, index: int, reading: Reading) -> Forgery:
         take, other = self._make_take(reading), self._make_take(reading.other) if reading.other else None
-        rng = self._draw(index, FORGERY)
-        return forge_window(reading.method, take, other, rng) if reading.method else Forgery(take.scene)
+        if not reading.method:
+            return Forgery(take.scene, take.scene)
+        forgery = forge_window(reading.method, take, other, self._draw(index, FORGERY))
+        # A twin's window that could not be forged is no fake, and as a real it is there already.
+        is_twin = self._is_twin(index % len(self) // self.windows)
+        return drop_window(take.scene) if is_twin and forgery.method == "real" else forgery
 
     def _make_scene(self, index: int, reading: Reading) -> Forgery:
         """Forge a window, if it is to be, and degrade it by what is drawn for this index, forged or not."""

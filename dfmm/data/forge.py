@@ -16,7 +16,8 @@ import pandas as pd
 from dfmm.data.cache import SILENCE, Track
 from dfmm.data.degrade import Scene, change_picture
 from dfmm.data.forge_frames import blend_face, disguise_frames, replace_mouth
-from dfmm.data.forge_sound import FADE, SPLICED, draw_vocoder, match_loudness, splice, vocode
+from dfmm.data.forge_sound import FADE, SPLICED, draw_vocoder, find_silence, hush, match_loudness, splice, vocode
+from dfmm.manifest import STREAM_LABELS
 from dfmm.sections import ForgeMethod
 from dfmm.settings import Settings
 
@@ -65,6 +66,7 @@ class Forgery:
     """A window that was forged, or was not where it could not be."""
 
     scene: Scene
+    plain: Scene  # the window without it, but with what of it is no forgery: all of a picture in other colours
     method: str = "real"
     labels: Mapping[str, int] = field(default_factory=dict)  # those that the method changes
     video_segment: Segment | None = None  # None where that stream is as it was
@@ -89,27 +91,40 @@ def forge_window(method: ForgeMethod, take: Take, other: Take | None, rng: np.ra
         "swap": _swap,
     }[method](take, other, rng)
     if made is None:
-        return Forgery(take.scene)
-    scene, video_segment, audio_segment = made
+        return Forgery(take.scene, take.scene)
     labels = {"label": 1, **METHODS[method].labels}
-    if scene.shows is not take.scene.shows:  # the scene itself says how far it is out of step
+    if made.scene.shows is not take.scene.shows:  # the scene itself says how far it is out of step
         labels.pop("in_sync")
-    return Forgery(scene, method, labels, video_segment, audio_segment)
+    return Forgery(made.scene, made.plain or take.scene, method, labels, made.video_segment, made.audio_segment)
 
 
-Made = tuple[Scene, Segment | None, Segment | None] | None
+def drop_window(scene: Scene) -> Forgery:
+    """Return a window that shows nothing, says nothing and counts for nothing."""
+    nothing = {name: np.zeros_like(getattr(scene, name)) for name in ("frames", "frame_mask", "samples", "sound_mask")}
+    empty = replace(scene, **nothing)
+    return Forgery(empty, empty, labels=dict.fromkeys(("label", *STREAM_LABELS), -1))
 
 
-def _blend_face(take: Take, other: Take | None, rng: np.random.Generator) -> Made:
+class Made(NamedTuple):
+    """What a method makes of a window, in the words of `Forgery`."""
+
+    scene: Scene
+    video_segment: Segment | None = None
+    audio_segment: Segment | None = None
+    plain: Scene | None = None  # None for the window as it was read
+
+
+def _blend_face(take: Take, other: Take | None, rng: np.random.Generator) -> Made | None:
     steps = np.flatnonzero(take.known)
     if not len(steps):
         return None
-    frames = take.scene.frames.copy()
-    frames[steps], _ = blend_face(frames[steps], take.landmarks[steps], rng)
-    return replace(take.scene, frames=frames), _time_steps(take.scene, steps), None
+    frames, plain = take.scene.frames.copy(), take.scene.frames.copy()
+    frames[steps], _, plain[steps] = blend_face(frames[steps], take.landmarks[steps], rng)
+    scene = replace(take.scene, frames=frames)
+    return Made(scene, _time_steps(scene, steps), plain=replace(scene, frames=plain))
 
 
-def _replace_mouth(take: Take, other: Take | None, rng: np.random.Generator) -> Made:
+def _replace_mouth(take: Take, other: Take | None, rng: np.random.Generator) -> Made | None:
     count = len(take.scene.frames)
     length = max(round(rng.uniform(*REDRAWN) * count), 1)
     first = int(rng.integers(count - length + 1))
@@ -121,47 +136,51 @@ def _replace_mouth(take: Take, other: Take | None, rng: np.random.Generator) -> 
     mouths = other.scene.frames[steps], other.landmarks[steps]
     frames[steps], _ = replace_mouth(frames[steps], take.landmarks[steps], *mouths, rng)
     shows[steps] = other.scene.shows[steps]
-    return replace(take.scene, frames=frames, shows=shows), _time_steps(take.scene, steps), None
+    return Made(replace(take.scene, frames=frames, shows=shows), _time_steps(take.scene, steps))
 
 
-def _vocode(take: Take, other: Take | None, rng: np.random.Generator) -> Made:
+def _vocode(take: Take, other: Take | None, rng: np.random.Generator) -> Made | None:
     scene = take.scene
     vocoder = draw_vocoder(rng, sample_rate=scene.sample_rate)
     if not is_audible(scene.samples):
         return None
     samples = vocode(scene.samples, vocoder, sample_rate=scene.sample_rate)
-    return replace(scene, samples=samples), None, _time_samples(scene, 0, len(samples))
+    return Made(replace(scene, samples=samples), audio_segment=_time_samples(scene, 0, len(samples)))
 
 
-def _splice(take: Take, other: Take | None, rng: np.random.Generator) -> Made:
-    scene, length = take.scene, len(take.scene.samples)
-    piece = round(rng.uniform(*SPLICED) * length)
-    first, fade = int(rng.integers(length - piece + 1)), round(rng.uniform(*FADE) * scene.sample_rate)
-    heard = slice(first, first + piece)
-    if other is None or not (is_audible(scene.samples[heard]) and is_audible(other.scene.samples[heard])):
+def _splice(take: Take, other: Take | None, rng: np.random.Generator) -> Made | None:
+    if other is None:
         return None
-    samples = splice(scene.samples, other.scene.samples, first=first, last=first + piece, fade=fade)
-    return replace(scene, samples=samples), None, _time_samples(scene, first, first + piece)
+    scene, voice = take.scene, other.scene.samples
+    # Within what is heard of both: no voice goes on past a clip's end, none is cut off by the other's.
+    heard = np.flatnonzero(~(find_silence(scene.samples) | find_silence(voice)))
+    low, high = (int(heard[0]), int(heard[-1]) + 1) if len(heard) else (0, 0)
+    piece = round(rng.uniform(*SPLICED) * (high - low))
+    first, fade = low + int(rng.integers(high - low - piece + 1)), round(rng.uniform(*FADE) * scene.sample_rate)
+    last = first + piece
+    if not (is_audible(scene.samples[first:last]) and is_audible(voice[first:last])):
+        return None
+    samples = splice(scene.samples, voice, first=first, last=last, fade=fade)
+    return Made(replace(scene, samples=samples), audio_segment=_time_samples(scene, first, last))
 
 
-def _delay(take: Take, other: Take | None, rng: np.random.Generator) -> Made:
+def _delay(take: Take, other: Take | None, rng: np.random.Generator) -> Made | None:
     scene = take.scene
     if other is None or not is_audible(other.scene.samples) or not take.scene.frame_mask.any():
         return None
     heard = {name: getattr(other.scene, name) for name in ("samples", "sound_mask", "hears")}
-    return replace(scene, **heard), None, _time_samples(scene, 0, len(scene.samples))
+    return Made(replace(scene, **heard), audio_segment=_time_samples(scene, 0, len(scene.samples)))
 
 
-def _swap(take: Take, other: Take | None, rng: np.random.Generator) -> Made:
+def _swap(take: Take, other: Take | None, rng: np.random.Generator) -> Made | None:
     scene = take.scene
     if other is None or not (is_audible(scene.samples) and is_audible(other.scene.samples)):
         return None
     if not (scene.frame_mask.any() and (other.scene.sound_mask >= scene.sound_mask).all()):
         return None
     # What is not heard of this clip is not heard of the other, either.
-    mask = np.repeat(scene.sound_mask, -(-len(scene.samples) // len(scene.sound_mask)))[: len(scene.samples)]
-    samples = match_loudness(np.where(mask, other.scene.samples, 0), scene.samples)
-    return replace(scene, samples=samples), None, _time_samples(scene, 0, len(samples))
+    samples = match_loudness(hush(other.scene.samples, scene.samples), scene.samples)
+    return Made(replace(scene, samples=samples), audio_segment=_time_samples(scene, 0, len(samples)))
 
 
 def draw_moment(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -142,9 +142,17 @@ def lay_mask(mask: np.ndarray, faces: np.ndarray, height: int, width: int) -> np
 # Forgeries
 
 
+class Blend(NamedTuple):
+    """Frames of which a face was blended with itself."""
+
+    frames: np.ndarray  # uint8 [T, H, W, 3]
+    masks: np.ndarray  # float32 [T, H, W], how much of each pixel is of the other copy
+    plain: np.ndarray  # uint8 [T, H, W, 3], that copy alone which is all around the face
+
+
 def blend_face(
     frames: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator, *, part: Part | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Blend:
     """Blend a part of a face with the same, a little changed: one draw for all frames.
 
     The face or all around it is recoloured and resampled, and the face is a little shifted (Shiohara and Yamasaki,
@@ -154,9 +162,6 @@ def blend_face(
         frames: uint8 `[T, H, W, 3]`.
         landmarks: eyes, nose and corners of the mouth in pixels, `[T, 5, 2]`; what is on the left comes first.
         part: whose mask it is; drawn as `PARTS` says unless it is given.
-
-    Returns:
-        The frames, and how much of each pixel is from the changed copy or not, float32 `[T, H, W]`.
     """
     height, width = frames.shape[1:3]
     part = part or str(rng.choice(list(PARTS), p=list(PARTS.values())))
@@ -167,7 +172,7 @@ def blend_face(
     face, around = (after, before) if inside else (before, after)
     masks = move_frames(lay_mask(mask, place_face(landmarks), height, width), move)
     mixed = around + masks[..., None] * (move_frames(face, move) - around)
-    return _to_bytes(mixed), masks
+    return Blend(_to_bytes(mixed), masks, _to_bytes(around))
 
 
 def disguise_frames(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from scipy.ndimage import binary_opening
 from torchaudio.functional import griffinlim, melscale_fbanks
 
 from dfmm.data.voice import set_level
@@ -17,7 +18,8 @@ WINDOWS = (400, 512, 800, 1024)
 BANDS = (0, 40, 64, 80, 128)
 ROUNDS = (4, 40)
 FADE = (0.004, 0.02)  # seconds in which one voice goes over into another
-SPLICED = (0.3, 0.7)  # share of a window
+SPLICED = (0.3, 0.7)  # share of what is heard of a window
+HUSHED = 32  # zeros in a row are silence; fewer, where a wave crosses zero, are none
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,19 @@ def vocode(samples: np.ndarray, vocoder: Vocoder, *, sample_rate: int) -> np.nda
     if not samples.any():
         return samples
     n_fft, hop, window = vocoder.window, vocoder.window // 4, torch.hann_window(vocoder.window)
-    spectrum = torch.stft(
-        torch.from_numpy(samples), n_fft, hop, window=window, pad_mode="constant", return_complex=True
-    )
+    # Mirrored beyond its ends: whole clips go through vocoders, and no window's ends are to tell that this one did.
+    margin = min(n_fft, len(samples) - 1)
+    longer = torch.from_numpy(np.pad(samples, margin, mode="reflect"))
+    spectrum = torch.stft(longer, n_fft, hop, window=window, pad_mode="constant", return_complex=True)
     magnitudes = spectrum.abs()
     if vocoder.bands:
         magnitudes = _pass_bands(n_fft, vocoder.bands, sample_rate) @ magnitudes
     with torch.random.fork_rng(devices=[]):  # what else draws from PyTorch's generator does not notice
         torch.manual_seed(vocoder.seed)
         sound = griffinlim(
-            magnitudes.clamp(min=0), window, n_fft, hop, n_fft, 1.0, vocoder.rounds, 0.9, len(samples), True
+            magnitudes.clamp(min=0), window, n_fft, hop, n_fft, 1.0, vocoder.rounds, 0.9, len(longer), True
         ).numpy()
-    return match_level(np.where(samples == 0, 0, sound), samples)
+    return match_level(hush(sound[margin : margin + len(samples)], samples), samples)
 
 
 @lru_cache(maxsize=32)
@@ -84,7 +87,17 @@ def splice(samples: np.ndarray, other: np.ndarray, *, first: int, last: int, fad
     heard = slice(max(first - fade, 0), last + fade)
     piece = np.zeros_like(samples)
     piece[heard] = match_level(other[heard], samples[heard])
-    return samples + share * (piece - samples)
+    return samples + share * (hush(piece, samples) - samples)
+
+
+def find_silence(samples: np.ndarray) -> np.ndarray:
+    """Return where a sound, float32 `[S]`, is digital silence, as past a clip's end: bool `[S]`."""
+    return binary_opening(samples == 0, np.ones(HUSHED))
+
+
+def hush(sound: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return a sound, float32 `[S]`, silent where another is."""
+    return np.where(find_silence(wanted), np.float32(0), sound)
 
 
 def match_level(sound: np.ndarray, wanted: np.ndarray) -> np.ndarray:
