@@ -153,6 +153,11 @@ class Forge(Section):
         "a mouth from another moment; a voice through a vocoder, or in part another voice; late or early sound, "
         "another clip's sound",
     )
+    pairs: bool = Field(
+        False,
+        description="windows come in twos, at one place and degraded alike, and the second of them is forged: only the "
+        "forgery can tell them apart; for a share of 0.5",
+    )
     reals_only: bool = Field(
         False, description="keep the manifest's own fakes out of train and val: to learn from reals alone"
     )
@@ -236,6 +241,7 @@ class Train(Section):
     accumulate: int = Field(1, ge=1, description="forward passes that share a step's windows: less memory, same loss")
     processes: int = Field(1, ge=1, description="processes that share a step's windows, on one machine")
     windows: int = Field(1, ge=1, description="windows drawn from each video in an epoch")
+    val_windows: int = Field(1, ge=1, description="windows of each validation video, evenly spaced, after each epoch")
     balance: Literal["none", "label", "method", "identity"] = Field(
         "none",
         description="draw videos so that each label is seen equally often, within it also each method or each identity",

@@ -58,6 +58,21 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def check_pairs(self) -> Settings:
+        """A pair stays together, in one step of one process."""
+        train, parts = self.train, 2 * self.train.processes * self.train.accumulate
+        if not self.forge.pairs:
+            return self
+        if self.forge.share != 0.5:
+            raise ValueError(f"forge.pairs: of two windows one is forged; set forge.share to 0.5 ({self.forge.share})")
+        if train.windows % 2 or train.batch_size % parts:
+            raise ValueError(
+                f"forge.pairs: train.windows ({train.windows}) must be even, and train.batch_size ({train.batch_size}) "
+                f"a multiple of 2 · train.processes · train.accumulate ({parts})"
+            )
+        return self
+
+    @model_validator(mode="after")
     def check_time(self) -> Settings:
         """Where the sound is not that of the frames, they cannot be moved in time together."""
         moved = [name for name in ("offset", "reverse", "time_stretch") if getattr(self.augment, name)]

@@ -120,7 +120,8 @@ class Trainer:
         """Open the training and the validation split, each process its part of them."""
         options = {"progress": self.progress, "rank": self.rank, "world": self.world}
         self.train_loader = make_training_loader(self.manifest, self.settings, **options)
-        self.val_loader = make_evaluation_loader(self.manifest, "val", self.settings, windows=1, **options)
+        windows = self.settings.train.val_windows
+        self.val_loader = make_evaluation_loader(self.manifest, "val", self.settings, windows=windows, **options)
         for split, loader in (("train", self.train_loader), ("val", self.val_loader)):
             check_labels(loader.dataset.labels, split)
         self.steps = len(self.train_loader.batch_sampler)
@@ -212,7 +213,7 @@ class Trainer:
         )
 
     def _validate(self) -> dict[str, float]:
-        """Return loss, AUC, average precision and equal error rate over one window of each validation video."""
+        """Return loss, AUC, average precision and equal error rate over windows of the validation videos."""
         model = self.ema.module if self.ema else self.raw_model
         for buffer in model.buffers():  # BatchNorm's statistics differ between processes; the first one's are kept
             broadcast(buffer)

@@ -45,7 +45,7 @@ def test_together_all_processes_read_everything_once(videos: int, windows: int, 
 
 
 def test_what_is_short_of_a_batch_is_filled_up_for_all_alike() -> None:
-    options = {"batch_size": 12, "windows": 3, "together": True, "parts": 2, "world": 2}
+    options = {"batch_size": 12, "windows": 3, "together": 3, "parts": 2, "world": 2}
     shares = [list_batches(5, rank=rank, **options) for rank in (0, 1)]  # 15 windows in batches of 12 and 3
     assert [[len(batch) for batch in share] for share in shares] == [[6, 6], [6, 6]]
     assert [sum(index == EMPTY for share in shares for index in share[step]) for step in (0, 1)] == [0, 9]
@@ -53,14 +53,14 @@ def test_what_is_short_of_a_batch_is_filled_up_for_all_alike() -> None:
 
 def test_the_windows_of_a_video_stay_together_where_they_must() -> None:
     for rank in (0, 1):
-        for batch in list_batches(20, windows=3, batch_size=12, together=True, rank=rank, world=2):
+        for batch in list_batches(20, windows=3, batch_size=12, together=3, rank=rank, world=2):
             for at in range(0, len(batch), 3):
                 three = [index // 3 for index in batch[at : at + 3]]
                 assert len(set(three)) == 1 or set(batch[at : at + 3]) == {EMPTY}
-    with pytest.raises(ValueError, match="cannot keep the 3 windows"):
-        BatchOrder(20, windows=3, batch_size=8, together=True)
+    with pytest.raises(ValueError, match="cannot keep 3 of a video's 3 windows"):
+        BatchOrder(20, windows=3, batch_size=8, together=3)
     halves = Balance(np.full(40, 1 / 40), np.arange(40) // 20)
-    mixed = list_batches(40, windows=3, batch_size=60, together=True, balance=halves)[0]
+    mixed = list_batches(40, windows=3, batch_size=60, together=3, balance=halves)[0]
     assert {index // 3 % 40 // 20 for index in mixed} == {0, 1}
     loose = list_batches(40, windows=3, batch_size=12)
     assert any(len({index // 3 for index in batch}) > 6 for batch in loose)

@@ -14,7 +14,7 @@ import torch
 
 from dfmm.data import load_manifest
 from dfmm.data.crops import Canvases
-from dfmm.data.dataset import MultimodalDataset, make_evaluation_loader
+from dfmm.data.dataset import MultimodalDataset, make_evaluation_loader, make_training_loader
 from dfmm.data.extract import extract_tracks
 from dfmm.data.forge import METHODS, list_methods, plan_forgeries
 from dfmm.evaluation import evaluate_run
@@ -57,6 +57,28 @@ def test_training_windows_are_forged_as_often_as_asked_and_anew_in_each_round(fo
     kinds = {tuple(sample[name] for name in REAL) for sample in rounds[0] + rounds[1]}
     assert kinds <= {tuple(labels.values()) for labels in (REAL, *TRUTH.values())} | {(1, 1, 0, 0), (1, 1, 0, 1)}
     assert len(kinds) >= 4
+
+
+def test_pairs_are_of_one_place_and_one_of_each_is_forged(forging: Settings) -> None:
+    paired = change(forging, forge={"pairs": True, "methods": ["vocoder", "mouth"]}, train={"windows": 4})
+    loader = make_training_loader(load_manifest(paired, progress=False), paired, progress=False)
+    for batch in loader:
+        pairs = {name: batch[name].unflatten(0, (-1, 2)) for name in ("label", "start", "window", "frames", "log_mel")}
+        assert (pairs["label"] == torch.tensor([0, 1])).all()
+        assert (pairs["start"][:, 0] == pairs["start"][:, 1]).all()
+        assert (pairs["window"][:, 0] + 1 == pairs["window"][:, 1]).all()
+        alike = [(pairs[name][:, 0] == pairs[name][:, 1]).flatten(1).all(dim=1) for name in ("frames", "log_mel")]
+        assert (alike[0] ^ alike[1]).all()  # in the stream that is not forged, degraded alike, they are the same
+    starts = loader.dataset[0]["start"], loader.dataset[2]["start"]
+    assert starts[0] != starts[1]
+    seen = MultimodalDataset(loader.dataset.manifest, paired, windows=4, progress=False)
+    assert len({seen[index]["start"] for index in range(4)}) == 4
+
+
+def test_pairs_that_could_not_stay_together_are_refused(forging: Settings) -> None:
+    for values in ({"train": {"windows": 3}}, {"train": {"batch_size": 9}}, {"forge": {"share": 0.4, "pairs": True}}):
+        with pytest.raises(SettingsError, match=r"forge\.pairs"):
+            change(forging, **{"forge": {"pairs": True}, **values})
 
 
 def test_forgeries_are_the_same_from_videos_and_from_the_cache(forging: Settings) -> None:

@@ -59,7 +59,7 @@ class BatchOrder(Sampler[list[int]]):
         batch_size: windows in a batch, over all processes.
         seed: of the order; None keeps that of the manifest.
         balance: draw some videos more often than others; the number of draws in an epoch stays n.
-        together: keep the windows of a video next to each other, in one batch and one process.
+        together: keep so many windows of a video next to each other, in one batch and one process.
         parts: into which a process divides its share once more; all of them are equally long.
         rank, world: of this process, and how many there are.
     """
@@ -72,16 +72,16 @@ class BatchOrder(Sampler[list[int]]):
         batch_size: int,
         seed: int | None = None,
         balance: Balance | None = None,
-        together: bool = False,
+        together: int = 1,
         parts: int = 1,
         rank: int = 0,
         world: int = 1,
     ):
         self.videos, self.windows, self.batch_size, self.seed = videos, windows, batch_size, seed
         self.balance, self.together, self.rank, self.world = balance, together, rank, world
-        self.unit = world * parts * (windows if together else 1)
-        if together and batch_size % windows:
-            raise ValueError(f"batches of {batch_size} cannot keep the {windows} windows of a video together")
+        self.unit = world * parts * together
+        if windows % together or batch_size % together:
+            raise ValueError(f"batches of {batch_size} cannot keep {together} of a video's {windows} windows together")
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ class BatchOrder(Sampler[list[int]]):
         drawn = rng.permutation(self.videos) if self.balance is None else draw_evenly(self.balance, rng)
         rounds = self.epoch * self.videos + count_repeats(drawn)
         indices = (rounds * self.videos + drawn)[:, None] * self.windows + np.arange(self.windows)
-        return indices.ravel() if self.together else rng.permutation(indices.ravel())
+        return rng.permutation(indices.reshape(-1, self.together)).ravel()
 
 
 def draw_evenly(balance: Balance, rng: np.random.Generator) -> np.ndarray:

@@ -122,6 +122,7 @@ class MultimodalDataset(Dataset):
         progress: bool = True,
     ):
         self.settings, self.windows, self.sampling, self.augment = settings, windows, sampling, augment
+        self.pairs = augment and settings.forge.pairs
         self.cached, self.forges = settings.data.read != "videos", twins or (augment and settings.forge.share > 0)
         self.tracks, self.failures = extract_tracks(manifest, settings, crops=self.cached, progress=progress)
         self.rows = np.arange(len(self.tracks))  # of the manifest, in which a row's video and its true labels are
@@ -210,6 +211,7 @@ class MultimodalDataset(Dataset):
         return plain, replace(forgery, scene=scene)
 
     def _draw(self, index: int, what: int) -> np.random.Generator:
+        index -= index % 2 if self.pairs else 0  # both of a pair by the same draws
         return np.random.default_rng((self.settings.seed, *divmod(index, len(self)), what))
 
     def _find_row(self, number: int) -> dict[str, Any]:
@@ -259,7 +261,8 @@ class MultimodalDataset(Dataset):
         if self._is_twin(number):
             return str(self.manifest["method"].iat[number])
         rng = self._draw(index, METHOD)
-        if not (self.forges and self.augment) or rng.random() >= self.settings.forge.share:
+        drawn = index % 2 == 1 if self.pairs else rng.random() < self.settings.forge.share
+        if not (self.forges and self.augment and drawn):
             return ""
         possible = self._list_methods(number, track)
         return str(rng.choice(possible)) if possible else ""
@@ -427,7 +430,7 @@ def make_training_loader(
         batch_size=train.batch_size,
         seed=settings.seed,
         balance=balance_videos(dataset.manifest, train.balance),
-        together=settings.model.aggregation == "attention",
+        together=train.windows if settings.model.aggregation == "attention" else 1 + settings.forge.pairs,
         parts=train.accumulate,
         rank=rank,
         world=world,
