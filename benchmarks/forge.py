@@ -26,7 +26,7 @@ FOLDER = Path("outputs/forge")
 TRIALS = {
     "true fakes": [],
     # There are two reals in five videos: four windows of each, and it sees at least as many as the others.
-    "reals alone": ["forge.share=0.5", "forge.reals_only=true", "train.windows=4"],
+    "reals alone": ["forge.share=0.5", "forge.reals_only=true", "forge.pairs=true", "train.windows=4"],
     "true fakes and forged reals": ["forge.share=0.5"],
 }
 

@@ -19,7 +19,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -47,10 +47,11 @@ class Trial:
     temporal: str
     streams: str
     seed: int
+    folder: Path = FOLDER
 
     @property
     def run(self) -> Path:
-        return FOLDER / f"{self.fusion}-{self.temporal}-{self.streams}-{self.seed}"
+        return self.folder / f"{self.fusion}-{self.temporal}-{self.streams}-{self.seed}"
 
     @property
     def overrides(self) -> list[str]:
@@ -62,7 +63,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two trainings of one epoch")
     quick = parser.parse_args().quick
-    trials = list(list_trials())[:2] if quick else list(list_trials())
+    trials = list(list_trials())
+    if quick:  # what one epoch gives is not to pass for the whole
+        trials = [replace(trial, folder=FOLDER / "quick") for trial in trials[:2]]
     more = ["train.epochs=1"] if quick else []
     settings = load_settings(PARAMS)
     extract_tracks(load_manifest(settings), settings, crops=True)  # draws the sample; no training's time has it
