@@ -48,8 +48,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
-        settings = make_settings(folder)
-        compare_ways(settings, folder)
+        for workers in (0, 1):
+            compare_ways(make_settings(folder, **{"data.workers": workers}), folder)
         compare_sizes(folder)
         time_debug_run(folder)
 
@@ -66,7 +66,10 @@ def make_settings(folder: Path, **changes: Any) -> Settings:
 
 
 def compare_ways(settings: Settings, folder: Path) -> None:
-    """Print steps a second of the bare loop, and of ours from memory, from the cache and from the videos."""
+    """Print steps a second of the bare loop, and of ours from memory, from the cache and from the videos.
+
+    A loader's worker has a core to itself: with one, the bare loop too has one thread less.
+    """
     load_manifest(settings)
     batches = take_batches(settings, folder)
     ways: dict[str, Callable[[], None]] = {
@@ -74,7 +77,7 @@ def compare_ways(settings: Settings, folder: Path) -> None:
         "Trainer, batches in memory": OurLoop(settings, folder, batches),
     }
     for read in ("cache", "videos"):
-        chosen = make_settings(folder, **{"data.read": read})
+        chosen = make_settings(folder, **{"data.read": read, "data.workers": settings.data.workers})
         ways[f"Trainer, read from {read}, {chosen.data.workers} worker"] = OurLoop(chosen, folder)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for take_round in range(ROUNDS + 1):
