@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from dfmm.data import acting, extract, portrait, tracking
 from dfmm.data.encoder import write_video
@@ -163,12 +165,14 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of a small model on 24 synthetic videos, drawn once for all tests."""
-    folder = tmp_path_factory.mktemp("tiny")
-    make_sample(folder / "sample", videos=24, progress=False)
+    """Settings of a small model on 24 synthetic videos, drawn once for all tests of all processes."""
+    base = tmp_path_factory.getbasetemp()
+    sample = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sample"
+    with FileLock(sample.with_suffix(".lock")):
+        make_sample(sample, videos=24, progress=False)
     return validate_settings(
         {
-            "data": {"root": str(folder / "sample"), "cache": str(folder / "cache"), "workers": 0},
+            "data": {"root": str(sample), "cache": str(tmp_path_factory.mktemp("cache")), "workers": 0},
             "video": {"frames": 4, "fps": 12.5, "size": 48},
             "audio": {"n_mels": 32},
             "model": {"backbone": "test_resnet", "dim": 16},

@@ -14,7 +14,7 @@ import pytest
 
 from dfmm.data import pool
 from dfmm.data.media import MediaError
-from dfmm.data.pool import PoolError, run_tasks
+from dfmm.data.pool import Guard, PoolError, run_tasks
 from dfmm.sections import Extract
 
 SCRIPT = """
@@ -101,6 +101,16 @@ def test_a_running_ray_cluster_is_used(ray_cluster: str) -> None:
     script = SCRIPT.replace("Extract()", f"Extract(engine='ray', address={ray_cluster!r})")
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert run.stdout.strip() == "[(0, 'b')]", run.stderr
+
+
+def test_a_worker_that_somebody_ends_is_replaced() -> None:
+    guard = Guard()
+    first = guard.apply(name_process, ("a",), 60)
+    assert guard.apply(name_process, ("a",), 60) == first
+    os.kill(first, signal.SIGKILL)
+    guard._process.join()
+    assert guard.apply(name_process, ("a",), 60) not in (first, os.getpid())
+    guard.close()
 
 
 def test_so_many_workers_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
