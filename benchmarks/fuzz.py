@@ -176,7 +176,9 @@ def try_file(number: str, seed: int, seeds: list[Path]) -> Outcome:
 
 def find_fault(media: Media, taken: list[tuple[int, ...]]) -> str:
     """Return what is wrong with what was read; empty if nothing is."""
-    if media.times[0] != 0 or not np.isfinite(media.times).all() or (np.diff(media.times) < 0).any():
+    if not len(media.times) and media.sound is None:
+        return "neither picture nor sound"
+    if media.times[:1].any() or not np.isfinite(media.times).all() or (np.diff(media.times) < 0).any():
         return "times do not rise from 0"
     if len(set(taken)) > 1 or len(taken) != -(-len(media.times) // 5):
         return f"frames of several sizes, or missing: {sorted(set(taken))}"
