@@ -26,6 +26,7 @@ from dfmm.metrics import choose_threshold, compute_auc, compute_metrics
 from dfmm.model import MultimodalModel, load_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
 from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
+from dfmm.sections import Model
 from dfmm.settings import Settings, load_settings, resolve_path
 from dfmm.trainer import predict
 
@@ -79,26 +80,29 @@ def score_split(
         wanted = wanted[wanted["video_id"].isin({*loader.dataset.tracks, *loader.dataset.failures})]
     wanted = pd.concat([wanted, loader.dataset.twins], ignore_index=True)
     windows = score_windows(model, loader, progress=progress)
-    videos = _join_scores(wanted, windows, loader.dataset.failures, settings.model.aggregation)
+    videos = _join_scores(wanted, windows, loader.dataset.failures, settings.model)
     found = tabulate_tracks(loader.dataset.tracks.manifest, loader.dataset.tracks)[["video_id", *FOUND]]
     return videos.merge(found, on="video_id", how="left"), windows
 
 
-def _join_scores(manifest: pd.DataFrame, windows: pd.DataFrame, failures: dict[str, str], how: str) -> pd.DataFrame:
-    videos = manifest.merge(aggregate_windows(windows, how), on="video_id", how="left")
+def _join_scores(manifest: pd.DataFrame, windows: pd.DataFrame, failures: dict[str, str], model: Model) -> pd.DataFrame:
+    videos = manifest.merge(aggregate_windows(windows, model.aggregation), on="video_id", how="left")
     videos["windows"] = videos["windows"].fillna(0).astype(int)
     failed = videos["video_id"].isin(failures)
     videos["status"] = np.select([failed, videos["windows"] == 0], ["failed", "unscored"], "ok")
     presence = windows.groupby("video_id")[["has_face", "has_sound"]].any()
-    reasons = {name: explain_presence(*row) for name, row in zip(presence.index, presence.to_numpy(), strict=True)}
+    rows = zip(presence.index, presence.to_numpy(), strict=True)
+    reasons = {name: explain_presence(*row, streams=model.streams) for name, row in rows}
     videos["reason"] = videos["video_id"].map({**reasons, **failures}).fillna("")
     seen, heard = videos["video_fake_score"].notna(), videos["audio_fake_score"].notna()
     videos["streams"] = np.select([seen & heard, seen, heard], ["both", "video", "audio"], "")
     return videos
 
 
-def explain_presence(has_face: bool, has_sound: bool) -> str:
-    """Say which stream a score had to do without; empty where both were there."""
+def explain_presence(has_face: bool, has_sound: bool, *, streams: str = "both") -> str:
+    """Say which of the streams that a model listens to a score had to do without; empty where it had them all."""
+    if streams != "both":
+        return {"video": "" if has_face else "no face", "audio": "" if has_sound else "no sound"}[streams]
     return {
         (True, True): "",
         (True, False): "no sound: scored from the picture alone",
@@ -423,7 +427,7 @@ def _score_chunk(files: list[str], model: MultimodalModel, settings: Settings) -
     tracks, failures = loader.dataset.tracks, loader.dataset.failures
     empty = pd.DataFrame(columns=["video_id", "face", *SCORES, "window", "weight", "has_face", "has_sound"])
     windows = score_windows(model, loader, progress=False) if len(loader.dataset) else empty
-    videos = _join_scores(table, windows, failures, settings.model.aggregation).set_index("video_id")
+    videos = _join_scores(table, windows, failures, settings.model).set_index("video_id")
     return [_describe_file(file, videos.loc[file], tracks[file].duration if file in tracks else None) for file in files]
 
 

@@ -234,12 +234,14 @@ def test_each_stream_can_be_withheld(run: Run, evaluated: tuple) -> None:
 
 
 def test_a_stream_the_model_may_not_use_is_not_scored(tiny: Settings, manifest: pd.DataFrame) -> None:
-    model = MultimodalModel(change(tiny, model={"streams": "audio"}))
+    settings = change(tiny, model={"streams": "audio"})
+    model = MultimodalModel(settings)
     windows = score_windows(model, make_evaluation_loader(manifest, "val", tiny), progress=False)
     assert windows[["video_fake_score", "in_sync_score"]].isna().all(axis=None)
     assert windows[["score", "audio_fake_score"]].notna().all(axis=None)
-    videos, _ = score_split(model, manifest, "val", tiny, progress=False)
+    videos, _ = score_split(model, manifest, "val", settings, progress=False)
     assert set(videos["streams"]) == {"audio"}
+    assert set(videos["reason"]) == {""}  # it misses no picture, for it would look at none
 
 
 def test_bad_files_cost_only_themselves(run: Run, tiny: Settings, tmp_path: Path) -> None:
