@@ -63,6 +63,11 @@ class Settings(Section):
         train, parts = self.train, 2 * self.train.processes * self.train.accumulate
         if not self.forge.pairs:
             return self
+        if self.model.aggregation == "attention":
+            raise ValueError(
+                "forge.pairs: a forged window in every video leaves model.aggregation=attention no real video to learn "
+                "from; take another aggregation, or set forge.pairs to false"
+            )
         if self.forge.share != 0.5:
             raise ValueError(f"forge.pairs: of two windows one is forged; set forge.share to 0.5 ({self.forge.share})")
         if train.windows % 2 or train.batch_size % parts:

@@ -26,6 +26,8 @@ from dfmm.trainer import Trainer, TrainingError
 from tests.conftest import change
 from tests.test_forge import RATE, REAL, TRUTH
 
+ATTENTION = {"model": {"aggregation": "attention"}, "train": {"windows": 2, "batch_size": 8}}
+
 
 @pytest.fixture(scope="module")
 def forging(tiny: Settings) -> Settings:
@@ -76,7 +78,12 @@ def test_pairs_are_of_one_place_and_one_of_each_is_forged(forging: Settings) -> 
 
 
 def test_pairs_that_could_not_stay_together_are_refused(forging: Settings) -> None:
-    for values in ({"train": {"windows": 3}}, {"train": {"batch_size": 9}}, {"forge": {"share": 0.4, "pairs": True}}):
+    for values in (
+        {"train": {"windows": 3}},
+        {"train": {"batch_size": 9}},
+        {"forge": {"share": 0.4, "pairs": True}},
+        ATTENTION,
+    ):
         with pytest.raises(SettingsError, match=r"forge\.pairs"):
             change(forging, **{"forge": {"pairs": True}, **values})
 

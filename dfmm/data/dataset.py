@@ -58,9 +58,8 @@ from dfmm.manifest import STREAM_LABELS, select_split
 from dfmm.settings import Settings
 
 UNKNOWN = -1  # a label that takes no part in the loss
-PLACE, PICTURE, SOUND, STREAMS, METHOD, OTHER, FORGERY, DISGUISE = range(
-    8
-)  # what is drawn for a sample, each by a generator of its own
+# What is drawn for a sample, each by a generator of its own.
+PLACE, PICTURE, SOUND, STREAMS, METHOD, OTHER, FORGERY, DISGUISE = range(8)
 
 Heard = tuple[np.ndarray, np.ndarray]  # a window's sound, float32 [S], and at which moments there is any, bool [T]
 

@@ -112,7 +112,7 @@ class Guard:
     """A process beside this one, for one task at a time; whatever a task does to it, the next finds one that works.
 
     Each has a pipe to itself, which ends when its process does, and not before: so it is certain what a process died
-    of. Where workers share their pipes, a crash within the first moment of a task can be told from nothing.
+    of. Where workers share their pipes, one may be dead before anybody has heard which task it had taken.
     """
 
     def __init__(self) -> None:

@@ -16,12 +16,8 @@ from dfmm.data.media import Sound
 from dfmm.manifest import STREAM_LABELS, parse_segments
 from dfmm.settings import Settings
 
-LABELLING = (
-    "label",
-    *STREAM_LABELS,
-    "video_segments",
-    "audio_segments",
-)  # what a window's labels come from
+# Columns of the manifest that a window's labels come from.
+LABELLING = ("label", *STREAM_LABELS, "video_segments", "audio_segments")
 
 
 @dataclass(frozen=True)
