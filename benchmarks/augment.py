@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from dfmm.data import load_manifest
-from dfmm.data.dataset import MultimodalDataset
-from dfmm.data.degrade import DEGRADATIONS
+from dfmm.dataset import load_manifest
+from dfmm.dataset.dataset import MultimodalDataset
+from dfmm.degrade import DEGRADATIONS
 from dfmm.sections import Augment
 from dfmm.settings import Settings, load_settings, validate_settings
 

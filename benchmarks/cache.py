@@ -23,8 +23,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from dfmm.data.media import MediaError
-from dfmm.data.tracking import crop_faces, find_track
+from dfmm.faces.follow import crop_faces, find_track
+from dfmm.media.container import MediaError
 from dfmm.settings import Settings
 
 WINDOW, WINDOWS = 16, 8

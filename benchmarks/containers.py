@@ -27,7 +27,8 @@ import av
 import av.error
 import numpy as np
 
-from dfmm.data.media import Media, MediaError, read_media
+from dfmm.media.container import MediaError
+from dfmm.media.decode import Media, read_media
 
 SECONDS = 3.0
 MARKS = (0.6, 2.2)  # seconds near which there is a flash, and a burst with it

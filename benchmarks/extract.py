@@ -38,13 +38,13 @@ import pandas as pd
 import torch
 from facenet_pytorch import MTCNN
 
-from dfmm.data import acting, portrait, voice
-from dfmm.data.dataset import MultimodalDataset
-from dfmm.data.extract import make_entry
-from dfmm.data.media import Recording, read_media, spread_numbers
-from dfmm.data.pool import run_tasks
-from dfmm.data.spectrogram import compute_log_mel
-from dfmm.data.tracking import crop_faces, find_track
+from dfmm.dataset.dataset import MultimodalDataset
+from dfmm.dataset.spectrogram import compute_log_mel
+from dfmm.extraction.pool import run_tasks
+from dfmm.extraction.tracks import make_entry
+from dfmm.faces.follow import crop_faces, find_track
+from dfmm.media.decode import Recording, read_media, spread_numbers
+from dfmm.sample import acting, portrait, voice
 from dfmm.settings import Settings, validate_settings
 
 FRAMES = 32

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dfmm.data.faces import Detect, load_detector, measure_overlaps
-from dfmm.data.media import MediaError, read_media
+from dfmm.faces.detect import Detect, load_detector, measure_overlaps
+from dfmm.media.container import MediaError
+from dfmm.media.decode import read_media
 
 ENDINGS = {".mp4", ".mov", ".avi", ".mkv", ".mpg", ".webm"}
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from fusion import METHODS, OPTIONS, PARAMS, format_aucs, list_aucs, run_command
 
-from dfmm.data import load_manifest
-from dfmm.data.extract import extract_tracks
+from dfmm.dataset import load_manifest
+from dfmm.extraction.extract import extract_tracks
 from dfmm.runs import write_json
 from dfmm.settings import load_settings
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from dfmm.data import load_manifest
-from dfmm.data.extract import extract_tracks
-from dfmm.evaluation import compare_streams
+from dfmm.dataset import load_manifest
+from dfmm.evaluation.evaluate import compare_streams
+from dfmm.extraction.extract import extract_tracks
 from dfmm.runs import Run, write_json
 from dfmm.settings import load_settings
 

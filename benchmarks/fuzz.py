@@ -25,8 +25,9 @@ import av
 import numpy as np
 from containers import Recording, write_recording
 
-from dfmm.data import pool
-from dfmm.data.media import Media, MediaError, read_media
+from dfmm.extraction import pool
+from dfmm.media.container import MediaError
+from dfmm.media.decode import Media, read_media
 from dfmm.sections import Extract
 
 HANG_SECONDS = 10

@@ -19,9 +19,9 @@ from unittest import mock
 
 import pandas as pd
 
-from dfmm.data.layouts import build_manifest
-from dfmm.data.layouts.listing import Problems, Tree, list_tree
-from dfmm.data.split import split_by_identity
+from dfmm.layouts import build_manifest
+from dfmm.layouts.listing import Problems, Tree, list_tree
+from dfmm.layouts.split import split_by_identity
 from dfmm.manifest import fingerprint_manifest, read_manifest, write_manifest
 
 NAMES = {
@@ -52,7 +52,7 @@ def time_rows(root: Path, rows: int) -> None:
     metadata.write_text(json.dumps(entries))
     tree = Tree(root, [f"train/{entry['file']}" for entry in entries] + [metadata.name], [])
     del entries
-    with mock.patch("dfmm.data.layouts.avdeepfake1m.list_tree", return_value=tree):
+    with mock.patch("dfmm.layouts.listing.list_tree", return_value=tree):
         listing = measure(
             f"build {rows:,} rows from a listing",
             lambda: build_manifest("avdeepfake1m", root),

@@ -22,9 +22,9 @@ import av
 import cv2
 import numpy as np
 
-from dfmm.data import acting, portrait
-from dfmm.data.extract import make_entry
-from dfmm.data.pool import run_tasks
+from dfmm.extraction.pool import run_tasks
+from dfmm.extraction.tracks import make_entry
+from dfmm.sample import acting, portrait
 from dfmm.sections import Extract
 from dfmm.settings import Settings
 

@@ -24,13 +24,13 @@ import torch
 from torch.nn import functional
 from torch.utils.data import default_collate
 
-from dfmm.data import load_manifest
-from dfmm.data.dataset import make_training_loader
+from dfmm.dataset import load_manifest
+from dfmm.dataset.loaders import make_training_loader
 from dfmm.model import MultimodalModel
-from dfmm.optimizer import make_optimizer
 from dfmm.runs import Run
 from dfmm.settings import Settings, load_settings, validate_settings
-from dfmm.trainer import Trainer
+from dfmm.training.optimizer import make_optimizer
+from dfmm.training.trainer import Trainer
 
 ROUNDS, STEPS = 7, 8  # rounds in which all ways are measured in turn, and steps of each in a round
 VIDEOS = 160

@@ -74,7 +74,7 @@ def _add_sample(commands: Any) -> None:
 
 
 def _draw_sample(options: argparse.Namespace) -> None:
-    from dfmm.data.sample import make_sample
+    from dfmm.sample import make_sample
 
     print(make_sample(options.root, videos=options.videos, seed=options.seed))
 
@@ -103,7 +103,7 @@ def _add_manifest(commands: Any) -> None:
 
 
 def _write_manifest(options: argparse.Namespace) -> None:
-    from dfmm.data.layouts import build_manifest
+    from dfmm.layouts import build_manifest
     from dfmm.manifest import ManifestError, summarise_manifest, write_manifest
 
     listing = build_manifest(
@@ -146,9 +146,9 @@ def _add_audit(commands: Any) -> None:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from dfmm.data import load_manifest
-    from dfmm.data.audit import audit_data, describe_audit, format_audit, save_audit
-    from dfmm.plots_audit import plot_audit
+    from dfmm.audit import audit_data, describe_audit, format_audit, save_audit
+    from dfmm.dataset import load_manifest
+    from dfmm.figures.audit import plot_audit
     from dfmm.settings import load_settings
 
     settings = load_settings(options.params, options.overrides)
@@ -179,9 +179,9 @@ def _add_extract(commands: Any) -> None:
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from dfmm.data import load_manifest
-    from dfmm.data.extract import extract_tracks, name_failures, write_failures
-    from dfmm.data.shards import MANIFEST, write_shards
+    from dfmm.dataset import load_manifest
+    from dfmm.extraction.extract import extract_tracks, name_failures, write_failures
+    from dfmm.extraction.shards import MANIFEST, write_shards
     from dfmm.manifest import ManifestError, select_videos
     from dfmm.runs import terminate_as_interrupt
     from dfmm.settings import load_settings
@@ -202,7 +202,7 @@ def _extract(options: argparse.Namespace) -> int:
 
 def _read_scores(folder: str) -> pd.DataFrame:
     """Return the video table of a run's evaluation on test."""
-    from dfmm.evaluation import read_evaluation
+    from dfmm.evaluation.evaluate import read_evaluation
     from dfmm.runs import Run, RunError
 
     evaluation = read_evaluation(Run(folder))
@@ -242,10 +242,10 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from dfmm.data import load_manifest
+    from dfmm.dataset import load_manifest
     from dfmm.runs import Run, open_run
     from dfmm.settings import load_settings
-    from dfmm.trainer import Trainer
+    from dfmm.training.trainer import Trainer
 
     settings = load_settings(options.params, options.overrides)
     folder = options.run or Path("outputs") / Path(options.params).stem
@@ -271,8 +271,8 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from dfmm.evaluation import evaluate_run
-    from dfmm.protocols import evaluate_datasets
+    from dfmm.evaluation.evaluate import evaluate_run
+    from dfmm.evaluation.protocols import evaluate_datasets
     from dfmm.runs import Run
 
     run = Run(options.run)
@@ -290,8 +290,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _print_evaluation(run: Any, report: dict[str, Any], videos: pd.DataFrame, windows: pd.DataFrame) -> None:
-    from dfmm.evaluation import name_evaluation
-    from dfmm.report import write_report
+    from dfmm.evaluation.measures import name_evaluation
+    from dfmm.evaluation.report import write_report
 
     page = write_report(report, videos, windows, run / "evaluations" / name_evaluation(report))
     for name in ("auc", "ap", "eer", "balanced_accuracy", "fpr_at_95_tpr"):
@@ -328,7 +328,7 @@ def _add_score(commands: Any) -> None:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from dfmm.evaluation import score_files
+    from dfmm.evaluation.score import score_files
     from dfmm.model import load_model
     from dfmm.runs import Run
 

@@ -12,6 +12,7 @@ import nbformat
 import papermill
 from traitlets.config import Config
 
+from dfmm.files import name_partial
 from dfmm.runs import Run, open_run, terminate_as_interrupt
 from dfmm.settings import diff_settings, find_project, load_settings
 
@@ -70,7 +71,7 @@ def run_notebooks(
 
 def _execute(notebook: Path, run: Run, params: str, overrides: Sequence[str]) -> None:
     target = run / notebook.name
-    partial = run / f".{notebook.stem}.partial{os.getpid()}.ipynb"
+    partial = name_partial(target)
     values = {"params": params, "overrides": list(overrides), "run": str(run.path)}
     os.environ["DFMM_HEADLESS"] = "1"  # the kernel inherits it: lines instead of bars
     logging.getLogger("papermill").setLevel(logging.WARNING)

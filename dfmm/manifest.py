@@ -14,6 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dfmm.files import write_beside
+
 VIDEO_ENDINGS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".flv", ".wmv")
 AUDIO_ENDINGS = (".flac", ".wav")  # of files without a picture
 SPLITS = ("train", "val", "test")
@@ -69,10 +71,8 @@ def _read_table(path: Path) -> pd.DataFrame:
 def write_manifest(table: pd.DataFrame, path: str | Path) -> Path:
     """Write a manifest as CSV or, by its ending, Parquet; the file appears whole or not at all."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial{os.getpid()}")
-    table.to_parquet(partial, index=False) if path.suffix == ".parquet" else table.to_csv(partial, index=False)
-    partial.replace(path)
+    with write_beside(path) as partial:
+        table.to_parquet(partial, index=False) if path.suffix == ".parquet" else table.to_csv(partial, index=False)
     return path
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
+from dfmm.files import write_beside, write_whole
 from dfmm.settings import Settings, diff_settings, find_project, load_settings, resolve_path, save_settings
 
 QUICK_RUN = "outputs/quick"  # the notebooks' default: what it lacks is made on the way
@@ -187,10 +188,8 @@ def open_run(path: str | Path, settings: Settings, *, restart: bool = False) -> 
         log.warning("the settings of the quick run have changed, so it begins again")
         run.clear()
     if not file.is_file():
-        run.path.mkdir(parents=True, exist_ok=True)
-        partial = run / f".settings.partial{os.getpid()}.yaml"
-        save_settings(settings, partial)
-        partial.replace(file)
+        with write_beside(file) as partial:
+            save_settings(settings, partial)
         run.describe(created=_now().isoformat(), seed=settings.seed, **describe_environment())
     start_logging(run, settings)
     return run
@@ -299,13 +298,7 @@ def hash_file(path: Path) -> str:
 
 def write_json(values: Any, path: str | Path) -> Path:
     """Write strict JSON; the file appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial{os.getpid()}")
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
-    return path
+    return write_whole(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ class Augment(Section):
     sound_noise: Share = Field(0.0, description="chance of white noise at 15 to 40 dB below the sound")
     pitch: float = Field(0.0, ge=0, le=12, description="largest shift of pitch, in semitones")
     drop_stream: Share = Field(0.1, description="chance that one stream, if both are there, is withheld")
-    # The rest is drawn as `dfmm.data.degrade.DEGRADATIONS` lists it: 0 is off, 1 its severest.
+    # The rest is drawn as `dfmm.degrade.DEGRADATIONS` lists it: 0 is off, 1 its severest.
     chance: Share = Field(0.5, description="chance of each degradation below that has a largest strength above 0")
     offset: Share = Field(
         0.0,

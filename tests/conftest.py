@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from dfmm.data import acting, extract, portrait, tracking
-from dfmm.data.encoder import write_video
-from dfmm.data.media import MediaError
-from dfmm.data.sample import make_sample
+from dfmm.extraction import extract
+from dfmm.faces import follow as tracking
 from dfmm.manifest import read_manifest
+from dfmm.media.container import MediaError
+from dfmm.media.encode import write_video
+from dfmm.sample import acting, make_sample, portrait
 from dfmm.settings import Settings, validate_settings
 
 NOBODY = np.zeros((0, 15), np.float32)  # a frame without a face

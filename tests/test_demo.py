@@ -8,15 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfmm.data import load_manifest
-from dfmm.data.dataset import make_evaluation_loader
-from dfmm.evaluation import aggregate_windows, pair_methods, score_windows
+from dfmm.dataset import load_manifest
+from dfmm.dataset.loaders import make_evaluation_loader
+from dfmm.evaluation.measures import pair_methods
+from dfmm.evaluation.score import score_windows
 from dfmm.manifest import STREAM_LABELS
 from dfmm.metrics import compute_auc
 from dfmm.model import load_model
+from dfmm.model.aggregation import aggregate_windows
 from dfmm.runs import open_run
 from dfmm.settings import Settings, load_settings
-from dfmm.trainer import Trainer
+from dfmm.training.trainer import Trainer
 
 PARAMS = Path(__file__).parents[1] / "params" / "sample.yaml"
 

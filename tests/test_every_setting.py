@@ -16,14 +16,15 @@ import pandas as pd
 import pytest
 import torch
 
-from dfmm import evaluation
-from dfmm.data import load_manifest
-from dfmm.data.dataset import MultimodalDataset, make_evaluation_loader, make_training_loader
-from dfmm.evaluation import evaluate_run
+from dfmm.dataset import load_manifest
+from dfmm.dataset.dataset import MultimodalDataset
+from dfmm.dataset.loaders import make_evaluation_loader, make_training_loader
+from dfmm.evaluation import score as evaluation
+from dfmm.evaluation.evaluate import evaluate_run
 from dfmm.model import MultimodalModel, load_model
 from dfmm.runs import open_run, start_logging
 from dfmm.settings import Settings, flatten_settings, iterate_settings, validate_settings
-from dfmm.trainer import Trainer
+from dfmm.training.trainer import Trainer
 
 # With these, each of the settings below has something to act on.
 BASE = {
@@ -339,7 +340,7 @@ def test_several_processes_are_started(
     settings: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
-    monkeypatch.setattr("dfmm.trainer.launch_training", lambda *what: started.append(what))
+    monkeypatch.setattr("dfmm.training.launch.launch_training", lambda *what: started.append(what))
     chosen = set_values(settings, **{"train.processes": 2})
     Trainer(chosen, manifest, open_run(tmp_path / "two", chosen), progress=False).fit()
     assert len(started) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from dfmm.files import write_beside
 from dfmm.model.aggregation import WindowAttention
 from dfmm.model.backbone import evaluation_mode
 from dfmm.model.frames import FrameEncoder, TemporalEncoder, average_steps
@@ -110,15 +110,12 @@ def count_flops(model: nn.Module, batch: Mapping[str, Any]) -> int:
 
 def save_model(model: MultimodalModel, settings: Settings, path: str | Path, **facts: Any) -> Path:
     """Write weights as safetensors, with settings and facts (the prior, the epoch, …) as JSON in the header."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial{os.getpid()}")
     # One entry: several would be written in any order, and the same model would not give the same file.
     header = json.dumps({"format": FORMAT, "settings": settings.model_dump(), "facts": facts})
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, partial, metadata={"dfmm": header})
-    partial.replace(path)
-    return path
+    with write_beside(path) as partial:
+        save_file(weights, partial, metadata={"dfmm": header})
+    return Path(path)
 
 
 def load_model(path: str | Path) -> tuple[MultimodalModel, Settings, dict[str, Any]]:

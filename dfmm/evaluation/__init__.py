@@ -1,0 +1,18 @@
+"""Weights → verdicts: scores, what they say of a detector, and the report.
+
+Others use what is named below.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=[],
+    submod_attrs={
+        "score": ["score_files", "score_split", "score_windows"],
+        "evaluate": ["compare_streams", "evaluate_run", "read_evaluation"],
+        "protocols": ["evaluate_datasets"],
+        "measures": ["make_report", "name_evaluation", "pair_methods"],
+        "report": ["METRICS", "find_mistakes", "write_report"],
+    },
+)

@@ -1,0 +1,154 @@
+"""What a scored split says of a detector: coverage, and metrics with intervals, by method and by source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import pandas as pd
+
+from dfmm.manifest import find_unseen
+from dfmm.metrics import compute_auc, compute_metrics
+from dfmm.runs import RunError
+
+UNNAMED = "unnamed"  # a dataset whose manifest does not say
+
+
+def name_evaluation(report: dict[str, Any]) -> str:
+    """Return the evaluation's folder name; what a manifest says of its dataset cannot leave the run."""
+    return re.sub(r"[^A-Za-z0-9._-]+|^\.+", "_", f"{report['dataset']}-{report['split']}")
+
+
+def name_dataset(manifest: pd.DataFrame) -> str:
+    """Return the names of the datasets whose videos these are."""
+    return " and ".join(sorted(set(manifest["dataset"]) - {""})) or UNNAMED
+
+
+def make_report(
+    videos: pd.DataFrame,
+    windows: pd.DataFrame,
+    *,
+    split: str,
+    threshold: float,
+    replicates: int,
+    seen: Collection[str] | None = None,
+) -> dict[str, Any]:
+    """Return coverage and metrics of a scored split, ready for JSON.
+
+    Args:
+        videos, windows: as from `score_split`.
+        seen: the methods of the fakes that the model was trained on; None for those of this split.
+    """
+    scored = videos[videos["status"] == "ok"]
+    if scored.empty:
+        raise RunError(f"not one of the {len(videos)} videos of {split!r} could be scored; see their reasons above")
+    names = videos.set_index("video_id")["identities"]
+    known = windows[windows["score"].notna() & windows["label"].isin((0, 1))]
+    options = {"threshold": threshold, "replicates": replicates}
+    return {
+        "dataset": name_dataset(videos),
+        "split": split,
+        "videos": len(videos),
+        "synthetic": bool((videos["source"] == "synthetic").all()),
+        "coverage": _count_coverage(videos),
+        "video": compute_metrics(scored["label"], scored["score"], identities=list(scored["identities"]), **options),
+        "window": compute_metrics(
+            known["label"], known["score"], identities=list(_name_people(known["video_id"], names)), **options
+        ),
+        "rivals": {name: score_column(scored, scores, replicates) for name, scores in _list_rivals(scored).items()},
+        **_score_novelty(scored, replicates, seen),
+        "methods": _score_methods(scored, replicates),
+        "sources": _score_sources(scored, replicates),
+    }
+
+
+def _name_people(video_ids: pd.Series, identities: pd.Series) -> pd.Series:
+    """Return each window's identities; a video that names none stands for itself, so its windows stay together."""
+    named = video_ids.map(identities)
+    return named.where(named != "", "video:" + video_ids)
+
+
+def _count_coverage(videos: pd.DataFrame) -> dict[str, Any]:
+    counts = videos["status"].value_counts()
+    scored = videos[videos["status"] == "ok"]
+    streams = scored["streams"].value_counts()
+    left_out = videos[videos["status"] != "ok"]
+    return {
+        "scored": int(counts.get("ok", 0)),
+        "unscored": int(counts.get("unscored", 0)),
+        "failed": int(counts.get("failed", 0)),
+        "share": float((videos["status"] == "ok").mean()),
+        "streams": {name: int(streams.get(name, 0)) for name in ("both", "video", "audio")},
+        "without_face": int(streams.get("audio", 0)),
+        "without_sound": int(streams.get("video", 0)),
+        "faces": {
+            "followed": float(scored["face_coverage"].mean()),
+            "several": int((scored["faces"] > 1).sum()),
+            "cut": int((scored["shots"] > 1).sum()),
+            "lost": int((scored["gaps"] > 0).sum()),
+        },
+        "reasons": dict(zip(left_out["video_id"], left_out["reason"], strict=True)),
+    }
+
+
+def _score_methods(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
+    """Return each method's AUC against all reals: the joint score's, each stream's alone, and the rivals'."""
+    methods = {}
+    for method, fakes, rows in pair_methods(scored):
+        suspicions = {
+            "video_fake": rows["video_fake_score"],
+            "audio_fake": rows["audio_fake_score"],
+            "in_sync": 1 - rows["in_sync_score"],
+        }
+        methods[method] = {
+            "videos": fakes,
+            "auc": score_column(rows, rows["score"], replicates),
+            "streams": {name: score_column(rows, scores, replicates) for name, scores in suspicions.items()},
+            **{name: score_column(rows, scores, replicates) for name, scores in _list_rivals(rows).items()},
+        }
+    return methods
+
+
+def _score_novelty(scored: pd.DataFrame, replicates: int, seen: Collection[str] | None) -> dict[str, Any]:
+    """Return the AUC of all fakes of seen methods, and of all of unseen ones, each against all reals."""
+    fakes = scored[scored["label"] == 1]
+    methods = sorted(fakes["method"].unique())
+    unseen = find_unseen(methods, methods if seen is None else seen)
+    groups = {}
+    for name, some in (("seen", sorted(set(methods) - set(unseen))), ("unseen", unseen)):
+        rows = scored[(scored["label"] == 0) | scored["method"].isin(some)]
+        videos = int(fakes["method"].isin(some).sum())
+        groups[name] = {"methods": some, "videos": videos, "auc": score_column(rows, rows["score"], replicates)}
+    return groups
+
+
+def _list_rivals(videos: pd.DataFrame) -> dict[str, pd.Series]:
+    """Return how suspicious each video is to what a detector must beat: trivial features, and plain synchrony."""
+    return {"trivia": videos["trivia_score"], "synchrony": -videos["mouth_loudness"]}
+
+
+def pair_methods(scored: pd.DataFrame) -> Iterator[tuple[str, int, pd.DataFrame]]:
+    """Yield every method of forgery, how many fakes it has, and their rows together with those of all reals."""
+    reals = scored[scored["label"] == 0]
+    for method, fakes in scored[scored["label"] == 1].groupby("method"):
+        yield str(method), len(fakes), pd.concat([reals, fakes])
+
+
+def _score_sources(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
+    """Return the AUC within each source that holds both labels, where files of several are pooled."""
+    if scored["source"].nunique() < 2:
+        return {}
+    mixed = {source: rows for source, rows in scored.groupby("source") if rows["label"].nunique() == 2}
+    return {
+        str(source): {"videos": len(rows), "auc": score_column(rows, rows["score"], replicates)}
+        for source, rows in mixed.items()
+    }
+
+
+def score_column(rows: pd.DataFrame, scores: pd.Series, replicates: int) -> dict[str, float | None]:
+    """Return the AUC of a score over the rows that have it."""
+    rows, scores = rows[scores.notna()], scores.dropna()
+    if rows["label"].nunique() < 2:
+        return {"value": None, "low": None, "high": None}
+    return compute_auc(rows["label"], scores, identities=list(rows["identities"]), replicates=replicates)

@@ -1,0 +1,146 @@
+"""Scores of windows, of a split's videos, and of loose files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from dfmm.dataset.loaders import make_evaluation_loader, make_window_loader
+from dfmm.extraction.extract import tabulate_tracks
+from dfmm.manifest import STREAM_LABELS
+from dfmm.model import MultimodalModel
+from dfmm.model.aggregation import SCORES, aggregate_windows
+from dfmm.runs import show_progress
+from dfmm.sections import Model
+from dfmm.settings import Settings
+from dfmm.training.trainer import predict
+
+# Of each video: the share of frames with the followed face, how many faces there are, shots, and gaps in the following.
+FOUND = ["face_coverage", "faces", "shots", "gaps"]
+CHUNK = 16  # files scored together: results come out this often
+
+log = logging.getLogger("dfmm")
+
+
+def score_windows(model: nn.Module, loader: torch.utils.data.DataLoader, *, progress: bool = True) -> pd.DataFrame:
+    """Score every window of a loader.
+
+    Returns:
+        A row a window: `video_id`, `face`, `window`, `start` in seconds, `label` of the window, `score` (probability
+        that it is fake), each stream's `…_score`, `has_face`, `has_sound`, and where the model weighs windows `weight`,
+        a logit. A score is NaN where its stream is absent.
+    """
+    batches = show_progress(predict(model, loader), "scores", unit="batch", total=len(loader), show=progress)
+    tables = [tabulate_batch(outputs, batch) for outputs, batch in batches]
+    return pd.concat(tables, ignore_index=True)
+
+
+def tabulate_batch(outputs: dict[str, torch.Tensor], batch: dict[str, Any]) -> pd.DataFrame:
+    face, sound = batch["frame_mask"].any(dim=1), batch["sound_mask"].any(dim=1)
+    there = {"score": face | sound, "video_fake_score": face, "audio_fake_score": sound, "in_sync_score": face & sound}
+    found = {f"{name}_score": outputs[name].sigmoid() for name in STREAM_LABELS}
+    found["score"] = outputs["logits"].softmax(dim=1)[:, 1]
+    columns = {name: found[name].float().where(there[name], torch.nan).cpu().numpy() for name in SCORES}
+    facts = {name: batch[name].cpu().numpy() for name in ("face", "window", "start", "label")}
+    presence = {"has_face": face.cpu().numpy(), "has_sound": sound.cpu().numpy()}
+    if "weight" in outputs:
+        columns["weight"] = outputs["weight"].float().where(there["score"], torch.nan).cpu().numpy()
+    return pd.DataFrame({"video_id": batch["video_id"], **facts, **columns, **presence})
+
+
+def score_split(
+    model: nn.Module, manifest: pd.DataFrame, split: str, settings: Settings, *, progress: bool = True
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score a split's videos.
+
+    Returns:
+        The split's rows with `status` (`ok`, `unscored`, `failed`), `reason`, `streams` (what was scored: `both`,
+        `video`, `audio` or nothing), `windows`, the scores, aggregated as `model.aggregation` says, and what was found
+        of faces (`FOUND`); and the windows, a row each.
+    """
+    loader = make_evaluation_loader(manifest, split, settings, progress=progress)
+    wanted = manifest[manifest["split"] == split]
+    if settings.data.limit:  # debug mode scores only what its loader holds
+        wanted = wanted[wanted["video_id"].isin({*loader.dataset.tracks, *loader.dataset.failures})]
+    wanted = pd.concat([wanted, loader.dataset.twins], ignore_index=True)
+    windows = score_windows(model, loader, progress=progress)
+    videos = _join_scores(wanted, windows, loader.dataset.failures, settings.model)
+    found = tabulate_tracks(loader.dataset.tracks.manifest, loader.dataset.tracks)[["video_id", *FOUND]]
+    return videos.merge(found, on="video_id", how="left"), windows
+
+
+def _join_scores(manifest: pd.DataFrame, windows: pd.DataFrame, failures: dict[str, str], model: Model) -> pd.DataFrame:
+    videos = manifest.merge(aggregate_windows(windows, model.aggregation), on="video_id", how="left")
+    videos["windows"] = videos["windows"].fillna(0).astype(int)
+    failed = videos["video_id"].isin(failures)
+    videos["status"] = np.select([failed, videos["windows"] == 0], ["failed", "unscored"], "ok")
+    presence = windows.groupby("video_id")[["has_face", "has_sound"]].any()
+    rows = zip(presence.index, presence.to_numpy(), strict=True)
+    reasons = {name: explain_presence(*row, streams=model.streams) for name, row in rows}
+    videos["reason"] = videos["video_id"].map({**reasons, **failures}).fillna("")
+    seen, heard = videos["video_fake_score"].notna(), videos["audio_fake_score"].notna()
+    videos["streams"] = np.select([seen & heard, seen, heard], ["both", "video", "audio"], "")
+    return videos
+
+
+def explain_presence(has_face: bool, has_sound: bool, *, streams: str = "both") -> str:
+    """Say which of the streams that a model listens to a score had to do without; empty where it had them all."""
+    if streams != "both":
+        return {"video": "" if has_face else "no face", "audio": "" if has_sound else "no sound"}[streams]
+    return {
+        (True, True): "",
+        (True, False): "no sound: scored from the picture alone",
+        (False, True): "no face: scored from the sound alone",
+        (False, False): "neither a face nor any sound",
+    }[bool(has_face), bool(has_sound)]
+
+
+def score_files(
+    files: Iterable[str | Path], model: MultimodalModel, settings: Settings, *, progress: bool = True
+) -> Iterator[dict[str, Any]]:
+    """Score video files one by one; a bad one costs only itself.
+
+    Yields:
+        For each file, in order: `path`, `status` (`ok`, `unscored`, `failed`), `reason`, `streams` (what was scored:
+        `both`, `video`, `audio` or nothing), `score`, `video_fake`, `audio_fake`, `in_sync` (probabilities, None where
+        that stream is absent), `face` (whose scores these are; 0 for the first), `windows` (of that face), and
+        the video's length in `seconds`.
+    """
+    files = list(dict.fromkeys(map(str, files)))
+    for at in show_progress(range(0, len(files), CHUNK), "files", unit=f"{CHUNK} files", show=progress):
+        yield from _score_chunk(files[at : at + CHUNK], model, settings)
+
+
+def _score_chunk(files: list[str], model: MultimodalModel, settings: Settings) -> list[dict[str, Any]]:
+    labels = dict.fromkeys(("label", *STREAM_LABELS), -1)
+    rows = [{"video_id": file, "path": str(Path(file).absolute()), **labels} for file in files]
+    table = pd.DataFrame(rows).assign(video_segments="", audio_segments="")
+    loader = make_window_loader(table, settings, windows=settings.evaluate.windows, progress=False)
+    tracks, failures = loader.dataset.tracks, loader.dataset.failures
+    empty = pd.DataFrame(columns=["video_id", "face", *SCORES, "window", "weight", "has_face", "has_sound"])
+    windows = score_windows(model, loader, progress=False) if len(loader.dataset) else empty
+    videos = _join_scores(table, windows, failures, settings.model).set_index("video_id")
+    return [_describe_file(file, videos.loc[file], tracks[file].duration if file in tracks else None) for file in files]
+
+
+def _describe_file(file: str, row: pd.Series, seconds: float | None) -> dict[str, Any]:
+    scores = {
+        name.removesuffix("_score"): None if pd.isna(row[name]) else round(float(row[name]), 6) for name in SCORES
+    }
+    return {
+        "path": file,
+        "status": row["status"],
+        "reason": row["reason"],
+        "streams": row["streams"],
+        **scores,
+        "face": None if pd.isna(row["face"]) else int(row["face"]),
+        "windows": int(row["windows"]),
+        "seconds": None if seconds is None else round(seconds, 3),
+    }

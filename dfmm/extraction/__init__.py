@@ -1,0 +1,7 @@
+"""Videos → what is kept of them: once, in parallel, resumable, on many machines.
+
+Others use `extract` (all of a manifest), `tracks` (what was kept, by video), `store` (its files), `shards` (the same in
+tars), `cures` (what is done to every video alike) and `pool` (tasks that a broken file cannot stop).
+"""
+
+__all__ = ["cures", "extract", "pool", "shards", "store", "tracks"]

@@ -1,0 +1,260 @@
+"""Work on many files in processes that a broken file cannot take down, on this machine or over Ray or Dask on many."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing.connection import Connection
+from typing import Any
+
+from dfmm.media.container import MediaError
+from dfmm.sections import Extract
+
+SECONDS_TO_START = 600  # a worker that has not imported what it needs by then will not
+SECONDS_PER_FILE = 600  # after this, and a second more for each of so many bytes, a worker is taken to hang, and killed
+BYTES_PER_SECOND = 1_000_000
+MMAP_THRESHOLD, MMAP_BYTES = -3, 1 << 17  # mallopt's M_MMAP_THRESHOLD
+IMPORTED_AGAIN = 73  # exit status of a worker that was started by a script without a guard, and ran it again
+
+Submit = Callable[[Callable[..., Any], Sequence[Any], float], Future]
+
+
+class PoolError(RuntimeError):
+    """Workers that cannot be started; the message says what to do."""
+
+
+def run_tasks(
+    function: Callable[..., Any], tasks: Sequence[Sequence[Any]], settings: Extract
+) -> Iterator[tuple[int, Any]]:
+    """Apply a function to the arguments of each task, in parallel; a crash or a hang costs its own task only.
+
+    Args:
+        function: of a module that the workers can import.
+        tasks: arguments; the first is the path of the file that the task is about.
+
+    Yields:
+        As they come, each task's number with what the function returned, or the `MediaError` of why it did not.
+
+    Raises:
+        PoolError: no workers can be started.
+    """
+    if not tasks:
+        return
+    _check_main()
+    engine = {"local": _open_processes, "ray": _open_ray, "dask": _open_dask}[settings.engine]
+    waiting: dict[Future, int] = {}
+    numbers = iter(range(len(tasks)))
+    with engine(settings, len(tasks)) as (submit, slots):
+        while True:
+            for number in islice(numbers, 2 * slots - len(waiting)):  # as many again are under way to the workers
+                waiting[submit(function, tasks[number], _allow_seconds(tasks[number][0]))] = number
+            if not waiting:
+                return
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                number = waiting.pop(future)
+                yield number, _settle(future, tasks[number][0])
+
+
+def _allow_seconds(path: str | os.PathLike[str]) -> float:
+    try:
+        return SECONDS_PER_FILE + os.path.getsize(path) / BYTES_PER_SECOND
+    except OSError:
+        return SECONDS_PER_FILE
+
+
+def _settle(future: Future, path: str | os.PathLike[str]) -> Any:
+    """Await a task; return what came of it, or why its engine could not have it done."""
+    try:
+        return future.result()
+    except Exception as error:
+        return MediaError(f"{path}: {type(error).__name__}: {error}")
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_main() -> None:
+    """Find out whether workers can be started: each imports the script that starts them, and must not start its own.
+
+    Raises:
+        PoolError: they cannot.
+    """
+    # What multiprocessing itself goes by; its own error would end each worker anew, without end.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(IMPORTED_AGAIN)
+    main = sys.modules["__main__"]
+    if getattr(main, "__file__", None) is None or getattr(main, "__spec__", None) is not None:
+        return  # a notebook, or a module: `python -m`
+    probe = multiprocessing.get_context("spawn").Process(target=int)
+    probe.start()
+    probe.join()
+    if probe.exitcode == IMPORTED_AGAIN:
+        raise PoolError(
+            f"{main.__file__}: worker processes import this script, and would do all it does once more; "
+            'put what it does under `if __name__ == "__main__":`'
+        )
+    if probe.exitcode:
+        raise PoolError(f"{main.__file__}: worker processes fail as they import this script; why stands above")
+
+
+class Guard:
+    """A process beside this one, for one task at a time; whatever a task does to it, the next finds one that works.
+
+    Each has a pipe to itself, which ends when its process does, and not before: so it is certain what a process died
+    of. Where workers share their pipes, one may be dead before anybody has heard which task it had taken.
+    """
+
+    def __init__(self) -> None:
+        self._closed = False
+        self._start()
+
+    def apply(self, function: Callable[..., Any], task: Sequence[Any], seconds: float) -> Any:
+        """Apply a function to the arguments of a task; return what it does, or the `MediaError` of why it did not."""
+        if not self._process.is_alive():  # the last task, or somebody else, has ended it
+            self._start()
+        try:
+            self._pipe.send((function, task))
+            self._receive(SECONDS_TO_START)
+            return self._receive(seconds)
+        except TimeoutError:
+            fault = "hung"
+        except (EOFError, OSError):
+            fault = "crashed"
+        self._process.kill()
+        self._process.join()
+        return MediaError(f"{task[0]}: its decoder {fault}")
+
+    def close(self) -> None:
+        """End the process, whatever it is at; who waits for it is told that it crashed."""
+        self._closed = True
+        self._process.kill()
+
+    def _start(self) -> None:
+        # Spawned, not forked: a process that has run PyTorch's threads cannot be forked safely.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, far_end = context.Pipe()
+        process = context.Process(target=_serve, args=(far_end,), daemon=True)
+        process.start()
+        far_end.close()  # the process has its own; this one would keep the pipe open after its death
+        self._process = process
+        if self._closed:  # meanwhile, by another thread
+            process.kill()
+
+    def _receive(self, seconds: float) -> Any:
+        if not self._pipe.poll(seconds):
+            raise TimeoutError
+        return self._pipe.recv()
+
+
+def _serve(pipe: Connection) -> None:
+    """Do what comes through the pipe, one task after another, until its other end is closed."""
+    _prepare_worker()
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            function, task = pipe.recv()
+            pipe.send("begun")  # what it needs is imported; from here on, the time is the task's own
+            pipe.send(_try(function, task))
+
+
+def _prepare_worker() -> None:
+    """One thread each, and memory given back: decoded frames come and go, and glibc would keep their holes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the process that waits, which ends this one
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with contextlib.suppress(ImportError):
+        import cv2
+
+        cv2.setNumThreads(1)
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # no glibc here
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, MMAP_BYTES)
+
+
+def _try(function: Callable[..., Any], task: Sequence[Any]) -> Any:
+    try:
+        return function(*task)
+    except MediaError as error:
+        return error
+    except Exception as error:
+        return MediaError(f"{task[0]}: {type(error).__name__}: {error}")
+
+
+# Engines. Their workers, be they threads or processes of another machine, each hand their files on to a guard.
+
+_own = threading.local()
+
+
+def guard_task(function: Callable[..., Any], task: Sequence[Any], seconds: float) -> Any:
+    """Apply a function in a process beside this one; return what it does, or the `MediaError` of why it did not."""
+    return _find_guard().apply(function, task, seconds)
+
+
+def _find_guard() -> Guard:
+    if getattr(_own, "guard", None) is None:
+        multiprocessing.current_process()._config["daemon"] = False  # Dask's workers are, and could have no children
+        _own.guard = Guard()
+    return _own.guard
+
+
+@contextmanager
+def _open_processes(settings: Extract, most: int) -> Iterator[tuple[Submit, int]]:
+    slots = min(settings.workers or count_cores(), most)
+    guards: list[Guard] = []
+    executor = ThreadPoolExecutor(slots, initializer=lambda: guards.append(_find_guard()))
+    try:
+        yield lambda *what: executor.submit(guard_task, *what), slots
+    finally:  # interrupted, nobody waits for what is still to be done
+        executor.shutdown(wait=False, cancel_futures=True)
+        for guard in guards:
+            guard.close()
+
+
+@contextmanager
+def _open_ray(settings: Extract, most: int) -> Iterator[tuple[Submit, int]]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray = _import_engine("ray", "ray")
+    ours = not ray.is_initialized()
+    if ours:
+        address = settings.address or os.environ.get("RAY_ADDRESS")
+        there = {"address": address} if address else {"num_cpus": settings.workers or count_cores()}
+        ray.init(**there, include_dashboard=None if address else False, logging_level="ERROR")
+    try:
+        guard = ray.remote(num_cpus=1)(guard_task)
+        slots = min(settings.workers or int(ray.cluster_resources().get("CPU", 1)), most)
+        yield lambda *what: guard.remote(*what).future(), slots
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+@contextmanager
+def _open_dask(settings: Extract, most: int) -> Iterator[tuple[Submit, int]]:
+    distributed = _import_engine("distributed", "dask")
+    with contextlib.ExitStack() as stack:
+        address = settings.address
+        if not address:
+            workers = min(settings.workers or count_cores(), most)
+            options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+            address = stack.enter_context(distributed.LocalCluster(**options))
+        client = stack.enter_context(distributed.Client(address))
+        slots = min(settings.workers or sum(client.nthreads().values()) or 1, most)
+        executor = client.get_executor(pure=False)
+        yield lambda *what: executor.submit(guard_task, *what), slots
+
+
+def _import_engine(module: str, extra: str) -> Any:
+    try:
+        return __import__(module)
+    except ImportError as error:
+        raise PoolError(
+            f"extract.engine: {extra} needs a package that is not installed ({error}): pip install 'dfmm[{extra}]'"
+        ) from error

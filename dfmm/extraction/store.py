@@ -1,0 +1,274 @@
+"""What is kept of a video: its track, and its crops and sound, in files that are read in parts and checked as read."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from dfmm.faces.track import Track
+from dfmm.files import name_partial
+from dfmm.media.sound import Sound
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+# The header stands before the arrays, but their lengths are known last: this much room is left for it and filled up
+# with blanks, as the format allows (https://github.com/huggingface/safetensors#format).
+HEADER_BYTES = 8184  # with the eight bytes of its length two blocks of most disks
+TYPES = {"uint8": "U8", "uint32": "U32", "int64": "I64", "float32": "F32", "float64": "F64"}
+NAMES = {short: name for name, short in TYPES.items()}
+CHECKSUMS = ".checksums"  # an array's name and this: the CRC-32 of every block
+STALE_SECONDS = 3600  # where files cannot be locked, one is taken for left behind so long after its last byte
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove from the folders of a folder what was being written when its process was killed."""
+    for partial in folder.glob("*/.*.partial-*"):
+        with suppress(FileNotFoundError), partial.open("rb+") as file:
+            if not _is_held(file):
+                partial.unlink()
+
+
+def _is_held(file: IO[bytes]) -> bool:
+    """Is somebody writing this file? Whoever writes one locks it, and the system unlocks it as a process ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (OSError, AttributeError):  # no such locks on this disk or system
+        return time.time() - os.stat(file.fileno()).st_mtime < STALE_SECONDS
+    return False
+
+
+class CacheError(RuntimeError):
+    """A file of the cache that is missing, damaged or cannot be written; the message says which, and why."""
+
+
+class ArrayWriter:
+    """Writes named arrays into a safetensors file, one block of rows after the other, of which it keeps none.
+
+    Used as a context: the file appears when it ends, and not at all after an error. `values` holds whatever else is
+    to be kept, for JSON.
+
+    Raises:
+        CacheError: the disk does not take it.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.values = path, {}
+        self.partial = name_partial(path)
+        self.entries: dict[str, dict[str, Any]] = {}
+        self.blocks: dict[str, int] = {}
+        self.checksums: dict[str, list[int]] = {}
+
+    def __enter__(self) -> ArrayWriter:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = self.partial.open("wb")
+            _is_held(self.file)  # no longer free: it is ours
+            self.file.seek(8 + HEADER_BYTES)
+        except OSError as error:
+            raise CacheError(f"{self.path}: cannot be written ({error})") from error
+        return self
+
+    def append(self, name: str, block: np.ndarray) -> None:
+        """Add a block of rows to the array of this name; all its blocks come in a row, and only the last is shorter."""
+        if name not in self.entries:
+            at = self.file.tell() - 8 - HEADER_BYTES
+            self.entries[name] = {
+                "dtype": TYPES[block.dtype.name],
+                "shape": [0, *block.shape[1:]],
+                "data_offsets": [at, at],
+            }
+            self.blocks[name], self.checksums[name] = max(len(block), 1), []
+        content = block.tobytes()
+        try:
+            self.file.write(content)
+        except OSError as error:
+            raise CacheError(f"{self.path}: cannot be written ({error})") from error
+        self.entries[name]["shape"][0] += len(block)
+        self.entries[name]["data_offsets"][1] += len(content)
+        if content:  # an empty block only declares an array's type and shape
+            self.checksums[name].append(zlib.crc32(content))
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                for name, sums in list(self.checksums.items()):
+                    self.append(name + CHECKSUMS, np.array(sums, np.uint32))
+                self._write_header()
+            self.file.close()
+            if kind is None:
+                self.partial.replace(self.path)
+        except OSError as problem:
+            raise CacheError(f"{self.path}: cannot be written ({problem})") from problem
+        finally:
+            self.file.close()
+            self.partial.unlink(missing_ok=True)
+
+    def _write_header(self) -> None:
+        values, blocks = json.dumps(self.values), json.dumps(self.blocks)
+        facts = {"values": values, "blocks": blocks, "checksum": str(zlib.crc32((values + blocks).encode()))}
+        header = json.dumps({"__metadata__": facts, **self.entries}).encode()
+        if len(header) > HEADER_BYTES:
+            raise CacheError(f"{self.path}: its header of {len(header)} bytes is longer than {HEADER_BYTES}")
+        self.file.seek(0)
+        self.file.write(HEADER_BYTES.to_bytes(8, "little") + header.ljust(HEADER_BYTES))
+
+
+class ArrayFile:
+    """Reads what an `ArrayWriter` wrote: `values`, and as much of each array as is asked for.
+
+    Args:
+        path: of the file.
+        content: of the file, where it is but a part of another one; `path` then only names it.
+
+    Raises:
+        CacheError: the file is missing, cut off, or not what was written.
+    """
+
+    def __init__(self, path: Path | str, content: memoryview | None = None):
+        self.path = path
+        try:
+            self.file = safe_open(path, framework="np") if content is None else _Content(content)
+            facts = self.file.metadata()
+            values, blocks = facts["values"], facts["blocks"]
+            if zlib.crc32((values + blocks).encode()) != int(facts["checksum"]):
+                raise ValueError("its header is not what was written")
+            self.values, self.blocks = json.loads(values), json.loads(blocks)
+        except FileNotFoundError as error:
+            raise CacheError(f"{path}: no such file") from error
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise CacheError(f"{path}: damaged ({error})") from error
+
+    def count(self, name: str) -> int:
+        """Return how many rows an array has."""
+        return self._find(name).get_shape()[0]
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Return the rows from `start` to before `stop`, all by default, once their blocks' checksums hold."""
+        rows, sums = self._find(name), self._find(name + CHECKSUMS)
+        count, *shape = rows.get_shape()
+        stop = count if stop is None else stop
+        if stop <= start:
+            return np.zeros((0, *shape), NAMES[rows.get_dtype()])
+        step = self.blocks[name]
+        first, last = start // step, -(-stop // step)
+        try:
+            found, sums = rows[first * step : min(last * step, count)], sums[first:last]
+        except SafetensorError as error:
+            raise CacheError(f"{self.path}: damaged ({error})") from error
+        for at, checksum in enumerate(sums):
+            if zlib.crc32(found[at * step : (at + 1) * step]) != checksum:
+                raise CacheError(f"{self.path}: damaged (block {first + at} of {name} is not what was written)")
+        return found[start - first * step : stop - first * step]
+
+    def _find(self, name: str) -> Any:
+        try:
+            return self.file.get_slice(name)
+        except SafetensorError as error:
+            raise CacheError(f"{self.path}: damaged ({error})") from error
+
+
+class _Content:
+    """What `safe_open` gives of a file, of one that lies in memory or within another file."""
+
+    def __init__(self, content: memoryview):
+        length = int.from_bytes(content[:8], "little")
+        header, self.arrays = json.loads(bytes(content[8 : 8 + length])), content[8 + length :]
+        self.facts, self.entries = header.pop("__metadata__"), header
+
+    def metadata(self) -> dict[str, str]:
+        return self.facts
+
+    def get_slice(self, name: str) -> _Rows:
+        try:
+            entry = self.entries[name]
+            first, last = entry["data_offsets"]
+            rows = np.frombuffer(self.arrays[first:last], NAMES[entry["dtype"]]).reshape(entry["shape"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise SafetensorError(f"no array {name}: {error}") from error
+        return _Rows(rows, entry["dtype"])
+
+
+@dataclass
+class _Rows:
+    rows: np.ndarray
+    kind: str
+
+    def get_shape(self) -> list[int]:
+        return list(self.rows.shape)
+
+    def get_dtype(self) -> str:
+        return self.kind
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return self.rows[part]
+
+
+class StoredSamples:
+    """A sound of the cache, `[S]`, of which only what is sliced is read."""
+
+    def __init__(self, file: ArrayFile):
+        self.file = file
+
+    def __len__(self) -> int:
+        return self.file.count("sound")
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return self.file.read("sound", part.start, part.stop)
+
+
+def write_track(writer: ArrayWriter, track: Track) -> None:
+    """Write a track's arrays and numbers."""
+    facts = asdict(track)
+    for name in [name for name, value in facts.items() if isinstance(value, np.ndarray)]:
+        writer.append(name, facts.pop(name))
+    writer.values["track"] = facts
+
+
+def read_track(file: ArrayFile) -> Track:
+    """Read a track."""
+    facts = file.values["track"]
+    return Track(**{name: facts[name] if name in facts else file.read(name) for name in Track.__dataclass_fields__})
+
+
+def write_sound(writer: ArrayWriter, sound: Sound | None) -> None:
+    """Write a sound in blocks of a second, or that there is none."""
+    writer.values["sound"] = None if sound is None else {"sample_rate": sound.sample_rate, "start": sound.start}
+    if sound is not None:
+        for at in range(0, max(len(sound.samples), 1), sound.sample_rate):
+            writer.append("sound", sound.samples[at : at + sound.sample_rate])
+
+
+def read_sound(file: ArrayFile) -> Sound | None:
+    """Return the sound, whose samples are read as they are cut out; None where the video has none."""
+    facts = file.values["sound"]
+    return None if facts is None else Sound(StoredSamples(file), **facts)
+
+
+def name_crops(place: int) -> tuple[str, str]:
+    """Return the names of the arrays of the canvases of a face, and of their frames' numbers."""
+    return (f"crops.{place}", f"numbers.{place}") if place else ("crops", "numbers")
+
+
+def read_crops(file: ArrayFile, numbers: Iterable[int], *, place: int = 0) -> dict[int, np.ndarray]:
+    """Return the canvases of these frames, uint8 `[side, side, 3]` by number, where the face of this place has any."""
+    crops, names = name_crops(place)
+    kept = file.read(names)
+    wanted = np.unique(np.fromiter(numbers, np.int64))
+    rows = np.flatnonzero(np.isin(kept, wanted))
+    return {int(kept[row]): file.read(crops, row, row + 1)[0] for row in rows}

@@ -1,0 +1,229 @@
+"""What is kept of many videos: under which names, and read, or made again, when asked for."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from dfmm.extraction.store import (
+    ArrayFile,
+    ArrayWriter,
+    CacheError,
+    name_crops,
+    read_track,
+    write_sound,
+    write_track,
+)
+from dfmm.faces.follow import crop_faces, find_track
+from dfmm.faces.track import Track, measure_span
+from dfmm.media.decode import Recording
+from dfmm.media.reencode import list_profile, prepare_file
+from dfmm.media.sound import Sound
+from dfmm.settings import Settings, resolve_path
+
+ROOM = 128 << 20  # bytes for a video's frames: one that fits is decoded once, for its track and its crops
+FORMAT = 7  # of the cache: a higher number makes older entries void
+
+# Tracks are small, but to read one and lay its canvases takes longer than to read a window: so many are remembered, if
+# they have no more frames than that. Together they never take more than some 0.5 GB, and usually 20 MB.
+MOST_RECENT, LONGEST_RECENT = 1024, 10_000
+
+T = TypeVar("T")
+
+log = logging.getLogger("dfmm")
+
+
+def save_track(track: Track, place: Path) -> None:
+    """Write a track; the file appears whole or not at all."""
+    with ArrayWriter(place) as writer:
+        write_track(writer, track)
+
+
+def load_track(place: Path) -> Track | None:
+    """Read a saved track; None if there is none, or it is damaged and must be found again."""
+    try:
+        return read_track(ArrayFile(place))
+    except CacheError:
+        return None
+
+
+def save_crops(path: str | Path | Recording, track: Track, place: Path, settings: Settings) -> None:
+    """Write a video's track, the canvases of all frames with a face, and its sound; no frame is kept in memory.
+
+    Raises:
+        MediaError: the video cannot be read.
+        CacheError: the disk does not take it.
+    """
+    with ArrayWriter(place) as writer:
+        sounds = [_write_crops(writer, path, track.follow(face), settings) for face in range(track.places)]
+        write_sound(writer, sounds[0])
+        write_track(writer, track)
+
+
+def _write_crops(writer: ArrayWriter, path: str | Path | Recording, track: Track, settings: Settings) -> Sound | None:
+    """Write the canvases of the face that a track follows; return the sound."""
+    (crops, names), canvases, numbers = name_crops(track.place), track.lay_canvases(settings), []
+
+    def take(number: int, crop: np.ndarray) -> None:
+        writer.append(crops, crop[None])
+        numbers.append(number)
+
+    writer.append(crops, np.zeros((0, canvases.side, canvases.side, 3), np.uint8))
+    sound = crop_faces(path, canvases, settings, numbers=range(len(track.times)), take=take)
+    writer.append(names, np.array(numbers, np.int64))
+    return sound
+
+
+class Tracks(Mapping[str, Track]):
+    """The tracks of many videos by `video_id`, read from the cache when asked for: a million cost but their keys.
+
+    What is found damaged is made again.
+
+    Args:
+        manifest: the videos' rows.
+        keys: of their entries in the cache, `[n]`, as from `make_key`.
+        crops: are they read from the files that hold crops and sound as well?
+    """
+
+    def __init__(self, manifest: pd.DataFrame, keys: np.ndarray, settings: Settings, *, crops: bool):
+        self.manifest, self.keys, self.settings, self.crops = manifest, keys, settings, crops
+        self.root, self.cache = find_root(settings), resolve_path(settings.data.cache)
+        self.recent: OrderedDict[int, Track] = OrderedDict()  # the last ones used, unless they are long
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.manifest["video_id"])
+
+    def __contains__(self, video_id: object) -> bool:
+        return video_id in self._index
+
+    def __getitem__(self, video_id: str) -> Track:
+        return self.load(self._index.get_loc(video_id))
+
+    @functools.cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self.manifest["video_id"])
+
+    def take(self, rows: np.ndarray, manifest: pd.DataFrame) -> Tracks:
+        """Return the tracks of a manifest whose row n stands for the video of this one's row `rows[n]`."""
+        taken = copy.copy(self)
+        taken.manifest, taken.keys = manifest, self.keys[rows]
+        taken.__dict__.pop("_index", None)
+        return taken
+
+    def path(self, number: int) -> str:
+        """Return where the video of this row is."""
+        return os.path.join(self.root, self.manifest["path"].iat[number])
+
+    def source(self, number: int) -> Path:
+        """Return the file that is decoded for this row: the video, or its new encoding, made again if it is gone.
+
+        Raises:
+            MediaError: it cannot be made.
+        """
+        return prepare_file(self.path(number), self.settings)
+
+    def place(self, number: int, *, crops: bool) -> Path:
+        """Return where what is kept of it is: its track alone, or its crops and sound too."""
+        key = self.keys[number].decode()
+        if crops:
+            key = hash_values([key, *list_crop_settings(self.settings).values()])
+        return self.cache / ("crops" if crops else "tracks") / key[:2] / f"{key}.safetensors"
+
+    def name_files(self, number: int) -> tuple[str, Path, Path | None]:
+        """Return the video's file and those that are to be made of it, as `make_entry` takes them."""
+        crops = self.place(number, crops=True) if self.crops else None
+        return self.path(number), self.place(number, crops=False), crops
+
+    def is_kept(self, number: int) -> bool:
+        return self.place(number, crops=self.crops).is_file()
+
+    def load(self, number: int) -> Track:
+        """Read the track of this row's video, or return it as it was read not long ago.
+
+        Raises:
+            MediaError: it is damaged, and the video can no longer be read.
+        """
+        track = self.recent.pop(number, None) or self.read(number, read_track)
+        if len(track.times) <= LONGEST_RECENT:
+            self.recent[number] = track
+            if len(self.recent) > MOST_RECENT:
+                self.recent.popitem(last=False)
+        return track
+
+    def read(self, number: int, read: Callable[[ArrayFile], T]) -> T:
+        """Apply a function to the file kept of this row's video, made again where it is damaged."""
+        place = self.place(number, crops=self.crops)
+        try:
+            return read(ArrayFile(place))
+        except CacheError as error:
+            log.warning("%s; it is made again", error)
+            make_entry(*self.name_files(number), self.settings)
+            return read(ArrayFile(place))
+
+
+def find_root(settings: Settings) -> str:
+    """Return the data's root, links followed."""
+    return os.path.realpath(resolve_path(settings.data.root))
+
+
+def make_key(path: str, settings: Settings) -> str:
+    """Return the name of a video's track: another file, time of change, encoding or way to look, another name.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    state = os.stat(path)
+    return hash_values([FORMAT, path, state.st_size, state.st_mtime_ns, *list_track_settings(settings).values()])
+
+
+def list_track_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings that a track depends on."""
+    looked = {name: getattr(settings.video, name) for name in ("detector", "detect_side", "detect_every", "face")}
+    return {"reencoded": list(list_profile(settings.cure)), **looked}
+
+
+def list_crop_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings that crops and sound depend on, beside their track."""
+    video = settings.video
+    return {
+        "margin": video.margin,
+        "size": video.size,
+        "crop": video.crop,
+        "span": str(measure_span(settings)),
+        "face_pixels": settings.cure.face_pixels,
+        "sample_rate": settings.audio.sample_rate,
+    }
+
+
+def hash_values(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
+
+
+def make_entry(path: str | Path, track_place: Path, crops_place: Path | None, settings: Settings) -> str:
+    """Find a video's track, unless it is kept already, and its crops and sound, if they are asked for.
+
+    Returns:
+        The detector that found the face.
+    """
+    video, track = prepare_file(path, settings), load_track(track_place)
+    if track is None:
+        video = Recording(video, room=ROOM if crops_place else 0)
+        track = find_track(video, settings.video)
+        save_track(track, track_place)
+    if crops_place is not None:
+        save_crops(video, track, crops_place, settings)
+    return track.detector

@@ -1,0 +1,260 @@
+"""One video from file to face: where its face is in every frame, and what a model sees and hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from dfmm.faces.crops import Canvases, cut_square
+from dfmm.faces.detect import (
+    BOX,
+    LANDMARKS,
+    Detect,
+    FaceTrack,
+    choose_faces,
+    count_faces,
+    drop_false_alarms,
+    link_faces,
+    load_detector,
+)
+from dfmm.faces.looks import CUT_CHANGE, Watcher, measure_changes, shrink_frame
+from dfmm.faces.track import FOLLOWED, OTHERS, Track
+from dfmm.media.decode import Media, Recording, read_media
+from dfmm.media.sound import Sound
+from dfmm.sections import Video
+from dfmm.settings import Settings
+
+SAMPLE_RATE = 16_000  # at which a sound's peak, loudness and onset are measured
+ONSET = 5e-4  # a sample above this ends the leading silence (the reference rule of arXiv 2412.00175)
+SECOND_LOOK = 32  # frames in which a slower way to look must find a face before it is taken in all of them
+LARGER = 3  # times the size of frames at a second look: a face of less than a twelfth of the height is missed in small
+# A cut changes the picture by more than `CUT_CHANGE`, and by so many times more than is usual between two looks or by
+# more than any motion usually does, 255 being black to white; this share of it happens from one frame to the next.
+CUT_OUTLIER, CUT_CERTAIN, CUT_SHARE = 4, 40, 0.7
+DETECTORS = {"retinaface": ("retinaface", "mtcnn"), "mtcnn": ("mtcnn", "retinaface"), "none": ()}
+
+
+def find_track(path: str | Path | Recording, video: Video) -> Track:
+    """Decode a video, small and only every `detect_every`-th frame, and follow faces in it; no frame is kept.
+
+    A file without a picture has no frame times, nobody is seen in it, and its clock is that of its sound.
+
+    Raises:
+        MediaError: the file is missing, broken, or has neither picture nor sound.
+    """
+    looks, detector = _look_for_faces(path, video)
+    media, numbers = looks.media, np.array(list(looks.faces), int)
+    cuts = find_cuts(path, looks.thumbnails)
+    starts = set(np.searchsorted(numbers, cuts).tolist())
+    tracks = drop_false_alarms(link_faces(list(looks.faces.values()), starts=starts), len(numbers), starts=starts)
+    chosen = choose_faces(tracks, video.face, starts=starts)
+    return replace(
+        describe_media(media),
+        look_times=media.times[numbers],
+        cut_times=media.times[cuts],
+        faces=count_faces(tracks),
+        detector=detector,
+        **dict(zip(FOLLOWED, _stack_faces(chosen[:1], media.times[numbers]), strict=True)),
+        other_places=np.repeat(np.arange(1, max(len(chosen), 1)), [len(face) for face in chosen[1:]]),
+        **dict(zip(OTHERS, _stack_faces(chosen[1:], media.times[numbers]), strict=True)),
+    )
+
+
+def _stack_faces(faces: Sequence[FaceTrack], times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return when faces were found, of the times of all looks, their boxes and landmarks, face after face."""
+    looks = np.array([look for face in faces for look in face], int)
+    rows = np.array([row for face in faces for row in face.values()], np.float32).reshape(-1, 15)
+    return times[looks], rows[:, BOX], rows[:, LANDMARKS].reshape(-1, 5, 2)
+
+
+def describe_media(media: Media) -> Track:
+    """Return the track of a whole video, its sound at `SAMPLE_RATE`, in which no face was looked for."""
+    sound = media.sound
+    return Track(
+        times=media.times,
+        width=media.width,
+        height=media.height,
+        look_times=np.zeros(0),
+        cut_times=np.zeros(0),
+        faces=0,
+        detector="nobody",
+        box_times=np.zeros(0),
+        boxes=np.zeros((0, 4), np.float32),
+        landmarks=np.zeros((0, 5, 2), np.float32),
+        sound_start=sound.start if sound else np.nan,
+        sound_end=sound.end if sound else np.nan,
+        **measure_sound(sound.samples if sound else np.zeros(0, np.float32), sample_rate=SAMPLE_RATE),
+    )
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What is found in every `detect_every`-th frame, by its number."""
+
+    media: Media  # the video without its frames
+    faces: dict[int, np.ndarray]  # detections [K, 15], in pixels of the video
+    thumbnails: dict[int, np.ndarray]
+
+    @property
+    def found(self) -> bool:
+        return any(map(len, self.faces.values()))
+
+
+def _look_for_faces(path: str | Path | Recording, video: Video) -> tuple[Looks, str]:
+    """Detect faces, in larger frames or with the other detector where the first finds none in the whole video.
+
+    Returns:
+        What was found, and the detector that found it.
+    """
+    looks, side = None, video.detect_side
+    for name, size in [(name, size) for name in DETECTORS[video.detector] for size in (side, LARGER * side)]:
+        detect = load_detector(name)
+        if detect is None or (size > side and (looks is None or min(looks.media.width, looks.media.height) <= side)):
+            continue
+        if looks is not None:  # a second look
+            stride = video.detect_every * -(-len(looks.faces) // SECOND_LOOK)
+            if not _detect_faces(path, detect, side=size, every=stride).found:
+                continue
+        looks = _detect_faces(path, detect, side=size, every=video.detect_every)
+        if looks.found:
+            return looks, name
+        if not len(looks.media.times):  # there is only sound
+            break
+    if looks is None:
+        looks = Looks(read_media(path, keep=lambda number: False, sample_rate=SAMPLE_RATE), {}, {})
+    return looks, "none" if video.detector == "none" and len(looks.media.times) else "nobody"
+
+
+def _detect_faces(path: str | Path | Recording, detect: Detect, *, side: int, every: int) -> Looks:
+    """Decode a video and find the faces in every so-manieth frame of this short side, most of them without a look."""
+    watcher = Watcher(detect, every)
+    media = read_media(
+        path,
+        keep=lambda number: number % every == 0,
+        sample_rate=SAMPLE_RATE,
+        short_side=side,
+        take=watcher.take,
+    )
+    watcher.settle()
+    if not watcher.faces:
+        return Looks(media, {}, {})
+    across, down = media.width / watcher.shape[1], media.height / watcher.shape[0]
+    scale = np.array([across, down, across, down, 1, *[across, down] * 5], np.float32)
+    return Looks(media, {number: rows * scale for number, rows in watcher.faces.items()}, watcher.thumbnails)
+
+
+def find_cuts(path: str | Path | Recording, thumbnails: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Return the numbers of the frames, int64 `[C]`, with which another shot begins.
+
+    Where the picture changes much from one look to the next, the frames between are decoded as well: at a cut nearly
+    all of the change happens at once, in a fast pan or a shake it does not.
+
+    Args:
+        thumbnails: of the frames looked at, by number.
+    """
+    numbers = np.array(list(thumbnails), int)
+    changes = measure_changes(list(thumbnails.values()))
+    much = max(CUT_CHANGE, min(CUT_OUTLIER * float(np.median(changes)), CUT_CERTAIN)) if len(changes) else 0
+    spans = [(numbers[at], numbers[at + 1], changes[at]) for at in np.flatnonzero(changes > much)]
+    if not spans:
+        return np.zeros(0, int)
+    between = {int(number) for first, last, _ in spans for number in range(first, last + 1)}
+    frames: dict[int, np.ndarray] = {}
+    read_media(
+        path,
+        keep=between.__contains__,
+        sample_rate=SAMPLE_RATE,
+        short_side=2 * 18,
+        last_frame=max(between),
+        take=lambda number, frame: frames.__setitem__(number, shrink_frame(frame)),
+    )
+    cuts = []
+    for first, last, change in spans:
+        steps = measure_changes([frames[number] for number in range(first, last + 1)])
+        if steps.max() > CUT_SHARE * change:
+            cuts.append(first + 1 + steps.argmax())
+    return np.array(cuts, int)
+
+
+def measure_sound(samples: np.ndarray, *, sample_rate: int) -> dict[str, float]:
+    """Return peak, loudness, level and the silence at both ends of mono sound `[S]`; -120 dB where there is none."""
+    above = np.abs(samples) > ONSET
+    return {
+        "sound_peak": float(np.abs(samples).max(initial=0)),
+        "loudness": _measure_level(samples**2),
+        "level": _measure_level(gate_power(samples, sample_rate=sample_rate)),
+        "leading_silence": (int(above.argmax()) if above.any() else len(samples)) / sample_rate,
+        "trailing_silence": (int(above[::-1].argmax()) if above.any() else len(samples)) / sample_rate,
+    }
+
+
+def _measure_level(power: np.ndarray) -> float:
+    """Return the root mean square in dB of full scale, never below -120."""
+    return 10 * float(np.log10(max(float(np.mean(power)), 1e-12))) if len(power) else -120.0
+
+
+def gate_power(samples: np.ndarray, *, sample_rate: int) -> np.ndarray:
+    """Return the mean square of those stretches of a sound `[S]` in which there is something to hear, `[n]`.
+
+    The gates of ITU-R BS.1770-4, without its weighting of frequencies: stretches of 0.4 s, three quarters of each
+    shared with the next, above -70 dB and then above 10 dB less than their mean. Silence that somebody has added
+    changes little.
+    """
+    hop = sample_rate // 10
+    steps = np.add.reduceat(samples**2, np.arange(0, len(samples), hop)) / hop if len(samples) else np.zeros(0)
+    width = min(4, len(steps))
+    power = np.convolve(steps, np.full(width, 1 / width), "valid") if width else steps
+    power = power[power > 10**-7]
+    return power[power > 0.1 * power.mean()] if len(power) else power
+
+
+def crop_faces(
+    path: str | Path | Recording,
+    canvases: Canvases,
+    settings: Settings,
+    *,
+    numbers: Collection[int],
+    take: Callable[[int, np.ndarray], None],
+    sound_until: float | None = None,
+    times: np.ndarray | None = None,
+) -> Sound | None:
+    """Decode a video, up to the last of some frames, and hand over their canvases one by one.
+
+    The one way from a file to what a model sees and hears, whether it is kept or not.
+
+    Args:
+        canvases: of all frames, as `Track.lay_canvases` returns them; there is none where there is no face.
+        take: is given a frame's number and its canvas, uint8 `[side, side, 3]`.
+        sound_until: seconds of sound wanted; None for all.
+        times: of all frames; with them, a stretch late in a long video is leapt to.
+
+    Returns:
+        The sound, mono at `audio.sample_rate`, at least as far as it was wanted; None without an audio track.
+
+    Raises:
+        MediaError: the file is missing, broken, or has neither picture nor sound.
+    """
+    seen, rate = canvases.seen, settings.audio.sample_rate
+    wanted = {number for number in numbers if seen[number]}
+    media = read_media(
+        path,
+        keep=wanted.__contains__,
+        sample_rate=rate,
+        sound_until=None if sound_until is None else sound_until + 1 / rate,  # both ends of a cut are rounded
+        last_frame=None if sound_until is None else max(wanted, default=0),
+        take=lambda number, frame: take(number, _limit_pixels(canvases.cut(frame, number), settings)),
+        times=times,
+    )
+    return media.sound
+
+
+def _limit_pixels(canvas: np.ndarray, settings: Settings) -> np.ndarray:
+    """With `cure.face_pixels`, take a canvas through so few pixels that a crop of it has that many, and back."""
+    size, pixels, side = settings.video.size, settings.cure.face_pixels, len(canvas)
+    if pixels is None or pixels >= size:
+        return canvas
+    fewer = round(side * pixels / size)
+    return cut_square(cut_square(canvas, 0, 0, side / fewer, fewer), 0, 0, fewer / side, side)

@@ -1,0 +1,35 @@
+"""Numbers and clips → pictures and players.
+
+Every function returns a closed `Figure`: as a cell's last value it is shown once, and `figure.savefig` writes it.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=[],
+    submod_attrs={
+        "scores": [
+            "plot_confusion",
+            "plot_methods",
+            "plot_precision_recall",
+            "plot_roc",
+            "plot_scores",
+            "select_scored",
+        ],
+        "clips": ["plot_counts", "plot_log_mel", "plot_timeline", "select_windows", "show_frames"],
+        "training": ["find_best_epoch", "plot_curves", "plot_overfit", "plot_stages"],
+        "audit": ["plot_audit"],
+        "degrade": [
+            "describe_amount",
+            "measure_pictures",
+            "measure_sounds",
+            "plot_pictures",
+            "plot_sounds",
+            "plot_times",
+        ],
+        "forge": ["forge_reals", "plot_forged_pictures", "plot_forged_sounds", "plot_forged_steps"],
+        "style": ["STREAMS", "describe_data", "format_interval", "format_number", "format_share"],
+        "widgets": ["play_video"],
+    },
+)

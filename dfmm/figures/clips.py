@@ -1,0 +1,130 @@
+"""Figures of clips: counts, frames, log-mels, and scores along a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from dfmm.figures.style import (
+    JOINT,
+    STREAMS,
+    add_legend,
+    label_axes,
+    mark_threshold,
+    open_axes,
+    shorten_text,
+    style_figure,
+)
+
+
+@style_figure
+def plot_timeline(windows: pd.DataFrame, title: str = "", threshold: float | None = None, *, note: str = "") -> Figure:
+    """One video's scores over time: all streams together, and each alone.
+
+    Synchrony is drawn upside down, as the probability of being out of sync: in all lines, up is suspicious.
+    """
+    figure, axes = open_axes(shorten_text(title, 60), note, size=(6, 3.2))
+    label_axes(axes, "window's start (seconds)", "probability")
+    axes.set_ylim(-0.03, 1.03)
+    windows = windows.sort_values("start")
+    for name, look in STREAMS.items():
+        values = windows[f"{name}_score"]
+        if name == "in_sync":
+            values, look = 1 - values, look | {"label": "out of sync"}
+        if values.notna().any():
+            axes.plot(windows["start"], values, **look, linewidth=1.2, markersize=4)
+    axes.plot(windows["start"], windows["score"], **JOINT | {"label": "fake (all streams)"})
+    mark_threshold(axes.axhline, threshold)
+    return add_legend(figure)
+
+
+@style_figure
+def plot_counts(table: pd.DataFrame, *, note: str = "") -> Figure:
+    """Bars of videos by method, stacked by split.
+
+    Args:
+        table: counts, a row a method and a column a split.
+        note: the title's second line.
+    """
+    figure, axes = open_axes("Videos by method and split", note, size=(5, 1.5 + 0.32 * max(len(table), 1)))
+    label_axes(axes, "videos", "")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    ends = table.to_numpy().cumsum(axis=1)
+    shades = plt.get_cmap("cividis")(np.linspace(0.1, 0.95, table.shape[1]))
+    hatches = ("", "///", "...", "xx")
+    for column, split in enumerate(table):
+        counts = table[split].to_numpy()
+        look = {"color": shades[column], "hatch": hatches[column % len(hatches)], "edgecolor": "white"}
+        axes.barh(range(len(table)), counts, left=ends[:, column] - counts, label=f"{split} ({counts.sum()})", **look)
+    for row, total in enumerate(table.sum(axis=1)):
+        axes.annotate(str(total), (total, row), (3, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_yticks(range(len(table)), [shorten_text(str(name)) for name in table.index])
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    return add_legend(figure)
+
+
+# Clips
+
+
+@style_figure
+def show_frames(
+    frames: NDArray[np.uint8], *, titles: Sequence[str] | None = None, columns: int = 8, note: str = ""
+) -> Figure:
+    """A strip or grid of images.
+
+    Args:
+        frames: [N, H, W, 3], 0 to 255.
+        titles: [N], a line above each image.
+        columns: the most images in a row.
+        note: the title.
+    """
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
+        raise ValueError(f"expected images of shape [N, H, W, 3] with N ≥ 1, got {list(frames.shape)}")
+    columns = min(columns, len(frames))
+    rows = -(-len(frames) // columns)
+    width = min(6 / columns, 2)  # inches an image
+    height = width * frames.shape[1] / frames.shape[2] + (0.25 if titles else 0)
+    figure, grid = plt.subplots(rows, columns, figsize=(width * columns, height * rows + (0.3 if note else 0)))
+    grid = np.atleast_1d(grid).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, frame in zip(grid, frames, strict=False):
+        axes.imshow(frame)
+    for axes, title in zip(grid, titles or [], strict=False):
+        axes.set_title(title, fontsize=9, pad=3)
+    figure.suptitle(note, fontsize=11)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0, hspace=0)
+    return figure
+
+
+@style_figure
+def plot_log_mel(log_mel: NDArray[np.floating], *, hop_ms: float, note: str = "") -> Figure:
+    """The energy of a sound over time and pitch.
+
+    Args:
+        log_mel: [mel bands, spectrogram frames] or [1, mel bands, spectrogram frames], as `compute_log_mel` has it.
+        hop_ms: the step between spectrogram frames, in ms.
+        note: the title's second line.
+    """
+    figure, axes = open_axes("Log-mel spectrogram", note, size=(6, 2.8))
+    log_mel = np.asarray(log_mel)
+    log_mel = log_mel.reshape(log_mel.shape[-2:])
+    bands, steps = log_mel.shape
+    extent = (0, steps * hop_ms / 1000, 0, bands)
+    image = axes.imshow(log_mel, origin="lower", aspect="auto", extent=extent, cmap="cividis")
+    axes.set(xlabel="time (seconds)", ylabel="mel band")
+    figure.colorbar(image, label="log energy (scaled)")
+    return figure
+
+
+def select_windows(windows: pd.DataFrame, video: pd.Series) -> pd.DataFrame:
+    """Return the windows behind a video's score: of several faces, those of the most suspicious."""
+    return windows[(windows["video_id"] == video["video_id"]) & (windows["face"] == video["face"])]

@@ -1,0 +1,120 @@
+"""How every figure looks: colours, sizes, and how numbers and names stand in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, ParamSpec
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Interval = Mapping[str, float | None]  # "value", "low", "high"; None = undefined
+Parameters = ParamSpec("Parameters")
+
+# Okabe and Ito's colours. What means the same looks the same in every figure, and for print in grey has a hatch,
+# a dash or a marker of its own too.
+REAL, FAKE, VALIDATION = "#0072B2", "#D55E00", "#56B4E9"
+GREY, BAND, GRID, STRIPE = "#707070", "#D0D0D0", "#E4E4E4", "#F4F4F4"
+JOINT = {"label": "all streams", "color": "#000000", "linestyle": "-", "marker": "o"}
+STREAMS = {
+    "video_fake": {"label": "video fake", "color": "#009E73", "linestyle": "--", "marker": "s"},
+    "audio_fake": {"label": "audio fake", "color": "#CC79A7", "linestyle": "-.", "marker": "^"},
+    "in_sync": {"label": "in sync", "color": "#E69F00", "linestyle": ":", "marker": "D"},
+}
+STYLE = {
+    "figure.figsize": (5, 4),
+    "figure.dpi": 110,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.08,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+    "hatch.linewidth": 0.8,
+    "text.parse_math": False,  # a "$" in a name is a "$"
+}
+LABEL_LENGTH = 26  # characters of a method's name beside an axis
+
+
+def style_figure(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
+    """Draw in the house style whatever the notebook's own is, and close the figure, else Jupyter shows it twice."""
+
+    @wraps(draw)
+    def draw_styled(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
+        with plt.style.context(["default", STYLE]):
+            figure = draw(*args, **kwargs)
+        plt.close(figure)
+        return figure
+
+    return draw_styled
+
+
+def describe_data(report: Mapping[str, Any]) -> str:
+    """The note every figure of a report carries: results on synthetic data are called so wherever they are shown."""
+    return "synthetic data" if report.get("synthetic") else ""
+
+
+def format_interval(interval: Interval | None) -> str:
+    """`0.932 [0.871, 0.981]`, or `–` where the value is undefined."""
+    value, low, high = ((interval or {}).get(name) for name in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return format_number(value)
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def format_number(value: float | None) -> str:
+    """Three decimals, or `–` where the value is undefined."""
+    return "–" if value is None or np.isnan(value) else f"{value:.3f}"
+
+
+def format_share(value: float | None) -> str:
+    """Whole per cent, or `–` where the value is undefined."""
+    return "–" if value is None or np.isnan(value) else f"{100 * value:.0f} %"
+
+
+def shorten_text(text: str, length: int = LABEL_LENGTH) -> str:
+    """The text's beginning, with an ellipsis where its end is left out."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def open_axes(title: str, note: str, *, size: tuple[float, float] | None = None) -> tuple[Figure, Axes]:
+    figure, axes = plt.subplots(figsize=size)
+    axes.set_title(join_title(title, note))
+    return figure, axes
+
+
+def join_title(title: str, note: str) -> str:
+    return "\n".join(filter(None, (title, note)))
+
+
+def label_axes(axes: Axes, x: str, y: str) -> None:
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(color=GRID, linewidth=0.6)
+
+
+def mark_threshold(draw_line: Callable[..., Any], threshold: float | None) -> None:
+    if threshold is not None:
+        draw_line(threshold, color="black", linestyle=(0, (5, 2)), linewidth=1.2, label=f"threshold {threshold:.3f}")
+
+
+def add_legend(figure: Figure) -> Figure:
+    """Put the legend under the axes, where it hides no data."""
+    handles, labels = [], []
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.append(handle)
+            labels.append(label)
+    if labels:
+        figure.legend(handles, labels, loc="outside lower center", ncols=2 if len(labels) == 4 else 3)
+    return figure

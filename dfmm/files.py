@@ -1,0 +1,34 @@
+"""Files that appear whole or not at all: written beside, then renamed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def name_partial(path: Path) -> Path:
+    """Return a name beside `path`, of the same ending, that no other process or thread uses."""
+    return path.with_name(f".{path.stem}.partial-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+
+
+@contextmanager
+def write_beside(path: str | Path) -> Iterator[Path]:
+    """Yield where to write a file, which takes its place as the block ends; after an error nothing is left of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = name_partial(path)
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(content: str | bytes, path: str | Path) -> Path:
+    """Write a file that a reader finds as it was or as it is to be, never in part; texts are UTF-8."""
+    with write_beside(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    return Path(path)

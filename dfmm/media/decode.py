@@ -1,0 +1,348 @@
+"""Video and audio files in: one pass decodes both streams, on one clock."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from dfmm.media.container import DECODE_OPTIONS, LONGEST_SECONDS, MediaError, find_streams, open_media
+from dfmm.media.sound import Sound, SoundTrack
+
+# A keyframe later than this is leapt to: a second opening of the file costs less than a second of a small picture.
+LATE_SECONDS = 10.0
+DEEPEST = 16  # frames by which the order of decoding may differ from the order of showing
+SAME_SECONDS = 1e-6  # two times that differ by less are one
+
+# These tell of a packet only where it stands in the file: the frames, in the order they are shown, take these places.
+UNTIMED = ("avi", "h264", "hevc", "m4v", "mpegvideo", "obu")
+# A packet that fails so is passed over, as players do: one damaged packet costs itself, not the file.
+DAMAGE = (av.error.InvalidDataError, av.error.ArgumentError, av.error.PatchWelcomeError, av.error.ExternalError)
+
+
+@dataclass
+class Media:
+    """What `read_media` decoded from a file."""
+
+    frames: dict[int, np.ndarray]  # wanted frames by number, uint8 RGB [H, W, 3]
+    times: np.ndarray  # of every decoded frame, float64 [N], in seconds after the first; empty without a picture
+    sound: Sound | None  # up to where decoding stopped; None without an audio track
+    width: int  # of the picture as it is shown, before any scaling, in pixels
+    height: int
+
+
+class Recording:
+    """A file that is to be read twice and decoded once: its frames are held as they come from the decoder.
+
+    Given to `read_media` in place of a path, it is decoded as any file; then, if that went to the end, whatever it
+    holds comes from memory, the same to the bit. What it does not hold is decoded again.
+
+    Args:
+        spread: hold so many frames only, evenly spaced by what the file says of their number, if it says anything.
+        room: bytes; once they are used up nothing is held.
+    """
+
+    def __init__(self, path: str | Path, *, spread: int | None = None, room: int = 128 << 20):
+        self.path, self.spread, self.room = path, spread, room
+        self.chosen: frozenset[int] | None = None  # of the frames; all of them, where it is not known how many
+        self.frames: dict[int, av.VideoFrame] = {}
+        self.media: Media | None = None  # once it was decoded to its end, but for the frames
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def expect(self, count: int) -> None:
+        """Choose the frames to hold, before the first one comes."""
+        if self.spread and count:
+            self.chosen = frozenset(spread_numbers(count, self.spread).tolist())
+
+    def hold(self, number: int, frame: av.VideoFrame) -> None:
+        """Hold a frame, or none any more where there is no more room."""
+        if self.media is None and self.room > 0 and (self.chosen is None or number in self.chosen):
+            self.room -= sum(plane.buffer_size for plane in frame.planes)
+            self.frames[number] = frame
+            if self.room <= 0:
+                self.frames.clear()
+
+    def holds(self, keep: Callable[[int], bool], sample_rate: int) -> bool:
+        """Is all of this there?"""
+        if self.media is None or (self.media.sound is not None and self.media.sound.sample_rate != sample_rate):
+            return False
+        return all(number in self.frames for number in range(len(self.media.times)) if keep(number))
+
+    def replay(
+        self, keep: Callable[[int], bool], short_side: int | None, hand_over: Callable[[int, np.ndarray], None]
+    ) -> None:
+        """Hand over the wanted frames once more."""
+        converter = _Converter(short_side)
+        for number, frame in self.frames.items():
+            if not number:
+                converter.measure(frame)
+            if keep(number):
+                hand_over(number, converter.convert(frame))
+
+
+def spread_numbers(count: int, frames: int) -> np.ndarray:
+    """Return the numbers of evenly spaced frames out of so many, from the first to the last, int64 `[frames]`."""
+    return np.linspace(0, count - 1, frames).astype(int)
+
+
+def read_media(
+    path: str | Path | Recording,
+    *,
+    keep: Callable[[int], bool],
+    sample_rate: int,
+    short_side: int | None = None,
+    last_frame: int | None = None,
+    sound_until: float | None = None,
+    take: Callable[[int, np.ndarray], None] | None = None,
+    times: np.ndarray | None = None,
+) -> Media:
+    """Decode a file once from its start: its wanted frames, all frame times, and its sound.
+
+    Args:
+        keep: is the frame of this number wanted? Only wanted frames are converted to RGB.
+        sample_rate: of the returned mono sound, in Hz.
+        short_side: wanted frames are scaled down to this many pixels on their short side.
+        last_frame, sound_until: stop early, once this frame and this second of sound are there.
+        take: is handed each wanted frame with its number as it comes, so that a long video need not fit into memory.
+        times: of all frames, as an earlier call returned them. With `last_frame` they allow for a leap to a keyframe
+            late in an MP4 or QuickTime file: the same frames and the same sound come back, and these times. Only of
+            damage that no decoder notices may the picture differ.
+
+    Raises:
+        MediaError: the file is missing, broken, has neither picture nor sound, or demands more than this module allows.
+    """
+    frames: dict[int, np.ndarray] = {}  # stays empty where somebody takes them
+    hand_over, given = take or frames.__setitem__, set()
+    if isinstance(path, Recording) and path.holds(keep, sample_rate):
+        path.replay(keep, short_side, hand_over)
+        return replace(path.media, frames=frames)
+    if times is not None and last_frame is not None:
+        wanted = [number for number in range(min(last_frame + 1, len(times))) if keep(number)]
+        late, given = _read_late(path, wanted, times, short_side, hand_over)
+        if late is not None:
+            sound = _read_sound(path, late.origin, sample_rate, sound_until)
+            return Media(frames, times, sound, late.converter.width, late.converter.height)
+    with open_media(path) as container:
+        streams = find_streams(container)
+        pictures = _Pictures(streams[0], lambda number: number not in given and keep(number), short_side, hand_over)
+        media = _read_streams(path, streams, pictures, SoundTrack(sample_rate), last_frame, sound_until)
+        return replace(media, frames=dict(sorted(frames.items())))
+
+
+def _read_streams(
+    path: str | Path | Recording,
+    streams: list[av.VideoStream | av.AudioStream],
+    pictures: _Pictures,
+    sound: SoundTrack,
+    last_frame: int | None,
+    sound_until: float | None,
+) -> Media:
+    """Decode both streams in one pass, as far as they are asked for; frames are handed over, and none is returned."""
+    recording = path if isinstance(path, Recording) else None
+    if recording and pictures.expected:
+        recording.expect(streams[0].frames)
+        pictures.hold = recording.hold
+    if streams[-1].type == "video":
+        sound_until = None
+    takers = [pictures if stream.type == "video" else sound for stream in streams]
+    for packet in _demux(streams, path):
+        # By identity: where streams appear midway, PyAV tells wrong types.
+        taker = takers[0] if packet.stream is streams[0] else takers[-1]
+        taker.expect(packet)
+        for frame in _decode(packet):
+            taker.take(frame)
+        if last_frame is not None and pictures.reaches(last_frame) and sound.reaches(sound_until, pictures.times):
+            break
+    if not pictures.times and (pictures.expected or sound.start is None):
+        raise MediaError(f"{path}: not one frame could be decoded")
+    # Frames come in the order they are shown in; times that do not rise were told for another order.
+    times = np.sort(np.array(pictures.times, np.float64))
+    origin = times[0] if len(times) else sound.start
+    shape = pictures.converter.width, pictures.converter.height
+    media = Media({}, times - origin, sound.finish(origin), *shape)
+    if recording and last_frame is None and recording.room > 0:  # else its sound alone would be of no use
+        recording.media = media
+    return media
+
+
+def _read_late(
+    path: str | Path,
+    wanted: list[int],
+    times: np.ndarray,
+    short_side: int | None,
+    hand_over: Callable[[int, np.ndarray], None],
+) -> tuple[_Pictures | None, set[int]]:
+    """Leap to the keyframe before the first wanted frame, and tell frames by their times.
+
+    Returns:
+        What is known of the picture, or None where a leap does not pay or a wanted frame did not come back, so that the
+        file is to be decoded from its start; and the frames that were handed over.
+    """
+    given: set[int] = set()
+    if not wanted or times[wanted[0]] < LATE_SECONDS:
+        return None, given
+    with open_media(path) as container:
+        picture = find_streams(container)[0]
+        decoded = _decode_whole(picture, path)
+        first = next(decoded, None)
+        if first is None or first.time is None or not _leap(picture, first.time, times[max(wanted[0] - DEEPEST, 0)]):
+            return None, given
+        pictures = _Pictures(picture, set(wanted).__contains__, short_side, hand_over)
+        pictures.measure(first)
+        following = None
+        for frame in decoded:
+            time = (frame.time or 0.0) - first.time
+            number = int(np.searchsorted(times, time - SAME_SECONDS))
+            if number > wanted[-1] or abs(times[number] - time) > SAME_SECONDS or following not in (None, number):
+                break
+            following = number + 1
+            if pictures.keep(number):
+                hand_over(number, pictures.converter.convert(frame))
+                given.add(number)
+    return (pictures if given == set(wanted) else None), given
+
+
+def _decode_whole(picture: av.VideoStream, path: str | Path) -> Iterator[av.VideoFrame]:
+    """Yield frames up to the first that is damaged: what a decoder makes of it depends on all that went before."""
+    for packet in _demux([picture], path):
+        try:
+            frames = packet.decode()
+        except DAMAGE:
+            return
+        for frame in frames:
+            if frame.is_corrupt:
+                return
+            yield frame
+
+
+def _leap(picture: av.VideoStream, start: float, seconds: float) -> bool:
+    """Go to the last keyframe before these seconds after the start, if that is late and the container tells where."""
+    if not picture.container.format.name.startswith("mov"):
+        return False
+    target = round((start + seconds) / picture.time_base)
+    entry = picture.index_entries.search_timestamp(target)
+    if entry < 0 or picture.index_entries[entry].timestamp * picture.time_base - start < LATE_SECONDS:
+        return False
+    picture.container.seek(target, stream=picture)
+    return True
+
+
+def _read_sound(path: str | Path, origin: float, sample_rate: int, sound_until: float | None) -> Sound | None:
+    """Decode a file's sound alone, from its start; the picture begins at `origin` on the file's clock."""
+    with open_media(path) as container:
+        if not container.streams.audio:
+            return None
+        sound = SoundTrack(sample_rate)
+        for packet in _demux([container.streams.audio[0]], path):
+            for frame in _decode(packet):
+                sound.take(frame)
+            if sound_until is not None and sound.reaches(sound_until, [origin]):
+                break
+        return sound.finish(origin)
+
+
+def _demux(streams: list[av.VideoStream | av.AudioStream], path: str | Path) -> Iterator[av.Packet]:
+    """Yield the packets of these streams in file order."""
+    for stream in streams:
+        if stream.codec_context is None:
+            raise MediaError(f"{path}: there is no decoder for its {stream.type}")
+        stream.codec_context.thread_count = 1  # parallel over files; threads inside slow small clips down
+        stream.codec_context.options = DECODE_OPTIONS
+    try:
+        yield from streams[0].container.demux(streams)
+    except IndexError:  # PyAV's, at the very end, about streams that appeared midway
+        return
+
+
+def _decode(packet: av.Packet) -> list[av.VideoFrame] | list[av.AudioFrame]:
+    try:
+        return packet.decode()
+    except DAMAGE:
+        return []
+
+
+class _Converter:
+    """Turns decoded frames into pictures of one size, that of a file's first frame."""
+
+    def __init__(self, short_side: int | None):
+        self.short_side = short_side
+        self.width = self.height = 0  # as it is shown, before any scaling
+        self.size = (0, 0)  # of converted frames, before they are turned
+        self.reformatter = VideoReformatter()
+
+    def measure(self, first: av.VideoFrame) -> None:
+        sideways = round(first.rotation / 90) % 2
+        self.width, self.height = (first.height, first.width) if sideways else (first.width, first.height)
+        scale = 1.0 if self.short_side is None else min(1.0, self.short_side / min(first.width, first.height))
+        self.size = round(first.width * scale), round(first.height * scale)
+
+    def convert(self, frame: av.VideoFrame) -> np.ndarray:
+        image = self.reformatter.reformat(frame, *self.size, "rgb24", interpolation="AREA", threads=1).to_ndarray()
+        turns = round(frame.rotation / 90) % 4
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+class _Pictures:
+    """Hands over the wanted frames, and collects the times of all; of a stream of sound there are none."""
+
+    def __init__(
+        self,
+        stream: av.VideoStream | av.AudioStream,
+        keep: Callable[[int], bool],
+        short_side: int | None,
+        hand_over: Callable[[int, np.ndarray], None],
+    ):
+        self.keep, self.hand_over, self.converter = keep, hand_over, _Converter(short_side)
+        self.hold: Callable[[int, av.VideoFrame], None] | None = None  # is given every frame as it is
+        self.origin = 0.0  # of the first frame, on the file's clock
+        self.times: list[float] = []
+        self.expected = stream.type == "video"
+        self.seconds = float(1 / ((self.expected and stream.average_rate) or 25))  # a frame's, where it does not tell
+        self.slots = deque[float]() if stream.container.format.name in UNTIMED else None
+
+    def expect(self, packet: av.Packet) -> None:
+        """Note the place of a packet in the file where that is all there is."""
+        if self.slots is not None and packet.dts is not None:
+            self.slots.append(float(packet.dts * packet.time_base))
+
+    def take(self, frame: av.VideoFrame) -> None:
+        if not self.times:
+            self.measure(frame)
+        if self.hold:
+            self.hold(len(self.times), frame)
+        if self.keep(len(self.times)):
+            self.hand_over(len(self.times), self.converter.convert(frame))
+        self.times.append(self._tell_time(frame))
+
+    def reaches(self, last_frame: int) -> bool:
+        """Is this frame there, if there are any?"""
+        return len(self.times) > last_frame or not self.expected
+
+    def measure(self, frame: av.VideoFrame) -> None:
+        """Take note of what the first frame says of all."""
+        self.origin = frame.time or 0.0
+        self.converter.measure(frame)
+
+    def _tell_time(self, frame: av.VideoFrame) -> float:
+        time = frame.time
+        if self.slots is not None:
+            time = self.slots.popleft() if self.slots else None
+        if not self.times:
+            return time or 0.0
+        if time is None or abs(time - self.times[-1]) > LONGEST_SECONDS:
+            time = self.times[-1] + self.seconds
+        if time - self.times[0] > LONGEST_SECONDS:
+            raise ValueError(f"it lasts longer than {LONGEST_SECONDS / 3600:g} hours")
+        return time

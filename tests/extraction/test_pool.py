@@ -1,0 +1,172 @@
+"""A file that crashes its process, or hangs, costs itself only, whatever the engine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dfmm.extraction import pool
+from dfmm.extraction.pool import Guard, PoolError, run_tasks
+from dfmm.media.container import MediaError
+from dfmm.sections import Extract
+
+SCRIPT = """
+from dfmm.data.pool import run_tasks
+from dfmm.sections import Extract
+print(list(run_tasks(max, [("a", "b")], Extract())))
+"""
+
+
+def act(path: str, what: str) -> str:
+    """Do to the process what a file might."""
+    if what == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "hang":
+        time.sleep(600)
+    if what == "fail":
+        raise MediaError(f"{path}: is broken")
+    if what == "err":
+        raise KeyError(path)
+    return f"{path} is fine"
+
+
+def name_process(path: str) -> int:
+    """Tell which process does a task."""
+    return os.getpid()
+
+
+TASKS = [(f"{number}.mp4", what) for number, what in enumerate(["", "crash", "", "hang", "fail", "err", "", ""])]
+RESULTS = [
+    "0.mp4 is fine",
+    "1.mp4: its decoder crashed",
+    "2.mp4 is fine",
+    "3.mp4: its decoder hung",
+    "4.mp4: is broken",
+    "5.mp4: KeyError: '5.mp4'",
+    "6.mp4 is fine",
+    "7.mp4 is fine",
+]
+
+
+def check_results(settings: Extract, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "SECONDS_PER_FILE", 3)
+    results = dict(run_tasks(act, TASKS, settings))
+    assert [str(results[number]) for number in range(len(TASKS))] == RESULTS
+    failed = {number for number, result in results.items() if isinstance(result, MediaError)}
+    assert failed == {1, 3, 4, 5}
+
+
+def test_a_crash_and_a_hang_cost_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_results(Extract(workers=2), monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ray", "dask"])
+def test_they_do_so_on_other_engines(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip({"dask": "distributed"}.get(engine, engine))
+    check_results(Extract(engine=engine, workers=2), monkeypatch)
+
+
+@pytest.fixture
+def dask_cluster() -> Iterator[str]:
+    """The address of a cluster that somebody else has started."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.mark.slow
+def test_a_running_dask_cluster_is_used(dask_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_results(Extract(engine="dask", address=dask_cluster), monkeypatch)
+
+
+@pytest.fixture
+def ray_cluster() -> Iterator[str]:
+    """The address of a Ray cluster that somebody else has started."""
+    ray = pytest.importorskip("ray")
+    context = ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
+    yield context.address_info["address"]
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_a_running_ray_cluster_is_used(ray_cluster: str) -> None:
+    script = SCRIPT.replace("Extract()", f"Extract(engine='ray', address={ray_cluster!r})")
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert run.stdout.strip() == "[(0, 'b')]", run.stderr
+
+
+def test_a_worker_that_somebody_ends_is_replaced() -> None:
+    guard = Guard()
+    first = guard.apply(name_process, ("a",), 60)
+    assert guard.apply(name_process, ("a",), 60) == first
+    os.kill(first, signal.SIGKILL)
+    guard._process.join()
+    assert guard.apply(name_process, ("a",), 60) not in (first, os.getpid())
+    guard.close()
+
+
+def test_so_many_workers_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    for workers, started in {1: 1, 3: 3, 99: 5}.items():  # of five files, no more than five at a time
+        processes = [process for _, process in run_tasks(name_process, [("a",)] * 5, Extract(workers=workers))]
+        assert len(processes) == 5
+        assert len(set(processes)) <= started
+
+
+def test_an_address_is_where_the_cluster_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Engine:
+        """Stands in for both packages; nothing is ever found."""
+
+        is_initialized = staticmethod(lambda: False)
+
+        def init(self, address: str | None = None, **options: object) -> None:
+            asked.append(address)
+            raise InterruptedError
+
+        Client = init
+
+    monkeypatch.setattr(pool, "_import_engine", lambda *names: Engine())
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for settings in (Extract(engine="ray"), *(Extract(engine=engine, address="here:1") for engine in ("ray", "dask"))):
+        with pytest.raises(InterruptedError):
+            next(run_tasks(act, TASKS, settings))
+    assert asked == [None, "here:1", "here:1"]
+
+
+def test_an_interrupt_waits_for_nobody() -> None:
+    started = time.monotonic()
+    results = run_tasks(act, [("a", ""), *[("b", "hang")] * 5], Extract(workers=2))
+    assert next(results) == (0, "a is fine")
+    results.close()
+    assert time.monotonic() - started < 30
+
+
+def test_a_long_file_is_given_longer(tmp_path: Path) -> None:
+    (tmp_path / "long").touch()
+    os.truncate(tmp_path / "long", 3_600_000_000)
+    assert pool._allow_seconds(tmp_path / "long") == 3600 + pool._allow_seconds(tmp_path / "none")
+
+
+@pytest.mark.parametrize("engine", ["local", "dask"])
+def test_a_script_without_a_guard_is_told_so(engine: str, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT.replace("Extract()", f"Extract(engine={engine!r})"))
+    run = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1
+    assert run.stderr.count("Traceback") == 1
+    assert "script.py: worker processes import this script" in run.stderr
+
+
+def test_a_missing_engine_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for engine, module in {"ray": "ray", "dask": "distributed"}.items():
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(PoolError, match=rf"pip install 'dfmm\[{engine}\]'"):
+            next(run_tasks(act, TASKS, Extract(engine=engine)))

@@ -1,0 +1,178 @@
+"""Figures state the numbers they are drawn from, and are drawn for degenerate data too."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from dfmm import figures
+from dfmm.degrade import DEGRADATIONS, make_scene
+from dfmm.figures.degrade import plot_pictures, plot_sounds, plot_times
+from dfmm.metrics import compute_auc
+from dfmm.sections import Audio
+
+pytestmark = pytest.mark.filterwarnings("error")
+UNKNOWN = {"value": None, "low": None, "high": None}
+
+
+def make_scores(reals: int = 12, fakes: int = 18, *, shift: float = 0.3, unscored: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    label = np.repeat([0, 1], [reals, fakes])
+    scores = pd.DataFrame({"label": label, "score": np.clip(rng.uniform(0, 0.6, len(label)) + shift * label, 0, 1)})
+    scores["identities"] = [f"person {row % 8}" for row in range(len(scores))]
+    scores["status"] = "ok"
+    failed = pd.DataFrame({"label": 1, "score": np.nan, "identities": None, "status": "failed"}, index=range(unscored))
+    return pd.concat([scores, failed], ignore_index=True) if unscored else scores
+
+
+def make_report(**values) -> dict:
+    auc = {"value": 0.9, "low": 0.8, "high": 0.95}
+    methods = {
+        "swap": {"videos": 9, "auc": auc, "streams": {"video_fake": auc, "audio_fake": UNKNOWN}},
+        "a method whose name has no end, or none in sight": {"videos": 1, "auc": UNKNOWN, "streams": {}},
+    }
+    video = {"confusion": {"tn": 31, "fp": 13, "fn": 7, "tp": 59}}
+    return {"threshold": {"value": 0.42}, "video": video, "methods": methods, "synthetic": False} | values
+
+
+def make_history(epochs: int) -> pd.DataFrame:
+    epoch = np.arange(1, epochs + 1)
+    return pd.DataFrame({"epoch": epoch, "train_loss": 1 / epoch, "val_loss": 2 / epoch, "val_auc": 1 - 0.5 / epoch})
+
+
+def make_windows(count: int) -> pd.DataFrame:
+    windows = pd.DataFrame({"start": 0.64 * np.arange(count), "score": 0.7, "in_sync_score": 0.1})
+    return windows.assign(video_fake_score=0.6, audio_fake_score=np.nan)
+
+
+def read_texts(figure: Figure) -> list[str]:
+    """Draw the figure, which is when matplotlib warns, and return all it says."""
+    figure.savefig(io.BytesIO(), format="png")
+    return [text.get_text() for text in figure.findobj(plt.Text) if text.get_text()]
+
+
+def read_legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_roc_states_the_auc_of_metrics():
+    scores = make_scores()
+    auc = compute_auc(scores["label"], scores["score"], identities=list(scores["identities"]))
+    assert read_legend(figures.plot_roc(scores))[0] == f"AUC {auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]"
+
+
+def test_numbers_known_already_are_taken_over():
+    known = {"value": 0.5, "low": 0.25, "high": 0.75}
+    assert read_legend(figures.plot_roc(make_scores(), auc=known))[0] == "AUC 0.500 [0.250, 0.750]"
+    assert read_legend(figures.plot_precision_recall(make_scores(), ap=known))[0] == "AP 0.500 [0.250, 0.750]"
+
+
+@pytest.mark.parametrize("plot", [figures.plot_roc, figures.plot_precision_recall, figures.plot_scores])
+def test_unscored_videos_do_not_count(plot):
+    assert read_texts(plot(make_scores(unscored=5))) == read_texts(plot(make_scores()))
+
+
+@pytest.mark.parametrize("plot", [figures.plot_roc, figures.plot_precision_recall, figures.plot_scores])
+@pytest.mark.parametrize(
+    "scores",
+    [make_scores(shift=0.7), make_scores(3, 2), make_scores(3, 0), make_scores(1, 1), make_scores(0, 0, unscored=2)],
+    ids=["perfect", "five", "only reals", "one each", "none scored"],
+)
+def test_degenerate_scores_are_drawn_without_warnings(plot, scores):
+    assert read_texts(plot(scores, note="synthetic data"))[0]
+
+
+def test_unknown_identities_survive_a_csv():
+    scores = pd.read_csv(io.StringIO(make_scores().assign(identities="").to_csv()))
+    assert set(figures.select_scored(scores)["identities"]) == {""}
+    assert read_legend(figures.plot_roc(scores)) == read_legend(figures.plot_roc(make_scores().assign(identities="")))
+
+
+def test_confusion_shows_counts_and_shares_of_rows():
+    texts = read_texts(figures.plot_confusion(make_report()))
+    assert {"31\n70 %", "13\n30 %", "7\n11 %", "59\n89 %"} <= set(texts)
+
+
+def test_confusion_of_one_class_has_no_share_for_the_other():
+    report = make_report(video={"confusion": {"tn": 0, "fp": 0, "fn": 1, "tp": 3}})
+    assert read_texts(figures.plot_confusion(report)).count("0\n–") == 2
+
+
+def test_methods_show_videos_intervals_and_what_is_undefined():
+    texts = read_texts(figures.plot_methods(make_report()))
+    assert {"swap (9)", "0.900 [0.800, 0.950]", "–"} <= set(texts)
+    assert "in sync" not in texts  # nothing is known of it
+    assert read_texts(figures.plot_methods(make_report(methods={})))
+
+
+@pytest.mark.parametrize("plot", [figures.plot_confusion, figures.plot_methods])
+def test_synthetic_results_are_called_so(plot):
+    assert not any("synthetic" in text for text in read_texts(plot(make_report())))
+    assert any("synthetic" in text for text in read_texts(plot(make_report(synthetic=True))))
+
+
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_curves_mark_the_best_epoch(epochs):
+    assert f"best epoch ({epochs})" in read_texts(figures.plot_curves(make_history(epochs)))
+
+
+def test_best_epoch_of_equal_auc_has_the_lowest_loss():
+    assert figures.find_best_epoch(make_history(3).assign(val_auc=0.9)) == 3
+    assert figures.find_best_epoch(make_history(3).assign(val_auc=np.nan)) is None
+
+
+@pytest.mark.parametrize("count", [0, 1, 6])
+def test_timeline_draws_synchrony_upside_down_and_leaves_absent_streams_out(count):
+    figure = figures.plot_timeline(make_windows(count), "a $video$ of 5 $", 0.42)
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    assert "a $video$ of 5 $" in read_texts(figure)
+    assert "audio fake" not in lines
+    np.testing.assert_allclose(lines.get("out of sync", []), [0.9] * count)
+
+
+def test_counts_show_totals():
+    table = pd.DataFrame({"train": [4, 2], "test": [1, 0]}, index=["real", "swap"])
+    assert {"5", "2", "train (6)", "test (1)"} <= set(read_texts(figures.plot_counts(table)))
+
+
+def test_frames_fill_a_grid():
+    frames = np.zeros((5, 8, 8, 3), np.uint8)
+    figure = figures.show_frames(frames, titles=list("abcde"), columns=3)
+    assert set("abcde") <= set(read_texts(figure))
+    assert len(figure.axes) == 6
+    with pytest.raises(ValueError, match=r"expected images .* got \[0, 8, 8, 3\]"):
+        figures.show_frames(frames[:0])
+
+
+def test_log_mel_spans_seconds_and_bands():
+    figure = figures.plot_log_mel(np.zeros((1, 64, 200)), hop_ms=10)
+    assert figure.axes[0].images[0].get_extent() == [0, 2, 0, 64]
+
+
+def test_the_gallery_states_what_each_strength_stands_for():
+    frames = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+    scene = make_scene(frames, np.random.default_rng(0).normal(0, 0.1, 10_240).astype(np.float32), sample_rate=16_000)
+    table = {one.name: one for one in DEGRADATIONS}
+    for figure, said in (
+        (plot_pictures(scene, [table["jpeg"], table["flip"]], note="drawn"), ["as it was", "36.7 quality", "mirrored"]),
+        (plot_sounds(scene, [table["low_pass"], table["spec_augment"]], Audio(), note="drawn"), ["2000 Hz and below"]),
+        (plot_times(scene, [table["freeze"]], note="drawn"), ["0.75 of the window frozen"]),
+    ):
+        titles = [axes.get_title() for axes in figure.axes]
+        assert set(said) <= set(titles)
+        assert figure.get_suptitle().endswith("drawn")
+    frozen = figure.axes[3].lines
+    assert len(np.unique(frozen[1].get_ydata())) == 2  # of eight frames, six wait for the first of them
+    np.testing.assert_allclose(frozen[0].get_ydata(), frozen[0].get_xdata())  # while the sound goes on
+
+
+def test_figures_are_closed_small_and_leave_the_style_alone():
+    style = dict(plt.rcParams)
+    figure, file = figures.plot_roc(make_scores()), io.BytesIO()
+    figure.savefig(file, format="png")
+    assert not plt.get_fignums()
+    assert len(file.getvalue()) < 60_000
+    assert dict(plt.rcParams) == style

@@ -1,0 +1,342 @@
+"""Training learns, resumes to the same weights, and stops with a clear word."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from dfmm.dataset.dataset import MultimodalDataset
+from dfmm.manifest import ManifestError
+from dfmm.model import load_model
+from dfmm.runs import Run, RunError, open_run
+from dfmm.settings import Settings
+from dfmm.training.checkpoints import list_checkpoints, load_checkpoint
+from dfmm.training.losses import Loss
+from dfmm.training.machine import TrainingError
+from dfmm.training.trainer import Trainer, require_checkpoint
+
+from ..conftest import change
+
+
+def read_weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_checkpoint(run / "checkpoints")["model"]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: Settings, manifest: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run trained without a break."""
+    run = open_run(tmp_path_factory.mktemp("runs") / "whole", tiny)
+    Trainer(tiny, manifest, run, progress=False).fit()
+    return run
+
+
+def test_a_run_leaves_what_it_promises(finished: Run, tiny: Settings) -> None:
+    record = finished.read()
+    assert record["stages"]["train"]["status"] == "done"
+    assert record["data_fingerprint"]
+    assert record["threads"] >= 1
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if line["kind"] == "epoch"] == [1, 2, 3]
+    assert sum(line["kind"] == "step" for line in lines) == 3 * 2  # 12 training videos in batches of 6
+    _, settings, facts = load_model(finished.checkpoint)
+    assert settings == tiny
+    assert 0 < facts["prior"] < 1
+
+
+def test_a_finished_run_is_not_trained_again(finished: Run, tiny: Settings, manifest: pd.DataFrame) -> None:
+    before = (finished / "metrics.jsonl").read_bytes()
+    history = Trainer(tiny, manifest, finished, progress=False).fit()
+    assert len(history) == 3
+    assert (finished / "metrics.jsonl").read_bytes() == before
+
+
+BREADTH = {
+    "epochs": 3,
+    "batch_size": 4,
+    "accumulate": 2,
+    "ema": 0.9,
+    "schedule": "one_cycle",
+    "balance": "method",
+    "checkpoint_every": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def broad(tiny: Settings) -> Settings:
+    """Settings with everything on that has a state to lose, dropout and augmentation too."""
+    return change(tiny, train=BREADTH, model={"temporal": "transformer", "dropout": 0.5}, augment={"noise": 0.1})
+
+
+@pytest.fixture(scope="module")
+def unbroken(broad: Settings, manifest: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of these settings trained without a break."""
+    run = open_run(tmp_path_factory.mktemp("runs") / "unbroken", broad)
+    Trainer(broad, manifest, run, progress=False).fit()
+    return run
+
+
+def assert_same_end(run: Run, other: Run) -> None:
+    assert (run / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
+    assert run.checkpoint.read_bytes() == other.checkpoint.read_bytes()
+    for name, value in read_weights(run).items():
+        assert torch.equal(value, read_weights(other)[name]), name
+
+
+@pytest.mark.parametrize(
+    ("epoch", "step"),
+    [*(pytest.param(*at, marks=pytest.mark.slow) for at in ((1, 1), (2, 0), (2, 2))), (3, 1)],
+)
+def test_a_killed_run_resumes_to_the_same_end(
+    epoch: int,
+    step: int,
+    unbroken: Run,
+    broad: Settings,
+    manifest: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = open_run(tmp_path / "broken", broad)
+    break_training(broad, manifest, run, monkeypatch, epoch=epoch, step=step)
+    Trainer(broad, manifest, run, progress=False).fit()
+    assert_same_end(run, unbroken)
+
+
+def break_training(
+    settings: Settings, manifest: pd.DataFrame, run: Run, monkeypatch: pytest.MonkeyPatch, *, epoch: int, step: int
+) -> None:
+    move_weights = Trainer._move_weights
+
+    def die(self: Trainer, loss: float) -> float:
+        if (self.epoch, self.step) == (epoch, step):
+            raise KeyboardInterrupt
+        return move_weights(self, loss)
+
+    monkeypatch.setattr(Trainer, "_move_weights", die)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(settings, manifest, run, progress=False).fit()
+    monkeypatch.undo()
+    assert run.status("train") == "interrupted"
+
+
+@pytest.mark.parametrize("step", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_killed_run_that_forges_resumes_to_the_same_end(
+    step: int,
+    tiny: Settings,
+    manifest: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = change(tiny, train={"epochs": 2}, forge={"share": 0.5, "reals_only": True})
+    straight, broken = (open_run(tmp_path / name, settings) for name in ("straight", "broken"))
+    Trainer(settings, manifest, straight, progress=False).fit()
+    break_training(settings, manifest, broken, monkeypatch, epoch=2, step=step)
+    Trainer(settings, manifest, broken, progress=False).fit()
+    assert_same_end(broken, straight)
+
+
+def test_sigterm_ends_the_step_and_saves_it(
+    finished: Run, tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, move_weights = open_run(tmp_path / "told", tiny), Trainer._move_weights
+
+    def tell(self: Trainer, loss: float) -> float:
+        if (self.epoch, self.step) == (2, 0):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return move_weights(self, loss)
+
+    monkeypatch.setattr(Trainer, "_move_weights", tell)
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM: stopped in epoch 2 after step 2"):
+        Trainer(tiny, manifest, run, progress=False).fit()
+    monkeypatch.undo()
+    state = load_checkpoint(run / "checkpoints")
+    assert (state["epoch"], state["step"]) == (2, 2)
+    assert run.status("train") == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    Trainer(tiny, manifest, run, progress=False).fit()
+    assert_same_end(run, finished)
+
+
+def test_a_damaged_checkpoint_costs_only_the_way_back_to_the_one_before(
+    unbroken: Run, broad: Settings, manifest: pd.DataFrame, tmp_path: Path
+) -> None:
+    run = open_run(tmp_path / "damaged", broad)
+    shutil.copytree(unbroken / "checkpoints", run / "checkpoints")
+    shutil.copy(unbroken / "metrics.jsonl", run / "metrics.jsonl")
+    newest, _ = list_checkpoints(run / "checkpoints")
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    Trainer(broad, manifest, run, progress=False).fit()
+    assert f"{newest.name} is damaged" in (run / "log.jsonl").read_text()
+    assert_same_end(run, unbroken)
+
+
+def test_only_so_many_checkpoints_are_kept(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    for keep in (1, 3):
+        settings = change(tiny, train={"checkpoint_every": 1, "keep_checkpoints": keep})
+        run = open_run(tmp_path / str(keep), settings)
+        Trainer(settings, manifest, run, progress=False).fit()
+        assert len(list_checkpoints(run / "checkpoints")) == keep
+
+
+def test_accumulation_changes_memory_and_nothing_else(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    histories = []
+    model = {"dropout": 0.0, "backbone": "test_vit", "audio_backbone": "test_vit"}  # no batch statistics
+    for accumulate in (1, 3):
+        settings = change(tiny, train={"accumulate": accumulate}, model=model)
+        run = open_run(tmp_path / str(accumulate), settings)
+        histories.append(Trainer(settings, manifest, run, progress=False).fit())
+    pd.testing.assert_frame_equal(*histories, rtol=1e-4)
+
+
+def test_the_average_of_weights_is_what_is_kept(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    settings = change(tiny, train={"ema": 0.999, "epochs": 1})
+    run = open_run(tmp_path / "ema", settings)
+    Trainer(settings, manifest, run, progress=False).fit()
+    state, (model, _, _) = load_checkpoint(run / "checkpoints"), load_model(run.checkpoint)
+    assert all(torch.equal(value, state["ema"][name]) for name, value in model.state_dict().items())
+    assert any(not torch.equal(value, state["model"][name]) for name, value in model.state_dict().items())
+
+
+def test_it_can_learn_four_videos_by_heart(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    nothing = dict.fromkeys(("flip", "crop", "colour", "sound_gain", "drop_stream"), 0.0)
+    train = {"epochs": 40, "batch_size": 4, "lr": 5e-3, "patience": 40}
+    settings = change(tiny, data={"limit": 4}, augment=nothing, train=train, model={"dropout": 0.0})
+    history = Trainer(settings, manifest, open_run(tmp_path / "four", settings), progress=False).fit()
+    assert history["train_loss"].iloc[-1] < 0.25 * history["train_loss"].iloc[0]
+
+
+def test_training_ends_when_validation_no_longer_improves(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = change(tiny, train={"epochs": 9, "patience": 2})
+    aucs = iter([0.5, 0.8, 0.7, 0.6, 0.9])
+    monkeypatch.setattr(Trainer, "_validate", lambda self: {"val_loss": 1.0, "val_auc": next(aucs)})
+    run = open_run(tmp_path / "early", settings)
+    assert len(Trainer(settings, manifest, run, progress=False).fit()) == 4
+    assert load_model(run.checkpoint)[2]["epoch"] == 2
+
+
+def test_monitor_decides_which_epoch_is_best(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("val_loss", "val_auc", "val_ap", "val_eer")
+    for monitor, best in (("auc", 2), ("loss", 3), ("ap", 1), ("eer", 4)):
+        settings = change(tiny, train={"monitor": monitor, "epochs": 4})
+        records = iter([(1.0, 0.5, 0.9, 0.5), (0.9, 0.8, 0.5, 0.4), (0.5, 0.7, 0.6, 0.45), (0.9, 0.6, 0.6, 0.1)])
+        monkeypatch.setattr(Trainer, "_validate", lambda self, r=records: dict(zip(names, next(r), strict=True)))
+        run = open_run(tmp_path / monitor, settings)
+        Trainer(settings, manifest, run, progress=False).fit()
+        assert load_model(run.checkpoint)[2]["epoch"] == best
+
+
+def test_a_loss_that_is_no_number_names_the_videos(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Loss, "combine", lambda self, sums, counts: sums.sum() * math.nan)
+    run = open_run(tmp_path / "nan", tiny)
+    with pytest.raises(TrainingError, match=r"train/\d+.*train\.lr"):
+        Trainer(tiny, manifest, run, progress=False).fit()
+    assert run.status("train") == "failed"
+
+
+def test_a_model_that_has_blown_up_is_refused(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    settings = change(tiny, train={"lr": 1e6, "clip": 1e6})
+    with pytest.raises(TrainingError, match=r"lower train\.lr"):
+        Trainer(settings, manifest, open_run(tmp_path / "wild", settings), progress=False).fit()
+
+
+def test_one_label_only_is_refused(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    reals = manifest[(manifest["label"] == 0) | (manifest["split"] != "train")]
+    with pytest.raises(TrainingError, match="only real videos"):
+        Trainer(tiny, reals, open_run(tmp_path / "reals", tiny), progress=False).fit()
+
+
+def test_only_the_quick_run_makes_its_own_checkpoint(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="03_train"):
+        require_checkpoint(open_run(tmp_path / "named", tiny), tiny, manifest)
+
+
+def test_a_video_the_model_cannot_score_is_named(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, victim = MultimodalDataset.__getitems__, manifest.loc[manifest["split"] == "train", "video_id"].iloc[0]
+
+    def poison(self: MultimodalDataset, indices: list[int]) -> list[dict]:
+        samples = read(self, indices)
+        return [s | ({"log_mel": s["log_mel"] * math.nan} if s["video_id"] == victim else {}) for s in samples]
+
+    monkeypatch.setattr(MultimodalDataset, "__getitems__", poison)
+    settings = change(tiny, model={"audio_backbone": "test_vit"})  # BatchNorm would spread it over the batch
+    with pytest.raises(TrainingError, match=rf"from {victim}; lower"):
+        Trainer(settings, manifest, open_run(tmp_path / "nan", settings), progress=False).fit()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "best.pt"), "disc is full.*best.pt.*goes on"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            r"train\.accumulate.*train\.batch_size",
+        ),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"), "video.size"),
+        (MemoryError(), "train.batch_size"),
+    ],
+)
+def test_a_full_disc_and_a_full_memory_say_what_to_do(
+    error: Exception,
+    words: str,
+    tiny: Settings,
+    manifest: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(self: Trainer, record: dict) -> None:
+        raise error
+
+    monkeypatch.setattr(Trainer, "_judge", fail)
+    run = open_run(tmp_path / "full", tiny)
+    with pytest.raises(TrainingError, match=words):
+        Trainer(tiny, manifest, run, progress=False).fit()
+    assert run.status("train") == "failed"
+
+
+def test_an_empty_split_is_refused(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        with pytest.raises((TrainingError, ManifestError), match=split):
+            Trainer(tiny, manifest[manifest["split"] != split], open_run(tmp_path / split, tiny), progress=False).fit()
+
+
+def test_a_tracker_that_is_not_installed_names_the_command(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    settings = change(tiny, logging={"trackers": ["wandb"]})
+    with pytest.raises(TrainingError, match=r"pip install 'dfmm\[wandb\]'"):
+        Trainer(settings, manifest, open_run(tmp_path / "w", settings), progress=False)
+
+
+def test_fp16_without_a_gpu_is_refused(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    settings = change(tiny, train={"mixed_precision": "fp16"})
+    with pytest.raises(TrainingError, match="needs a GPU"):
+        Trainer(settings, manifest, open_run(tmp_path / "half", settings), progress=False)
+
+
+def test_a_tracker_is_told_the_metrics(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    settings = change(tiny, logging={"trackers": ["tensorboard"]})
+    run = open_run(tmp_path / "told", settings)
+    history = Trainer(settings, manifest, run, progress=False).fit()
+    events = accumulator.EventAccumulator(str(run / "trackers" / "dfmm")).Reload()
+    assert [event.value for event in events.Scalars("val_loss")] == pytest.approx(list(history["val_loss"]))
+    assert [event.step for event in events.Scalars("loss")] == list(range(6))
