@@ -19,7 +19,7 @@ import torch
 from dfmm.dataset import load_manifest
 from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.dataset.loaders import make_evaluation_loader, make_training_loader
-from dfmm.evaluation import score as evaluation
+from dfmm.evaluation import measures
 from dfmm.evaluation.evaluate import evaluate_run
 from dfmm.model import MultimodalModel, load_model
 from dfmm.runs import open_run, start_logging
@@ -340,16 +340,16 @@ def test_several_processes_are_started(
     settings: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
-    monkeypatch.setattr("dfmm.training.launch.launch_training", lambda *what: started.append(what))
+    monkeypatch.setattr("dfmm.training.trainer.launch_training", lambda *what: started.append(what))
     chosen = set_values(settings, **{"train.processes": 2})
     Trainer(chosen, manifest, open_run(tmp_path / "two", chosen), progress=False).fit()
     assert len(started) == 1
 
 
 def test_the_bootstrap_is_as_long_as_asked(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, compute = [], evaluation.compute_metrics
+    asked, compute = [], measures.compute_metrics
     monkeypatch.setattr(
-        evaluation, "compute_metrics", lambda *args, **options: [asked.append(options), compute(*args, **options)][1]
+        measures, "compute_metrics", lambda *args, **options: [asked.append(options), compute(*args, **options)][1]
     )
     show_report(set_values(settings, **{"evaluate.replicates": 150}), tmp_path)
     assert {options["replicates"] for options in asked} == {150}

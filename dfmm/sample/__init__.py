@@ -21,6 +21,7 @@ from numpy.random import Generator
 from dfmm.manifest import complete_manifest, write_manifest
 from dfmm.media.decode import read_media
 from dfmm.media.encode import write_video
+from dfmm.media.sound import set_level
 from dfmm.runs import show_progress, write_json
 from dfmm.sample import acting, portrait, voice
 from dfmm.sample.acting import FPS, Action, Motion
@@ -291,7 +292,7 @@ def record_scene(
     sound = voice.add_room(speech, noise=take.noise, rng=rng)[first : first + length]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "camera.mp4"
-        _encode(path, frames, voice.set_level(sound, **FIRST_LEVEL), crf=take.crf)
+        _encode(path, frames, set_level(sound, **FIRST_LEVEL), crf=take.crf)
         media = read_media(path, keep=lambda number: True, sample_rate=SAMPLE_RATE)
     return np.stack([*media.frames.values()]), media.sound.cut(0, take.seconds)[0]
 
@@ -304,7 +305,7 @@ def finish_video(path: Path, frames: np.ndarray, sound: np.ndarray, quality: tup
     """
     ranges = (LAST_LOUDNESS, LAST_CREST, LAST_CRF)
     loudness, crest, crf = (low + place * (high - low) for place, (low, high) in zip(quality, ranges, strict=True))
-    return _encode(path, frames, voice.set_level(sound, loudness=loudness, crest=crest), crf=round(crf))
+    return _encode(path, frames, set_level(sound, loudness=loudness, crest=crest), crf=round(crf))
 
 
 def _encode(path: Path, frames: np.ndarray, sound: np.ndarray, *, crf: int) -> Path:

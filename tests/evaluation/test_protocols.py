@@ -13,7 +13,7 @@ import pytest
 from dfmm.cli import main
 from dfmm.dataset import load_manifest
 from dfmm.dataset.loaders import make_training_loader
-from dfmm.evaluation import score as evaluation
+from dfmm.evaluation import evaluate
 from dfmm.evaluation.evaluate import evaluate_run, read_evaluation
 from dfmm.evaluation.measures import make_report, name_evaluation
 from dfmm.evaluation.protocols import evaluate_datasets
@@ -150,7 +150,7 @@ def test_each_dataset_has_its_report_and_one_that_fails_costs_only_itself(
 ) -> None:
     own = evaluate_run(run, "test", progress=False)[0]
     chosen = []
-    monkeypatch.setattr(evaluation, "choose_run_threshold", lambda *_, **__: chosen.append(1) or 0.5)
+    monkeypatch.setattr(evaluate, "choose_run_threshold", lambda *_, **__: chosen.append(1) or 0.5)
     found = dict(evaluate_datasets(run, threshold=own["threshold"]["value"], progress=False))
     assert list(found) == settings.evaluate.datasets
     one, gone, two = found.values()
@@ -183,7 +183,7 @@ def run_settings(run: Run) -> Settings:
 
 
 def test_names_that_are_taken_are_told_apart() -> None:
-    name = evaluation._name_apart
+    name = evaluate._name_apart
     assert name("ff", "data", set()) == "ff"
     assert name("unnamed", "data", set()) == "data"
     assert name("ff", "data", {"ff"}) == "ff-data"

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from dfmm.extraction import extract
+from dfmm.extraction import tracks as kept
 from dfmm.extraction.extract import extract_tracks, tabulate_tracks
 from dfmm.extraction.store import ArrayFile, read_crops
 from dfmm.extraction.tracks import load_track, make_entry, save_track
@@ -152,8 +153,8 @@ def test_a_changed_video_and_other_settings_are_done_again_beside_what_is_kept(
     table, settings = videos
     table = table[table["video_id"].isin(["clip", "mute"])]
     path, both = Path(settings.data.root) / "clip.mp4", ["clip.mp4", "mute.mp4"]
-    found, find = [], extract.find_track
-    monkeypatch.setattr(extract, "find_track", lambda path, video: found.append(path) or find(path, video))
+    found, find = [], kept.find_track
+    monkeypatch.setattr(kept, "find_track", lambda path, video: found.append(path) or find(path, video))
 
     def extract_again(settings: Settings, *, crops: bool) -> list[str]:
         decoded.clear()
@@ -249,13 +250,13 @@ def test_only_so_many_tracks_are_remembered(
     videos: tuple[pd.DataFrame, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracks, _ = extract_tracks(*videos, progress=False)
-    monkeypatch.setattr(extract, "MOST_RECENT", 1)
+    monkeypatch.setattr(kept, "MOST_RECENT", 1)
     numbers = range(len(tracks))
     first = [tracks.load(number) for number in numbers]
     assert list(tracks.recent) == list(numbers)[-1:]
     assert tracks.load(numbers[-1]) is first[-1]
     assert tracks.load(0) is not first[0]
-    monkeypatch.setattr(extract, "LONGEST_RECENT", 1)
+    monkeypatch.setattr(kept, "LONGEST_RECENT", 1)
     tracks.recent.clear()
     tracks.load(0)
     assert not tracks.recent

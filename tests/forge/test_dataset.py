@@ -26,6 +26,7 @@ from dfmm.settings import Settings, SettingsError
 from dfmm.training.machine import TrainingError
 from dfmm.training.trainer import Trainer
 from tests.conftest import change
+
 from .test_forge import RATE, REAL, TRUTH
 
 ATTENTION = {"model": {"aggregation": "attention"}, "train": {"windows": 2, "batch_size": 8}}

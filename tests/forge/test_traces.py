@@ -13,9 +13,11 @@ from dfmm.audit.shortcuts import assign_folds, score_together
 from dfmm.degrade import Scene
 from dfmm.faces.detect import load_detector
 from dfmm.forge import METHODS, Take, disguise_window, forge_window
+from dfmm.media.sound import set_level
 from dfmm.metrics import compute_auc
 from dfmm.sample import acting, portrait
 from dfmm.sample import voice as voices
+
 from .test_forge import RATE, SIZE, T, make_take
 
 
@@ -72,7 +74,7 @@ def film_person(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.nd
     frames = acting.draw_clip(head, acting.act(head, acting.invent_motion(rng, count), mouth))
     acting.add_grain(frames, head.stage)
     sound = voices.add_room(speech, noise=rng.uniform(32, 48), rng=rng)
-    return frames[::2], voices.set_level(sound, loudness=rng.uniform(-28, -20), crest=rng.uniform(11, 14.5))
+    return frames[::2], set_level(sound, loudness=rng.uniform(-28, -20), crest=rng.uniform(11, 14.5))
 
 
 def crop_person(frames: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
