@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,35 @@ examples:
 The same `dfmm run` again goes on where it was cut off. `dfmm settings` lists every setting.
 Exit status: 0 all done, 1 something failed or was found (it is named), 2 the command was wrong.
 """
+
+
+Argument = tuple[tuple[str, ...], dict[str, Any]]  # what `ArgumentParser.add_argument` takes
+COMMANDS: list[tuple[str, Callable[[argparse.Namespace], int | None], Sequence[Argument], dict[str, Any]]] = []
+
+
+def argument(*names: str, **options: Any) -> Argument:
+    """Return an argument or option of a command."""
+    return names, options
+
+
+def command(name: str, *, arguments: Sequence[Argument] = (), **texts: Any) -> Callable[[Callable], Callable]:
+    """Make a function a command of this name with these arguments; what it returns is its exit status."""
+
+    def add(function: Callable[[argparse.Namespace], int | None]) -> Callable:
+        COMMANDS.append((name, function, arguments, texts))
+        return function
+
+    return add
+
+
+PARAMS = (
+    argument("params", help="params file, such as params/sample.yaml"),
+    argument("overrides", nargs="*", metavar="NAME=VALUE", help="settings laid over the params file"),
+)
+RUN = (
+    argument("--run", metavar="FOLDER", help="the run's folder (default: outputs/<name of the params file>)"),
+    argument("--restart", action="store_true", help="begin again instead of going on"),
+)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -57,52 +86,51 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    data = (_add_sample, _add_manifest, _add_audit, _add_extract)
-    runs = (_add_run, _add_train, _add_evaluate, _add_score, _add_runs)
-    for add in (*data, *runs, _add_settings):
-        add(commands)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, function, arguments, texts in COMMANDS:
+        subparser = subparsers.add_parser(name, **texts)
+        for names, options in arguments:
+            subparser.add_argument(*names, **options)
+        subparser.set_defaults(command=function)
     return parser
 
 
-def _add_sample(commands: Any) -> None:
-    parser = commands.add_parser("sample", help="draw synthetic talking heads: mp4 files and a manifest")
-    parser.add_argument("root", type=Path, metavar="ROOT", help="folder to write")
-    parser.add_argument("--videos", type=int, default=320, help="how many (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other people (default %(default)s)")
-    parser.set_defaults(command=_draw_sample)
-
-
-def _draw_sample(options: argparse.Namespace) -> None:
+@command(
+    "sample",
+    help="draw synthetic talking heads: mp4 files and a manifest",
+    arguments=[
+        argument("root", type=Path, metavar="ROOT", help="folder to write"),
+        argument("--videos", type=int, default=320, help="how many (default %(default)s)"),
+        argument("--seed", type=int, default=0, help="another seed, other people (default %(default)s)"),
+    ],
+)
+def draw_sample(options: argparse.Namespace) -> None:
     from dfmm.sample import make_sample
 
     print(make_sample(options.root, videos=options.videos, seed=options.seed))
 
 
-def _add_manifest(commands: Any) -> None:
-    parser = commands.add_parser("manifest", help="a public dataset's manifest, with splits, and what does not fit")
-    parser.add_argument(
-        "layout",
-        metavar="LAYOUT",
-        help="faceforensics, celebdf, dfdc, fakeavceleb, lavdf, avdeepfake1m, asvspoof, "
-        "folders (<split>/<video folder>/ with a meta.json) or realfake (real/ and fake/)",
-    )
-    parser.add_argument("root", type=Path, metavar="ROOT", help="the dataset's folder; paths will be relative to it")
-    parser.add_argument("--out", type=Path, metavar="FILE", help=".csv or .parquet (default: ROOT/manifest.csv)")
-    parser.add_argument(
-        "--val", type=float, default=0.15, help="share of val, where no split is official (%(default)s)"
-    )
-    parser.add_argument("--test", type=float, default=0.15, help="share of test, likewise (%(default)s)")
-    parser.add_argument("--split-seed", type=int, default=0, help="another seed, other splits (default %(default)s)")
-    parser.add_argument(
-        "--by", nargs="+", default=["method"], metavar="COLUMN", help="shared out alike (default method)"
-    )
-    parser.add_argument("--resplit", action="store_true", help="divide by identity even where splits are official")
-    parser.add_argument("--compression", choices=("raw", "c23", "c40"), help="of faceforensics (default c23)")
-    parser.set_defaults(command=_write_manifest)
-
-
-def _write_manifest(options: argparse.Namespace) -> None:
+@command(
+    "manifest",
+    help="a public dataset's manifest, with splits, and what does not fit",
+    arguments=[
+        argument(
+            "layout",
+            metavar="LAYOUT",
+            help="faceforensics, celebdf, dfdc, fakeavceleb, lavdf, avdeepfake1m, asvspoof, "
+            "folders (<split>/<video folder>/ with a meta.json) or realfake (real/ and fake/)",
+        ),
+        argument("root", type=Path, metavar="ROOT", help="the dataset's folder; paths will be relative to it"),
+        argument("--out", type=Path, metavar="FILE", help=".csv or .parquet (default: ROOT/manifest.csv)"),
+        argument("--val", type=float, default=0.15, help="share of val, where no split is official (%(default)s)"),
+        argument("--test", type=float, default=0.15, help="share of test, likewise (%(default)s)"),
+        argument("--split-seed", type=int, default=0, help="another seed, other splits (default %(default)s)"),
+        argument("--by", nargs="+", default=["method"], metavar="COLUMN", help="shared out alike (default method)"),
+        argument("--resplit", action="store_true", help="divide by identity even where splits are official"),
+        argument("--compression", choices=("raw", "c23", "c40"), help="of faceforensics (default c23)"),
+    ],
+)
+def make_manifest(options: argparse.Namespace) -> None:
     from dfmm.layouts import build_manifest
     from dfmm.manifest import ManifestError, summarise_manifest, write_manifest
 
@@ -128,57 +156,51 @@ def _write_manifest(options: argparse.Namespace) -> None:
     print(f"all of these, with details: {details}" if len(listing.problems) else "nothing that does not fit")
 
 
-def _add_audit(commands: Any) -> None:
-    parser = commands.add_parser(
-        "audit",
-        help="leaks between splits, and shortcuts that tell fakes from reals",
-        description="Look for people, originals and videos that are in two splits, and for facts of the files (length, "
-        "codec, silence, loudness, …) that tell fakes from reals. Each file is decoded once.",
-        epilog="Exit status: 0 nothing found, 1 a leak or a shortcut found (or an error, which is named), "
-        "3 nothing found, but people are too few to tell.",
-    )
-    parser.add_argument("params", help="params file, such as params/sample.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help="settings laid over the params file")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write audit.json, audit.png and every case as CSV")
-    parser.add_argument("--run", metavar="FOLDER", help="compare with the detector of this run, as evaluated on test")
-    parser.add_argument("--json", action="store_true", help="print all that was found as JSON")
-    parser.set_defaults(command=_audit)
-
-
-def _audit(options: argparse.Namespace) -> int:
+@command(
+    "audit",
+    help="leaks between splits, and shortcuts that tell fakes from reals",
+    description="Look for people, originals and videos that are in two splits, and for facts of the files (length, "
+    "codec, silence, loudness, …) that tell fakes from reals. Each file is decoded once.",
+    epilog="Exit status: 0 nothing found, 1 a leak or a shortcut found (or an error, which is named), "
+    "3 nothing found, but people are too few to tell.",
+    arguments=[
+        *PARAMS,
+        argument("--out", type=Path, metavar="FOLDER", help="write audit.json, audit.png and every case as CSV"),
+        argument("--run", metavar="FOLDER", help="compare with the detector of this run, as evaluated on test"),
+        argument("--json", action="store_true", help="print all that was found as JSON"),
+    ],
+)
+def audit(options: argparse.Namespace) -> int:
+    from dfmm import figures
     from dfmm.audit import audit_data, describe_audit, format_audit, save_audit
     from dfmm.dataset import load_manifest
-    from dfmm.figures.audit import plot_audit
     from dfmm.settings import load_settings
 
     settings = load_settings(options.params, options.overrides)
     scores = _read_scores(options.run) if options.run else None
-    audit = audit_data(load_manifest(settings), settings, scores=scores)
+    found = audit_data(load_manifest(settings), settings, scores=scores)
     if options.out:
-        save_audit(audit, options.out)
-        plot_audit(audit).savefig(options.out / "audit.png")
-    print(json.dumps(describe_audit(audit), ensure_ascii=False) if options.json else format_audit(audit))
-    return {"clean": 0, "problem": 1, "unknown": 3}[audit.verdict]
+        save_audit(found, options.out)
+        figures.plot_audit(found).savefig(options.out / "audit.png")
+    print(json.dumps(describe_audit(found), ensure_ascii=False) if options.json else format_audit(found))
+    return {"clean": 0, "problem": 1, "unknown": 3}[found.verdict]
 
 
-def _add_extract(commands: Any) -> None:
-    parser = commands.add_parser(
-        "extract",
-        help="faces and sound of all videos into the cache that data.read: cache reads",
-        description="Find the face in every video, once, and keep its crops and the sound in data.cache, in as many "
-        "processes as extract.workers says, or on a Ray or Dask cluster (extract.engine). Killed at any moment, the "
-        "same command goes on; what is kept is not done again, what failed is tried again. Other settings fill the "
-        "cache beside what is there.",
-        epilog="Exit status: 0 all videos are kept, 1 some failed: they are named, and listed in a CSV.",
-    )
-    parser.add_argument("params", help="params file, such as params/sample.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help="settings laid over the params file")
-    parser.add_argument("--failures", type=Path, metavar="FILE", help="the CSV (default: in data.cache/failures)")
-    parser.add_argument("--shards", type=Path, metavar="FOLDER", help="write it into tar shards (WebDataset) as well")
-    parser.set_defaults(command=_extract)
-
-
-def _extract(options: argparse.Namespace) -> int:
+@command(
+    "extract",
+    help="faces and sound of all videos into the cache that data.read: cache reads",
+    description="Find the face in every video, once, and keep its crops and the sound in data.cache, in as many "
+    "processes as extract.workers says, or on a Ray or Dask cluster (extract.engine). Killed at any moment, the "
+    "same command goes on; what is kept is not done again, what failed is tried again. Other settings fill the "
+    "cache beside what is there.",
+    epilog="Exit status: 0 all videos are kept, 1 some failed: they are named, and listed in a CSV.",
+    arguments=[
+        *PARAMS,
+        argument("--failures", type=Path, metavar="FILE", help="the CSV (default: in data.cache/failures)"),
+        argument("--shards", type=Path, metavar="FOLDER", help="write it into tar shards (WebDataset) as well"),
+    ],
+)
+def extract(options: argparse.Namespace) -> int:
     from dfmm.dataset import load_manifest
     from dfmm.extraction.extract import extract_tracks, name_failures, write_failures
     from dfmm.extraction.shards import MANIFEST, write_shards
@@ -202,7 +224,7 @@ def _extract(options: argparse.Namespace) -> int:
 
 def _read_scores(folder: str) -> pd.DataFrame:
     """Return the video table of a run's evaluation on test."""
-    from dfmm.evaluation.evaluate import read_evaluation
+    from dfmm.evaluation import read_evaluation
     from dfmm.runs import Run, RunError
 
     evaluation = read_evaluation(Run(folder))
@@ -211,41 +233,36 @@ def _read_scores(folder: str) -> pd.DataFrame:
     return evaluation[1]
 
 
-def _add_run(commands: Any) -> None:
-    parser = commands.add_parser("run", help="execute a notebook, or all, headless through papermill")
-    parser.add_argument("notebook", help="a notebook's name, such as 03_train, or all")
-    _add_run_options(parser)
-    parser.set_defaults(command=_run_notebooks)
-
-
-def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("params", help="params file, such as params/sample.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help="settings laid over the params file")
-    parser.add_argument("--run", metavar="FOLDER", help="the run's folder (default: outputs/<name of the params file>)")
-    parser.add_argument("--restart", action="store_true", help="begin again instead of going on")
-
-
-def _run_notebooks(options: argparse.Namespace) -> None:
+@command(
+    "run",
+    help="execute a notebook, or all, headless through papermill",
+    arguments=[
+        argument("notebook", help="a notebook's name, such as 03_train, or all"),
+        *PARAMS,
+        *RUN,
+    ],
+)
+def run(options: argparse.Namespace) -> None:
     from dfmm.headless import run_notebooks
 
-    run = run_notebooks(options.notebook, options.params, options.overrides, run=options.run, restart=options.restart)
-    for report in sorted(run.path.glob("evaluations/*/report.html")):
+    done = run_notebooks(options.notebook, options.params, options.overrides, run=options.run, restart=options.restart)
+    for report in sorted(done.path.glob("evaluations/*/report.html")):
         print(f"report: {report}")
 
 
-def _add_train(commands: Any) -> None:
-    parser = commands.add_parser(
-        "train", help="what 03_train does, without the notebook; also under torchrun and accelerate launch"
-    )
-    _add_run_options(parser)
-    parser.set_defaults(command=_train)
-
-
-def _train(options: argparse.Namespace) -> None:
+@command(
+    "train",
+    help="what 03_train does, without the notebook; also under torchrun and accelerate launch",
+    arguments=[
+        *PARAMS,
+        *RUN,
+    ],
+)
+def train(options: argparse.Namespace) -> None:
     from dfmm.dataset import load_manifest
     from dfmm.runs import Run, open_run
     from dfmm.settings import load_settings
-    from dfmm.training.trainer import Trainer
+    from dfmm.training import Trainer
 
     settings = load_settings(options.params, options.overrides)
     folder = options.run or Path("outputs") / Path(options.params).stem
@@ -257,22 +274,19 @@ def _train(options: argparse.Namespace) -> None:
     Trainer(settings, load_manifest(settings), run).fit()
 
 
-def _add_evaluate(commands: Any) -> None:
-    parser = commands.add_parser(
-        "evaluate",
-        help="a run's model on a split: report.json, scores.csv, figures",
-        description="Evaluate a run's model on its own data and on the datasets that its evaluate.datasets lists.",
-    )
-    parser.add_argument("run", metavar="RUN", help="the run's folder, such as outputs/sample")
-    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="(default %(default)s)")
-    parser.add_argument("--manifest", metavar="FILE", help="only this other dataset's manifest")
-    parser.add_argument("--root", metavar="FOLDER", help="what its paths start from (default: the manifest's folder)")
-    parser.set_defaults(command=_evaluate)
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from dfmm.evaluation.evaluate import evaluate_run
-    from dfmm.evaluation.protocols import evaluate_datasets
+@command(
+    "evaluate",
+    help="a run's model on a split: report.json, scores.csv, figures",
+    description="Evaluate a run's model on its own data and on the datasets that its evaluate.datasets lists.",
+    arguments=[
+        argument("run", metavar="RUN", help="the run's folder, such as outputs/sample"),
+        argument("--split", default="test", choices=("train", "val", "test"), help="(default %(default)s)"),
+        argument("--manifest", metavar="FILE", help="only this other dataset's manifest"),
+        argument("--root", metavar="FOLDER", help="what its paths start from (default: the manifest's folder)"),
+    ],
+)
+def evaluate(options: argparse.Namespace) -> int:
+    from dfmm.evaluation import evaluate_datasets, evaluate_run
     from dfmm.runs import Run
 
     run = Run(options.run)
@@ -290,8 +304,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _print_evaluation(run: Any, report: dict[str, Any], videos: pd.DataFrame, windows: pd.DataFrame) -> None:
-    from dfmm.evaluation.measures import name_evaluation
-    from dfmm.evaluation.report import write_report
+    from dfmm.evaluation import name_evaluation, write_report
 
     page = write_report(report, videos, windows, run / "evaluations" / name_evaluation(report))
     for name in ("auc", "ap", "eer", "balanced_accuracy", "fpr_at_95_tpr"):
@@ -310,25 +323,29 @@ def format_interval(metric: dict[str, float | None]) -> str:
     return f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
 
 
-def _add_score(commands: Any) -> None:
-    parser = commands.add_parser("score", help="score video files; a bad file costs only itself")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="videos, or folders that are searched for videos")
-    parser.add_argument("--run", default="outputs/sample", help="whose model to use (default %(default)s)")
-    parser.add_argument("--model", metavar="FILE", help="a model file instead of a run")
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="a line of JSON for each file: path, status (ok, unscored, failed), reason, streams (both, video, audio "
-        "or nothing: what was scored), score, video_fake, audio_fake, in_sync (probabilities, null where that stream "
-        "is absent), face (whose scores these are), windows, seconds of video",
-    )
-    faces = ("largest", "longest", "all")
-    parser.add_argument("--face", choices=faces, help="whom to score (default: whom the model was trained on)")
-    parser.set_defaults(command=_score)
-
-
-def _score(options: argparse.Namespace) -> int:
-    from dfmm.evaluation.score import score_files
+@command(
+    "score",
+    help="score video files; a bad file costs only itself",
+    arguments=[
+        argument("files", nargs="+", metavar="FILE", help="videos, or folders that are searched for videos"),
+        argument("--run", default="outputs/sample", help="whose model to use (default %(default)s)"),
+        argument("--model", metavar="FILE", help="a model file instead of a run"),
+        argument(
+            "--json",
+            action="store_true",
+            help="a line of JSON for each file: path, status (ok, unscored, failed), reason, streams (both, video, audio "
+            "or nothing: what was scored), score, video_fake, audio_fake, in_sync (probabilities, null where that stream "
+            "is absent), face (whose scores these are), windows, seconds of video",
+        ),
+        argument(
+            "--face",
+            choices=("largest", "longest", "all"),
+            help="whom to score (default: whom the model was trained on)",
+        ),
+    ],
+)
+def score(options: argparse.Namespace) -> int:
+    from dfmm.evaluation import score_files
     from dfmm.model import load_model
     from dfmm.runs import Run
 
@@ -364,13 +381,14 @@ def format_line(line: dict[str, Any]) -> str:
     return f"{line['score']:8.3f}  {' / '.join(f'{stream:>4}' for stream in streams)}  {line['path']}  {line['reason']}"
 
 
-def _add_runs(commands: Any) -> None:
-    parser = commands.add_parser("runs", help="what happened in the runs under outputs/")
-    parser.add_argument("folder", nargs="?", default="outputs", help="(default %(default)s)")
-    parser.set_defaults(command=_list_runs)
-
-
-def _list_runs(options: argparse.Namespace) -> None:
+@command(
+    "runs",
+    help="what happened in the runs under outputs/",
+    arguments=[
+        argument("folder", nargs="?", default="outputs", help="(default %(default)s)"),
+    ],
+)
+def list_runs(options: argparse.Namespace) -> None:
     from dfmm.runs import Run
     from dfmm.settings import resolve_path
 
@@ -379,12 +397,12 @@ def _list_runs(options: argparse.Namespace) -> None:
         print(f"{file.parent.name}: " + ", ".join(f"{name} {stage['status']}" for name, stage in stages.items()))
 
 
-def _add_settings(commands: Any) -> None:
-    parser = commands.add_parser("settings", help="every setting: its default, its range, what it means")
-    parser.set_defaults(command=_print_settings)
-
-
-def _print_settings(options: argparse.Namespace) -> None:
+@command(
+    "settings",
+    help="every setting: its default, its range, what it means",
+    arguments=[],
+)
+def print_settings(options: argparse.Namespace) -> None:
     from dfmm.settings import describe_settings
 
     print(describe_settings(), end="")
