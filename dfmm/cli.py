@@ -333,9 +333,9 @@ def format_interval(metric: dict[str, float | None]) -> str:
         argument(
             "--json",
             action="store_true",
-            help="a line of JSON for each file: path, status (ok, unscored, failed), reason, streams (both, video, audio "
-            "or nothing: what was scored), score, video_fake, audio_fake, in_sync (probabilities, null where that stream "
-            "is absent), face (whose scores these are), windows, seconds of video",
+            help="a line of JSON for each file: path, status (ok, unscored, failed), reason, streams (both, video, "
+            "audio or nothing: what was scored), score, video_fake, audio_fake, in_sync (probabilities, null where "
+            "that stream is absent), face (whose scores these are), windows, seconds of video",
         ),
         argument(
             "--face",
