@@ -293,8 +293,7 @@ def evaluate(options: argparse.Namespace) -> int:
     report, videos, windows = evaluate_run(run, options.split, manifest=options.manifest, root=options.root)
     _print_evaluation(run, report, videos, windows)
     failed = 0
-    others = evaluate_datasets(run, options.split, threshold=report["threshold"]["value"])
-    for file, found in others if options.manifest is None else ():
+    for file, found in evaluate_datasets(run, options.split) if options.manifest is None else ():
         print(f"\n{file}" + (f": {found}" if isinstance(found, str) else ""))
         if isinstance(found, str):
             failed += 1
@@ -335,7 +334,8 @@ def format_interval(metric: dict[str, float | None]) -> str:
             action="store_true",
             help="a line of JSON for each file: path, status (ok, unscored, failed), reason, streams (both, video, "
             "audio or nothing: what was scored), score, video_fake, audio_fake, in_sync (probabilities, null where "
-            "that stream is absent), face (whose scores these are), windows, seconds of video",
+            "that stream is absent), face (whose scores these are), windows, seconds of video, evidence (what each "
+            "sense says of the clip, in words)",
         ),
         argument(
             "--face",
@@ -345,7 +345,7 @@ def format_interval(metric: dict[str, float | None]) -> str:
     ],
 )
 def score(options: argparse.Namespace) -> int:
-    from dfmm.evaluation import score_files
+    from dfmm.evaluation import read_evidence, score_files
     from dfmm.model import load_model
     from dfmm.runs import Run
 
@@ -355,8 +355,10 @@ def score(options: argparse.Namespace) -> int:
         settings = settings.model_copy(update={"video": settings.video.model_copy(update={"face": options.face})})
     if not options.json:
         print(f"probability of fake, for a prior of {facts['prior']:.2f} fakes   (video / sound / in sync)")
-    failed = 0
-    for line in score_files(list_files(options.files), model, settings):
+    evidence, failed = read_evidence(facts), 0
+    if evidence is None:
+        print("dfmm: the network's own scores; dfmm evaluate lets a run learn how to join evidence", file=sys.stderr)
+    for line in score_files(list_files(options.files), model, settings, evidence=evidence):
         failed += line["status"] == "failed"
         print(json.dumps(line, ensure_ascii=False) if options.json else format_line(line), flush=True)
     return int(failed > 0)
@@ -374,11 +376,14 @@ def list_files(paths: Sequence[str]) -> list[str]:
 
 
 def format_line(line: dict[str, Any]) -> str:
-    """Return a file's scores as a line for people."""
+    """Return a file's scores as a line for people, and below it a line for each piece of evidence."""
     if line["status"] != "ok":
         return f"{line['status']:>8}  {line['path']}: {line['reason']}"
     streams = ("–" if line[name] is None else f"{line[name]:.2f}" for name in ("video_fake", "audio_fake", "in_sync"))
-    return f"{line['score']:8.3f}  {' / '.join(f'{stream:>4}' for stream in streams)}  {line['path']}  {line['reason']}"
+    first = (
+        f"{line['score']:8.3f}  {' / '.join(f'{stream:>4}' for stream in streams)}  {line['path']}  {line['reason']}"
+    )
+    return "\n".join([first, *(f"{name:>18}: {says}" for name, says in line["evidence"].items())])
 
 
 @command(

@@ -4,36 +4,77 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from dfmm.audit.shortcuts import measure_trivia, score_trivia
 from dfmm.audit.synchrony import correlate_videos
 from dfmm.dataset import load_manifest
 from dfmm.dataset.loaders import make_evaluation_loader
+from dfmm.evaluation.calibration import compare_calibration
+from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence, fit_evidence
 from dfmm.evaluation.measures import UNNAMED, make_report, name_dataset, name_evaluation, pair_methods, score_column
 from dfmm.evaluation.score import score_split, tabulate_batch
 from dfmm.extraction.cures import describe_cures
 from dfmm.files import write_whole
-from dfmm.manifest import TEXT_COLUMNS, fingerprint_manifest, read_manifest
-from dfmm.metrics import choose_threshold
-from dfmm.model import load_model, withhold_streams
+from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, read_manifest
+from dfmm.model import load_model, save_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
 from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
 from dfmm.settings import Settings, load_settings, resolve_path
 
+# Columns of the video table: what pieces of evidence are made of, and what they say.
+EVIDENCE = (*(sense.column for sense in SENSES.values()), *(f"{name}_evidence" for name in SENSES))
 
-def choose_run_threshold(model: nn.Module, manifest: pd.DataFrame, settings: Settings, *, progress: bool) -> float:
-    """Return the threshold that the settings' rule picks on the validation split."""
+
+def learn_evidence(run: Run, *, manifest: pd.DataFrame | None = None, progress: bool = True) -> Evidence:
+    """Learn on the run's validation split how to join what each sense says, and keep it in the model's file.
+
+    What is kept there is returned while the data is the same.
+
+    Args:
+        manifest: of the run's data, where it is at hand.
+
+    Raises:
+        RunError: the run has no checkpoint.
+    """
+    if not run.checkpoint.is_file():
+        raise RunError(f"{run.name} has no checkpoint to evaluate; run 03_train on it first")
+    model, settings, facts = load_model(run.checkpoint)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    manifest = load_manifest(settings, progress=progress) if manifest is None else manifest
+    fingerprint, kept = fingerprint_manifest(manifest), read_evidence(facts)
+    if kept and kept.learnt_on == fingerprint:
+        return kept
     videos, _ = score_split(model, manifest, "val", settings, progress=progress)
-    scored = videos[videos["status"] == "ok"]
-    return choose_threshold(scored["label"], scored["score"], rule=settings.evaluate.threshold)
+    found = fit_evidence(
+        videos[videos["status"] == "ok"],
+        prior=facts["prior"],
+        rule=settings.evaluate.threshold,
+        taught=list_taught(manifest, settings),
+        learnt_on=fingerprint,
+    )
+    save_model(model.cpu(), settings, run.checkpoint, **{**facts, "evidence": found.dump()})
+    return found
+
+
+def read_evidence(facts: Mapping[str, Any]) -> Evidence | None:
+    """Return the evidence that a model's file says how to join, as `load_model` returned its facts; None of before."""
+    return Evidence.load(facts["evidence"]) if "evidence" in facts else None
+
+
+def list_taught(manifest: pd.DataFrame, settings: Settings) -> list[str]:
+    """Return the senses that learnt from both kinds of their label: a head that saw one kind says nothing."""
+    train = manifest[manifest["split"] == "train"]
+    kinds = {name: set(train[name]) & {0, 1} for name in ("label", *STREAM_LABELS)}
+    heads = {name for name, found in kinds.items() if len(found) == 2 or settings.forge.share > 0}
+    # Synchrony is learnt from genuine clips alone.
+    return [name for name, sense in SENSES.items() if sense.label in heads or sense.otherwise]
 
 
 def evaluate_run(
@@ -42,17 +83,15 @@ def evaluate_run(
     *,
     manifest: str | Path | None = None,
     root: str | Path | None = None,
-    threshold: float | None = None,
     taken: Collection[str] = (),
     progress: bool = True,
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
-    """Evaluate a run's best checkpoint on a split, with the threshold chosen on its own validation split.
+    """Evaluate a run's best checkpoint on a split, with evidence and threshold as its own validation split taught.
 
     Methods of which no part was in the run's training split are marked as unseen.
 
     Args:
         manifest, root: another dataset than the run's own, to test on.
-        threshold: the one chosen on validation, where that is known already.
         taken: names of datasets whose evaluations this one must not overwrite, besides the run's own.
 
     Returns:
@@ -62,32 +101,31 @@ def evaluate_run(
         RunError: the run has no checkpoint.
         ManifestError: no such split, or a manifest that is wrong.
     """
-    if not run.checkpoint.is_file():
-        raise RunError(f"{run.name} has no checkpoint to evaluate; run 03_train on it first")
+    evidence = learn_evidence(run, progress=progress)
     model, settings, facts = load_model(run.checkpoint)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     own = load_manifest(settings, progress=progress)
-    if threshold is None:
-        threshold = choose_run_threshold(model, own, settings, progress=progress)
     table, trained = own, settings
     if manifest is not None:
         table, settings = _open_other(manifest, root, settings)
-    videos, windows = score_split(model, table, split, settings, progress=progress)
+    videos, windows = score_split(model, table, split, settings, evidence=evidence, progress=progress)
     videos["trivia_score"] = score_by_trivia(own, videos, trained, settings)
     videos["mouth_loudness"] = videos["video_id"].map(correlate_videos(videos[videos["status"] == "ok"], settings))
-    videos["predicted"] = (videos["score"] >= threshold).where(videos["status"] == "ok").astype("Int64")
+    videos["predicted"] = (videos["score"] >= evidence.threshold).where(videos["status"] == "ok").astype("Int64")
     report = {
         "run": run.name,
         "data_fingerprint": fingerprint_manifest(table),
-        "checkpoint": {"file": run.checkpoint.name, "sha256": hash_file(run.checkpoint)[:16], **facts},
+        "checkpoint": {"file": run.checkpoint.name, "sha256": hash_file(run.checkpoint)[:16], **_leave_out(facts)},
         "prior": facts["prior"],
-        "threshold": {"value": threshold, "rule": settings.evaluate.threshold, "chosen_on": "val"},
+        "threshold": {"value": evidence.threshold, "rule": evidence.rule, "chosen_on": "val"},
+        "evidence": evidence.dump(),
         "aggregation": settings.model.aggregation,
         "cures": describe_cures(settings),
     }
     seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
-    options = {"threshold": threshold, "replicates": settings.evaluate.replicates, "seen": seen}
+    options = {"threshold": evidence.threshold, "replicates": settings.evaluate.replicates, "seen": seen}
     report |= make_report(videos, windows, split=split, **options)
+    report["calibration"] = compare_calibration(videos[videos["status"] == "ok"], prior=facts["prior"])
     if manifest is not None:
         folder = Path(settings.data.root).name
         report["dataset"] = _name_apart(report["dataset"], folder, {*taken, name_dataset(own)})
@@ -96,6 +134,11 @@ def evaluate_run(
     write_table(videos, folder / "scores.csv")
     write_table(windows, folder / "windows.csv")
     return report, videos, windows
+
+
+def _leave_out(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's facts without what the report tells elsewhere."""
+    return {name: value for name, value in facts.items() if name != "evidence"}
 
 
 def _open_other(manifest: str | Path, root: str | Path | None, settings: Settings) -> tuple[pd.DataFrame, Settings]:
@@ -145,9 +188,10 @@ def read_evaluation(run: Run, split: str = "test") -> tuple[dict[str, Any], pd.D
 def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> dict[str, dict[str, Any]]:
     """Return the AUC of the joint score, over all fakes and for each method, with both streams and with each alone.
 
-    A stream is withheld by its mask, as if the clip had none.
+    A stream is withheld by its mask, as if the clip had none; its evidence is missing then.
     """
-    model, settings, _ = load_model(run.checkpoint)
+    model, settings, facts = load_model(run.checkpoint)
+    evidence = read_evidence(facts)
     manifest = load_manifest(settings, progress=progress)
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
     tables: dict[str, list[pd.DataFrame]] = {"both": [], "video": [], "audio": []}
@@ -160,6 +204,8 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
     aucs, both = {}, pd.concat([manifest, loader.dataset.twins])
     for streams, parts in tables.items():
         videos = both.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
+        videos["fusion_score"] = videos["score"]
+        videos = apply_evidence(videos, evidence) if evidence else videos
         scored = videos[videos["score"].notna()]
         rows = {"all": scored, **{method: some for method, _, some in pair_methods(scored)}}
         aucs[streams] = {
@@ -175,5 +221,6 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV that `write_table` wrote: empty means no score, but is a text like any other in a text's column."""
-    numbers = {name: [""] for name in (*SCORES, "weight", "trivia_score", "mouth_loudness", "predicted")}
+    names = (*SCORES, "weight", "trivia_score", "mouth_loudness", "predicted", *EVIDENCE)
+    numbers = {name: [""] for name in names}
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=numbers)

@@ -57,6 +57,7 @@ def make_report(
             known["label"], known["score"], identities=list(_name_people(known["video_id"], names)), **options
         ),
         "rivals": {name: score_column(scored, scores, replicates) for name, scores in _list_rivals(scored).items()},
+        "pieces": _score_pieces(scored, replicates),
         **_score_novelty(scored, replicates, seen),
         "methods": _score_methods(scored, replicates),
         "sources": _score_sources(scored, replicates),
@@ -105,6 +106,7 @@ def _score_methods(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
             "videos": fakes,
             "auc": score_column(rows, rows["score"], replicates),
             "streams": {name: score_column(rows, scores, replicates) for name, scores in suspicions.items()},
+            "pieces": _score_pieces(rows, replicates),
             **{name: score_column(rows, scores, replicates) for name, scores in _list_rivals(rows).items()},
         }
     return methods
@@ -121,6 +123,12 @@ def _score_novelty(scored: pd.DataFrame, replicates: int, seen: Collection[str] 
         videos = int(fakes["method"].isin(some).sum())
         groups[name] = {"methods": some, "videos": videos, "auc": score_column(rows, rows["score"], replicates)}
     return groups
+
+
+def _score_pieces(rows: pd.DataFrame, replicates: int) -> dict[str, Any]:
+    """Return the AUC of each piece of evidence alone, over the videos that have it."""
+    names = [name.removesuffix("_evidence") for name in rows if name.endswith("_evidence")]
+    return {name: score_column(rows, rows[f"{name}_evidence"], replicates) for name in names}
 
 
 def _list_rivals(videos: pd.DataFrame) -> dict[str, pd.Series]:

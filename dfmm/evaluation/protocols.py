@@ -16,7 +16,7 @@ log = logging.getLogger("dfmm")
 
 
 def evaluate_datasets(
-    run: Run, split: str = "test", *, threshold: float | None = None, progress: bool = True
+    run: Run, split: str = "test", *, progress: bool = True
 ) -> Iterator[tuple[str, tuple[dict[str, Any], pd.DataFrame, pd.DataFrame] | str]]:
     """Evaluate a run on each of the other datasets that `evaluate.datasets` lists; one that fails costs only itself.
 
@@ -27,7 +27,7 @@ def evaluate_datasets(
     taken: list[str] = []
     for file in settings.evaluate.datasets:
         try:
-            found = evaluate_run(run, split, manifest=file, threshold=threshold, taken=taken, progress=progress)
+            found = evaluate_run(run, split, manifest=file, taken=taken, progress=progress)
             taken.append(found[0]["dataset"])
             yield file, found
         except (ValueError, RuntimeError, OSError) as error:

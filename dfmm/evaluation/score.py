@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dfmm.dataset.loaders import make_evaluation_loader, make_window_loader
+from dfmm.evaluation.evidence import Evidence, apply_evidence, describe_evidence
 from dfmm.extraction.extract import tabulate_tracks
 from dfmm.manifest import STREAM_LABELS
 from dfmm.model import MultimodalModel
@@ -56,14 +57,24 @@ def tabulate_batch(outputs: dict[str, torch.Tensor], batch: dict[str, Any]) -> p
 
 
 def score_split(
-    model: nn.Module, manifest: pd.DataFrame, split: str, settings: Settings, *, progress: bool = True
+    model: nn.Module,
+    manifest: pd.DataFrame,
+    split: str,
+    settings: Settings,
+    *,
+    evidence: Evidence | None = None,
+    progress: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score a split's videos.
 
+    Args:
+        evidence: how to join what each sense says; without it a video's score is the network's own.
+
     Returns:
         The split's rows with `status` (`ok`, `unscored`, `failed`), `reason`, `streams` (what was scored: `both`,
-        `video`, `audio` or nothing), `windows`, the scores, aggregated as `model.aggregation` says, and what was found
-        of faces (`FOUND`); and the windows, a row each.
+        `video`, `audio` or nothing), `windows`, the network's scores, aggregated as `model.aggregation` says
+        (`fusion_score` is that of both streams), `score`, joined from all evidence, with each piece's `…_evidence`, and
+        what was found of faces (`FOUND`); and the windows, a row each.
     """
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
     wanted = manifest[manifest["split"] == split]
@@ -72,13 +83,14 @@ def score_split(
     wanted = pd.concat([wanted, loader.dataset.twins], ignore_index=True)
     windows = score_windows(model, loader, progress=progress)
     videos = _join_scores(wanted, windows, loader.dataset.failures, settings.model)
+    videos = apply_evidence(videos, evidence) if evidence else videos
     found = tabulate_tracks(loader.dataset.tracks.manifest, loader.dataset.tracks)[["video_id", *FOUND]]
     return videos.merge(found, on="video_id", how="left"), windows
 
 
 def _join_scores(manifest: pd.DataFrame, windows: pd.DataFrame, failures: dict[str, str], model: Model) -> pd.DataFrame:
     videos = manifest.merge(aggregate_windows(windows, model.aggregation), on="video_id", how="left")
-    videos["windows"] = videos["windows"].fillna(0).astype(int)
+    videos["windows"], videos["fusion_score"] = videos["windows"].fillna(0).astype(int), videos["score"]
     failed = videos["video_id"].isin(failures)
     videos["status"] = np.select([failed, videos["windows"] == 0], ["failed", "unscored"], "ok")
     presence = windows.groupby("video_id")[["has_face", "has_sound"]].any()
@@ -103,22 +115,32 @@ def explain_presence(has_face: bool, has_sound: bool, *, streams: str = "both") 
 
 
 def score_files(
-    files: Iterable[str | Path], model: MultimodalModel, settings: Settings, *, progress: bool = True
+    files: Iterable[str | Path],
+    model: MultimodalModel,
+    settings: Settings,
+    *,
+    evidence: Evidence | None = None,
+    progress: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Score video files one by one; a bad one costs only itself.
+
+    Args:
+        evidence: how to join what each sense says; without it a score is the network's own.
 
     Yields:
         For each file, in order: `path`, `status` (`ok`, `unscored`, `failed`), `reason`, `streams` (what was scored:
         `both`, `video`, `audio` or nothing), `score`, `video_fake`, `audio_fake`, `in_sync` (probabilities, None where
-        that stream is absent), `face` (whose scores these are; 0 for the first), `windows` (of that face), and
-        the video's length in `seconds`.
+        that stream is absent), `face` (whose scores these are; 0 for the first), `windows` (of that face), the video's
+        length in `seconds`, and `evidence`: what each piece says, in words.
     """
     files = list(dict.fromkeys(map(str, files)))
     for at in show_progress(range(0, len(files), CHUNK), "files", unit=f"{CHUNK} files", show=progress):
-        yield from _score_chunk(files[at : at + CHUNK], model, settings)
+        yield from _score_chunk(files[at : at + CHUNK], model, settings, evidence)
 
 
-def _score_chunk(files: list[str], model: MultimodalModel, settings: Settings) -> list[dict[str, Any]]:
+def _score_chunk(
+    files: list[str], model: MultimodalModel, settings: Settings, evidence: Evidence | None
+) -> list[dict[str, Any]]:
     labels = dict.fromkeys(("label", *STREAM_LABELS), -1)
     rows = [{"video_id": file, "path": str(Path(file).absolute()), **labels} for file in files]
     table = pd.DataFrame(rows).assign(video_segments="", audio_segments="")
@@ -126,11 +148,13 @@ def _score_chunk(files: list[str], model: MultimodalModel, settings: Settings) -
     tracks, failures = loader.dataset.tracks, loader.dataset.failures
     empty = pd.DataFrame(columns=["video_id", "face", *SCORES, "window", "weight", "has_face", "has_sound"])
     windows = score_windows(model, loader, progress=False) if len(loader.dataset) else empty
-    videos = _join_scores(table, windows, failures, settings.model).set_index("video_id")
-    return [_describe_file(file, videos.loc[file], tracks[file].duration if file in tracks else None) for file in files]
+    videos = _join_scores(table, windows, failures, settings.model)
+    videos = (apply_evidence(videos, evidence) if evidence else videos).set_index("video_id")
+    lengths = {file: tracks[file].duration if file in tracks else None for file in files}
+    return [_describe_file(file, videos.loc[file], lengths[file], evidence) for file in files]
 
 
-def _describe_file(file: str, row: pd.Series, seconds: float | None) -> dict[str, Any]:
+def _describe_file(file: str, row: pd.Series, seconds: float | None, evidence: Evidence | None) -> dict[str, Any]:
     scores = {
         name.removesuffix("_score"): None if pd.isna(row[name]) else round(float(row[name]), 6) for name in SCORES
     }
@@ -143,4 +167,5 @@ def _describe_file(file: str, row: pd.Series, seconds: float | None) -> dict[str
         "face": None if pd.isna(row["face"]) else int(row["face"]),
         "windows": int(row["windows"]),
         "seconds": None if seconds is None else round(seconds, 3),
+        "evidence": describe_evidence(row, evidence) if evidence and row["status"] == "ok" else {},
     }

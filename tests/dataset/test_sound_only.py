@@ -170,7 +170,7 @@ def test_a_detector_of_sound_is_trained_evaluated_and_scores(
     model, known, _ = load_model(run.checkpoint)
     files = list_files([settings.data.root + "/ASVspoof2019_LA_eval"])
     assert len(files) == 8
-    for line, score in zip(score_files(files, model, known, progress=False), videos["score"], strict=True):
+    for line, score in zip(score_files(files, model, known, progress=False), videos["fusion_score"], strict=True):
         assert (line["status"], line["streams"], line["video_fake"]) == ("ok", "audio", None)
         assert line["score"] == pytest.approx(score, abs=1e-5)
         assert line["seconds"] == pytest.approx(1.5)

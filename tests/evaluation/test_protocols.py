@@ -149,13 +149,13 @@ def test_each_dataset_has_its_report_and_one_that_fails_costs_only_itself(
     settings: Settings, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = evaluate_run(run, "test", progress=False)[0]
-    chosen = []
-    monkeypatch.setattr(evaluate, "choose_run_threshold", lambda *_, **__: chosen.append(1) or 0.5)
-    found = dict(evaluate_datasets(run, threshold=own["threshold"]["value"], progress=False))
+    learnt = []
+    monkeypatch.setattr(evaluate, "fit_evidence", lambda *_, **__: learnt.append(1))
+    found = dict(evaluate_datasets(run, progress=False))
     assert list(found) == settings.evaluate.datasets
     one, gone, two = found.values()
     assert "no such manifest" in gone
-    assert chosen == []  # once, on the run's own validation split
+    assert learnt == []  # once, on the run's own validation split
     assert (name_evaluation(one[0]), name_evaluation(two[0])) == ("sample-one-test", "two-test")
     for name in ("sample-test", "sample-one-test", "two-test"):
         report = json.loads((run / "evaluations" / name / "report.json").read_text())
