@@ -213,7 +213,7 @@ def extract(options: argparse.Namespace) -> int:
         raise ManifestError("data.read: shards is for what was extracted before; name the params of the videos")
     manifest = select_videos(load_manifest(settings), limit=settings.data.limit)
     with terminate_as_interrupt():
-        tracks, failures = extract_tracks(manifest, settings, crops=True)
+        tracks, failures = extract_tracks(manifest, settings, crops=True, talks=settings.synchrony.use)
     listed = write_failures(manifest, failures, options.failures or name_failures(settings))
     print(f"{tracks.cache}: face crops and sound of {len(tracks)} of {len(manifest)} videos")
     print(f"{len(failures)} failed: {listed}" if failures else "none failed")
