@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "evaluate": ["compare_streams", "evaluate_run", "read_evaluation"],
         "protocols": ["evaluate_datasets"],
         "measures": ["make_report", "name_evaluation", "pair_methods"],
+        "synchrony": ["judge_files", "judge_videos"],
         "report": ["METRICS", "find_mistakes", "write_report"],
     },
 )

@@ -276,6 +276,7 @@ class Tracks(Mapping[str, Track]):
             return _read_talk(ArrayFile(file), place)
         except CacheError as error:
             log.warning("%s; it is made again", error)
+            file.unlink(missing_ok=True)
             make_entry(self.path(number), self.place(number, crops=False), None, self.settings, file)
             return _read_talk(ArrayFile(file), place)
 
@@ -335,6 +336,8 @@ def make_entry(
         The detector that found the face.
     """
     video, track = prepare_file(path, settings), load_track(track_place)
+    if talk_place is not None and talk_place.is_file():  # found when other crops were cut
+        talk_place = None
     if track is None:
         video = Recording(video, room=ROOM if crops_place or talk_place else 0)
         track = find_track(video, settings.video)

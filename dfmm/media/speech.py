@@ -19,7 +19,8 @@ MEL_RATE = SAMPLE_RATE / HOP  # rows a second
 POWER_FLOOR = 1e-8  # of a band: digital silence has a logarithm, too
 PHONEME_RATE = 50.0  # rows a second
 PHONEME_SECONDS, PHONEME_OVERLAP = 30.0, 1.0  # of a stretch that is recognised at once: memory grows with its square
-VOICE_DB = 12.0  # a voice stands out from the background of its own clip by this much
+VOICE_DB = 12.0  # a voice stands out from the background of its own clip by this much, or a third of all there is
+STEADY_DB = 6.0  # what rises and falls by less is a hum or noise, or drowned in it
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Speech:
         if not len(sounding):
             return np.zeros(len(level), bool)
         quiet, loud = np.percentile(sounding, [10, 95])
-        return level > max(quiet + min(VOICE_DB, (loud - quiet) / 2), loud - 40)
+        if loud - quiet < STEADY_DB:
+            return np.zeros(len(level), bool)
+        return level > max(quiet + min(VOICE_DB, (loud - quiet) / 3), loud - 40)
 
 
 def describe_speech(sound: Sound | None, *, phonemes: bool = False) -> Speech | None:

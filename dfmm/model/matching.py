@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.fft import next_fast_len
 
 from dfmm.media.speech import Speech
 from dfmm.model.motion import STEP, Seen
@@ -74,7 +75,7 @@ class Match:
         rows = np.tile(bank[:, self.columns], (-(-(span + LEAST_OFFSETS) // len(bank)), 1))
         mouth = np.where(self.known[:, None], self.seen, 0.0)
         mouth[self.known] = standardise(mouth[self.known])
-        size = len(rows) + span
+        size = next_fast_len(len(rows) + span, real=True)
         spectrum = np.fft.rfft(rows, size, axis=0) * np.fft.rfft(mouth, size, axis=0).conj()
         products = np.fft.irfft(spectrum, size, axis=0)[: len(rows) - span + 1]
         sums, squares = (_roll(values, span) for values in (rows, rows**2))

@@ -72,7 +72,8 @@ class Synchrony:
         if not np.isfinite(self.trace).any():
             return None
         at = int(np.nanargmin(self.trace))
-        return self.times[at] - STRETCH / 2, self.times[at] + STRETCH / 2, float(self.trace[at])
+        middle = float(self.times[at])
+        return middle - STRETCH / 2, middle + STRETCH / 2, float(self.trace[at])
 
 
 @dataclass(frozen=True)
