@@ -19,14 +19,17 @@ from dfmm.dataset.loaders import make_evaluation_loader
 from dfmm.evaluation.calibration import compare_calibration
 from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence, fit_evidence
 from dfmm.evaluation.measures import UNNAMED, make_report, name_dataset, name_evaluation, pair_methods, score_column
-from dfmm.evaluation.score import score_split, tabulate_batch
+from dfmm.evaluation.score import add_synchrony, score_split, tabulate_batch
+from dfmm.evaluation.synchrony import COLUMNS, judge_videos
 from dfmm.extraction.cures import describe_cures
 from dfmm.files import write_whole
 from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, read_manifest
 from dfmm.model import load_model, save_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
+from dfmm.model.synchrony import SynchronyModel, load_synchrony
 from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
 from dfmm.settings import Settings, load_settings, resolve_path
+from dfmm.training.synchrony import find_synchrony
 
 # Columns of the video table: what pieces of evidence are made of, and what they say.
 EVIDENCE = (*(sense.column for sense in SENSES.values()), *(f"{name}_evidence" for name in SENSES))
@@ -51,7 +54,8 @@ def learn_evidence(run: Run, *, manifest: pd.DataFrame | None = None, progress: 
     fingerprint, kept = fingerprint_manifest(manifest), read_evidence(facts)
     if kept and kept.learnt_on == fingerprint:
         return kept
-    videos, _ = score_split(model, manifest, "val", settings, progress=progress)
+    options = {"synchrony": open_synchrony(run.checkpoint, settings), "progress": progress}
+    videos, _ = score_split(model, manifest, "val", settings, **options)
     found = fit_evidence(
         videos[videos["status"] == "ok"],
         prior=facts["prior"],
@@ -61,6 +65,11 @@ def learn_evidence(run: Run, *, manifest: pd.DataFrame | None = None, progress: 
     )
     save_model(model.cpu(), settings, run.checkpoint, **{**facts, "evidence": found.dump()})
     return found
+
+
+def open_synchrony(checkpoint: str | Path, settings: Settings) -> SynchronyModel | None:
+    """Return what was learnt of mouths and speech beside a checkpoint, else the package's; None where it is off."""
+    return load_synchrony(find_synchrony(Path(checkpoint))) if settings.synchrony.use else None
 
 
 def read_evidence(facts: Mapping[str, Any]) -> Evidence | None:
@@ -108,7 +117,9 @@ def evaluate_run(
     table, trained = own, settings
     if manifest is not None:
         table, settings = _open_other(manifest, root, settings)
-    videos, windows = score_split(model, table, split, settings, evidence=evidence, progress=progress)
+    synchrony = open_synchrony(run.checkpoint, settings)
+    senses = {"evidence": evidence, "synchrony": synchrony}
+    videos, windows = score_split(model, table, split, settings, **senses, progress=progress)
     videos["trivia_score"] = score_by_trivia(own, videos, trained, settings)
     videos["mouth_loudness"] = videos["video_id"].map(correlate_videos(videos[videos["status"] == "ok"], settings))
     videos["predicted"] = (videos["score"] >= evidence.threshold).where(videos["status"] == "ok").astype("Int64")
@@ -121,6 +132,7 @@ def evaluate_run(
         "evidence": evidence.dump(),
         "aggregation": settings.model.aggregation,
         "cures": describe_cures(settings),
+        "synchrony": dict(synchrony.facts) if synchrony else None,
     }
     seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
     options = {"threshold": evidence.threshold, "replicates": settings.evaluate.replicates, "seen": seen}
@@ -191,7 +203,7 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
     A stream is withheld by its mask, as if the clip had none; its evidence is missing then.
     """
     model, settings, facts = load_model(run.checkpoint)
-    evidence = read_evidence(facts)
+    evidence, synchrony = read_evidence(facts), open_synchrony(run.checkpoint, settings)
     manifest = load_manifest(settings, progress=progress)
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
     tables: dict[str, list[pd.DataFrame]] = {"both": [], "video": [], "audio": []}
@@ -205,6 +217,8 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
     for streams, parts in tables.items():
         videos = both.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
         videos["fusion_score"] = videos["score"]
+        if streams == "both" and synchrony:
+            videos = add_synchrony(videos, judge_videos(videos, settings, synchrony, progress=False))
         videos = apply_evidence(videos, evidence) if evidence else videos
         scored = videos[videos["score"].notna()]
         rows = {"all": scored, **{method: some for method, _, some in pair_methods(scored)}}
@@ -221,6 +235,6 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV that `write_table` wrote: empty means no score, but is a text like any other in a text's column."""
-    names = (*SCORES, "weight", "trivia_score", "mouth_loudness", "predicted", *EVIDENCE)
+    names = (*SCORES, "weight", "trivia_score", "mouth_loudness", "predicted", *COLUMNS, *EVIDENCE)
     numbers = {name: [""] for name in names}
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=numbers)

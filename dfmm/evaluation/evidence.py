@@ -34,12 +34,15 @@ class Sense:
     forged: int  # the label's value where this sense has something to find
     words: tuple[str, str]  # what it suggests where it speaks for forgery, and where against
     otherwise: str = ""  # the label, 1 for forged, that stands in where the first is of one kind
+    calibrated: bool = False  # is it a probability at even odds already, to be trusted where no label can check it?
 
 
 SENSES = {
     "picture": Sense("video_fake_score", "video_fake", 1, ("a forged picture", "a genuine picture")),
     "voice": Sense("audio_fake_score", "audio_fake", 1, ("a forged voice", "a genuine voice")),
-    "synchrony": Sense("synchrony", "in_sync", 0, ("sound that is not the mouth's", "the mouth's own sound"), "label"),
+    "synchrony": Sense(
+        "in_step", "in_sync", 0, ("sound that is not the mouth's", "the mouth's own sound"), "label", calibrated=True
+    ),
     "lag": Sense("lag_ms", "in_sync", 0, ("sound moved in time", "sound in its place"), "label"),
     "fusion": Sense("fusion_score", "label", 1, ("a forgery", "a genuine clip")),
 }
@@ -58,7 +61,7 @@ class Piece:
     offset: float
     share: float  # of fakes that are forged where this sense looks
     weight: float = 1.0  # never negative
-    forged: int = 0  # videos of validation that taught it, and
+    forged: int = 0  # videos of validation that taught it; 0 where it is trusted unchecked
     genuine: int = 0
 
 
@@ -145,7 +148,11 @@ def _fit_pieces(videos: pd.DataFrame, taught: Collection[str]) -> tuple[dict[str
     ratios = _list_ratios(videos, pieces)
     parts = np.stack([_say_of_clip(ratios[name], piece) for name, piece in pieces.items()], axis=1)
     repeats = np.array([name == REPEATS and len(pieces) > 1 for name in pieces])
-    weights, bias = _weigh(parts, videos["label"].to_numpy(float), repeats)
+    # What no label could check was learnt from nothing here, and keeps the weight 1.
+    free = np.array([piece.forged > 0 for piece in pieces.values()])
+    weights, bias = np.ones(len(pieces)), 0.0
+    if free.any():
+        weights[free], bias = _weigh(parts[:, free], videos["label"].to_numpy(float), repeats[free])
     weighed = zip(pieces.items(), weights.tolist(), strict=True)
     return {name: replace(piece, weight=weight) for (name, piece), weight in weighed}, bias
 
@@ -155,36 +162,38 @@ def _calibrate(videos: pd.DataFrame, sense: Sense) -> Piece | None:
     if sense.column not in videos:
         return None
     forged = _list_forged(videos, sense)
-    usual = float(videos[sense.column].where(forged == 0).median())
+    usual = float(np.nan_to_num(videos[sense.column].where(forged == 0).median()))
     values = _read_values(videos, sense, usual)
+    fakes = forged[(videos["label"] == 1).to_numpy() & np.isfinite(forged)]
+    share = float((fakes.sum() + 1) / (len(fakes) + 2))  # Laplace's rule: never none, never all
     known = np.isfinite(values) & np.isfinite(forged)
     values, forged = values[known], forged[known]
     if len(set(forged)) < 2:
-        return None
+        trusted = Piece(usual, centre=0.0, scale=1.0, slope=1.0, offset=0.0, share=share, genuine=len(values))
+        return trusted if sense.calibrated and len(values) else None
     centre, scale = float(values.mean()), float(values.std()) or 1.0
     # Balanced, so that what comes out is a likelihood ratio without any prior.
     fit = LogisticRegression(class_weight="balanced").fit((values[:, None] - centre) / scale, forged)
-    if fit.coef_[0, 0] <= 0:
-        return None
-    fakes = forged[videos["label"].to_numpy()[known] == 1]
-    return Piece(
-        usual=usual,
-        centre=centre,
-        scale=scale,
-        slope=float(fit.coef_[0, 0]),
-        offset=float(fit.intercept_[0]),
-        share=float((fakes.sum() + 1) / (len(fakes) + 2)),  # Laplace's rule: never none, never all
-        forged=int(forged.sum()),
-        genuine=int((1 - forged).sum()),
-    )
+    slope, offset = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    counts = {"forged": int(forged.sum()), "genuine": int((1 - forged).sum())}
+    return Piece(usual, centre, scale, slope, offset, share, **counts) if slope > 0 else None
 
 
 def _list_forged(videos: pd.DataFrame, sense: Sense) -> Floats:
     """Return whether each video is forged where a sense looks, `[n]`: 1, 0 or NaN for unknown."""
-    labels = videos[sense.label].where(videos[sense.label].isin((0, 1)))
-    if sense.otherwise and labels.nunique() < 2:
-        return videos[sense.otherwise].to_numpy(float)
-    return (labels == sense.forged).where(labels.notna()).to_numpy(float)
+    own = _mark(videos[sense.label], sense.forged)
+    if sense.otherwise and not _has_both(own, videos[sense.column]):
+        other = _mark(videos[sense.otherwise], 1)
+        return other if _has_both(other, videos[sense.column]) else own
+    return own
+
+
+def _mark(labels: pd.Series, value: int) -> Floats:
+    return (labels == value).where(labels.isin((0, 1))).to_numpy(float)
+
+
+def _has_both(forged: Floats, values: pd.Series) -> bool:
+    return len(set(forged[np.isfinite(forged) & values.notna().to_numpy()])) == 2
 
 
 def _read_values(videos: pd.DataFrame, sense: Sense, usual: float) -> Floats:
@@ -192,9 +201,8 @@ def _read_values(videos: pd.DataFrame, sense: Sense, usual: float) -> Floats:
     values = videos[sense.column].to_numpy(float)
     if sense.column == "lag_ms":
         return np.log1p(np.abs(values - usual) / LAG_STEP)
-    if sense.column == "synchrony":
-        return -values
-    return logit(np.clip(values, SURE, 1 - SURE))
+    odds = logit(np.clip(values, SURE, 1 - SURE))
+    return odds if sense.forged else -odds
 
 
 def _list_ratios(videos: pd.DataFrame, pieces: Mapping[str, Piece]) -> dict[str, Floats]:
@@ -260,7 +268,16 @@ def describe_evidence(video: Mapping[str, Any], evidence: Evidence) -> dict[str,
         if piece.weight > 0:
             missing = ratio is None or pd.isna(ratio)
             said[name] = "missing, and left out" if missing else say_ratio(10 ** abs(ratio), ratio > 0, name, piece)
+            if name == "lag" and not missing:
+                said[name] += f" ({say_lag(video['lag_ms'], video.get('lag_confidence'), piece.usual)})"
     return said
+
+
+def say_lag(lag: float, confidence: float | None, usual: float) -> str:
+    """Return `the sound fits best 120 ms late, confidence 0.31; genuine clips 10 ms late`."""
+    found, others = (f"{abs(value):.0f} ms {'late' if value >= 0 else 'early'}" for value in (lag, usual))
+    sure = "" if confidence is None or pd.isna(confidence) else f", confidence {confidence:.2f}"
+    return f"the sound fits best {found}{sure}; that of genuine clips {others}"
 
 
 def say_ratio(ratio: float, forged: bool, name: str, piece: Piece) -> str:
@@ -269,7 +286,7 @@ def say_ratio(ratio: float, forged: bool, name: str, piece: Piece) -> str:
     The scale is that of the European Network of Forensic Science Institutes (guideline for evaluative reporting, 2015).
     What n videos of validation taught cannot vouch for more than n + 1 times.
     """
-    most = (piece.genuine if forged else piece.forged) + 1
+    most = (piece.genuine if forged else piece.forged or piece.genuine) + 1
     words, others = SENSES[name].words if forged else SENSES[name].words[::-1]
     if ratio < 2:
         return f"says nothing: as often seen of {others} as of {words}"

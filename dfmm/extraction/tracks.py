@@ -21,19 +21,26 @@ from dfmm.extraction.store import (
     ArrayWriter,
     CacheError,
     name_crops,
+    read_mouths,
+    read_speech,
     read_track,
+    write_mouths,
     write_sound,
+    write_speech,
     write_track,
 )
 from dfmm.faces.follow import crop_faces, find_track
+from dfmm.faces.lips import MouthFinder, Mouths, has_mesh, load_mesh
 from dfmm.faces.track import Track, measure_span
-from dfmm.media.decode import Recording
+from dfmm.media.decode import Recording, read_media
 from dfmm.media.reencode import list_profile, prepare_file
 from dfmm.media.sound import Sound
-from dfmm.settings import Settings, resolve_path
+from dfmm.media.speech import SAMPLE_RATE, Speech, describe_speech, has_phonemes
+from dfmm.settings import Settings, SettingsError, resolve_path
 
 ROOM = 128 << 20  # bytes for a video's frames: one that fits is decoded once, for its track and its crops
 FORMAT = 7  # of the cache: a higher number makes older entries void
+TALK_FORMAT = 1  # of what is kept of mouths and speech, alike
 
 # Tracks are small, but to read one and lay its canvases takes longer than to read a window: so many are remembered, if
 # they have no more frames than that. Together they never take more than some 0.5 GB, and usually 20 MB.
@@ -58,20 +65,38 @@ def load_track(place: Path) -> Track | None:
         return None
 
 
-def save_crops(path: str | Path | Recording, track: Track, place: Path, settings: Settings) -> None:
+def save_crops(
+    path: str | Path | Recording, track: Track, place: Path, settings: Settings, *, talk_place: Path | None = None
+) -> None:
     """Write a video's track, the canvases of all frames with a face, and its sound; no frame is kept in memory.
+
+    Args:
+        talk_place: where to write mouths and speech, which are found as the frames go by.
 
     Raises:
         MediaError: the video cannot be read.
         CacheError: the disk does not take it.
     """
+    finders = find_mouths(track, settings) if talk_place else [None] * track.places
     with ArrayWriter(place) as writer:
-        sounds = [_write_crops(writer, path, track.follow(face), settings) for face in range(track.places)]
+        faces = zip(map(track.follow, range(track.places)), finders, strict=True)
+        sounds = [_write_crops(writer, path, face, finder, settings) for face, finder in faces]
         write_sound(writer, sounds[0])
         write_track(writer, track)
+    if talk_place:
+        sound = sounds[0]
+        if sound is not None and sound.sample_rate != SAMPLE_RATE:
+            sound = read_media(path, keep=lambda number: False, sample_rate=SAMPLE_RATE).sound
+        save_talk(finders, sound, talk_place, settings)
 
 
-def _write_crops(writer: ArrayWriter, path: str | Path | Recording, track: Track, settings: Settings) -> Sound | None:
+def _write_crops(
+    writer: ArrayWriter,
+    path: str | Path | Recording,
+    track: Track,
+    finder: MouthFinder | None,
+    settings: Settings,
+) -> Sound | None:
     """Write the canvases of the face that a track follows; return the sound."""
     (crops, names), canvases, numbers = name_crops(track.place), track.lay_canvases(settings), []
 
@@ -80,9 +105,58 @@ def _write_crops(writer: ArrayWriter, path: str | Path | Recording, track: Track
         numbers.append(number)
 
     writer.append(crops, np.zeros((0, canvases.side, canvases.side, 3), np.uint8))
-    sound = crop_faces(path, canvases, settings, numbers=range(len(track.times)), take=take)
+    watch = finder.take if finder else None
+    sound = crop_faces(path, canvases, settings, numbers=range(len(track.times)), take=take, watch=watch)
     writer.append(names, np.array(numbers, np.int64))
     return sound
+
+
+def find_mouths(track: Track, settings: Settings) -> list[MouthFinder]:
+    """Return what finds the mouth of each face that a track can follow."""
+    mesh = load_mesh() if choose_extra("mesh", settings) else None
+    return [MouthFinder(track.follow(place), settings.video, mesh) for place in range(track.places)]
+
+
+def save_talk(finders: list[MouthFinder], sound: Sound | None, place: Path, settings: Settings) -> None:
+    """Write the mouths that were found in a video, and what is said in its sound."""
+    with ArrayWriter(place) as writer:
+        for number, finder in enumerate(finders):
+            write_mouths(writer, finder.finish(), place=number)
+        write_speech(writer, describe_speech(sound, phonemes=choose_extra("phonemes", settings)))
+
+
+def find_talk(path: str | Path | Recording, track: Track, place: Path, settings: Settings) -> None:
+    """Decode a video for its mouths and speech alone, and write them.
+
+    Raises:
+        MediaError: the video cannot be read.
+        CacheError: the disk does not take it.
+    """
+    finders = find_mouths(track, settings)
+
+    def take(number: int, frame: np.ndarray) -> None:
+        for finder in finders:
+            finder.take(number, frame)
+
+    media = read_media(
+        path,
+        keep=lambda number: number < len(track.times) and any(finder.wants(number) for finder in finders),
+        sample_rate=SAMPLE_RATE,
+        take=take,
+    )
+    save_talk(finders, media.sound, place, settings)
+
+
+def choose_extra(name: str, settings: Settings) -> bool:
+    """Is this extra, `mesh` or `phonemes`, to be used?
+
+    Raises:
+        SettingsError: it is asked for and not installed.
+    """
+    wanted, there = getattr(settings.synchrony, name), {"mesh": has_mesh, "phonemes": has_phonemes}[name]()
+    if wanted == "always" and not there:
+        raise SettingsError(f"synchrony.{name}: always, but it is not installed: pip install 'dfmm[{name}]'")
+    return wanted != "never" and there
 
 
 class Tracks(Mapping[str, Track]):
@@ -94,10 +168,13 @@ class Tracks(Mapping[str, Track]):
         manifest: the videos' rows.
         keys: of their entries in the cache, `[n]`, as from `make_key`.
         crops: are they read from the files that hold crops and sound as well?
+        talks: are mouths and speech asked for?
     """
 
-    def __init__(self, manifest: pd.DataFrame, keys: np.ndarray, settings: Settings, *, crops: bool):
-        self.manifest, self.keys, self.settings, self.crops = manifest, keys, settings, crops
+    def __init__(
+        self, manifest: pd.DataFrame, keys: np.ndarray, settings: Settings, *, crops: bool, talks: bool = False
+    ):
+        self.manifest, self.keys, self.settings, self.crops, self.talks = manifest, keys, settings, crops, talks
         self.root, self.cache = find_root(settings), resolve_path(settings.data.cache)
         self.recent: OrderedDict[int, Track] = OrderedDict()  # the last ones used, unless they are long
 
@@ -143,13 +220,24 @@ class Tracks(Mapping[str, Track]):
             key = hash_values([key, *list_crop_settings(self.settings).values()])
         return self.cache / ("crops" if crops else "tracks") / key[:2] / f"{key}.safetensors"
 
-    def name_files(self, number: int) -> tuple[str, Path, Path | None]:
-        """Return the video's file and those that are to be made of it, as `make_entry` takes them."""
+    def place_talk(self, number: int) -> Path:
+        """Return where this row's mouths and speech are; found in another way, or without an extra, elsewhere."""
+        found = [choose_extra(name, self.settings) for name in ("mesh", "phonemes")]
+        key = hash_values([self.keys[number].decode(), TALK_FORMAT, *found])
+        return self.cache / "talks" / key[:2] / f"{key}.safetensors"
+
+    def name_files(self, number: int) -> tuple[str, Path, Path | None, Path | None]:
+        """Return the video's file and those that are to be made of it: of its track, its crops, its mouths and speech.
+
+        Whatever cuts crops sees all frames: mouths come with them.
+        """
         crops = self.place(number, crops=True) if self.crops else None
-        return self.path(number), self.place(number, crops=False), crops
+        talks = self.talks or (self.crops and self.settings.synchrony.use)
+        return self.path(number), self.place(number, crops=False), crops, self.place_talk(number) if talks else None
 
     def is_kept(self, number: int) -> bool:
-        return self.place(number, crops=self.crops).is_file()
+        kept = self.place(number, crops=self.crops).is_file()
+        return kept and (not self.talks or self.place_talk(number).is_file())
 
     def load(self, number: int) -> Track:
         """Read the track of this row's video, or return it as it was read not long ago.
@@ -171,8 +259,30 @@ class Tracks(Mapping[str, Track]):
             return read(ArrayFile(place))
         except CacheError as error:
             log.warning("%s; it is made again", error)
-            make_entry(*self.name_files(number), self.settings)
+            path, track, crops, _ = self.name_files(number)
+            make_entry(path, track, crops, self.settings)
             return read(ArrayFile(place))
+
+    def read_talk(self, number: int, *, place: int = 0) -> tuple[Mouths, Speech | None] | None:
+        """Return the mouth of the face of this place, and what is said in this row's video; made again where damaged.
+
+        None where it was not kept.
+
+        Raises:
+            MediaError: it is damaged, and the video can no longer be read.
+        """
+        file = self.place_talk(number)
+        try:
+            return _read_talk(ArrayFile(file), place)
+        except CacheError as error:
+            log.warning("%s; it is made again", error)
+            file.unlink(missing_ok=True)
+            make_entry(self.path(number), self.place(number, crops=False), None, self.settings, file)
+            return _read_talk(ArrayFile(file), place)
+
+
+def _read_talk(file: ArrayFile, place: int) -> tuple[Mouths, Speech | None]:
+    return read_mouths(file, place=place), read_speech(file)
 
 
 def find_root(settings: Settings) -> str:
@@ -213,17 +323,27 @@ def hash_values(values: list[Any]) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
 
 
-def make_entry(path: str | Path, track_place: Path, crops_place: Path | None, settings: Settings) -> str:
-    """Find a video's track, unless it is kept already, and its crops and sound, if they are asked for.
+def make_entry(
+    path: str | Path,
+    track_place: Path,
+    crops_place: Path | None,
+    settings: Settings,
+    talk_place: Path | None = None,
+) -> str:
+    """Find a video's track, unless it is kept already; its crops and sound, its mouths and speech, if asked for.
 
     Returns:
         The detector that found the face.
     """
     video, track = prepare_file(path, settings), load_track(track_place)
+    if talk_place is not None and talk_place.is_file():  # found when other crops were cut
+        talk_place = None
     if track is None:
-        video = Recording(video, room=ROOM if crops_place else 0)
+        video = Recording(video, room=ROOM if crops_place or talk_place else 0)
         track = find_track(video, settings.video)
         save_track(track, track_place)
     if crops_place is not None:
-        save_crops(video, track, crops_place, settings)
+        save_crops(video, track, crops_place, settings, talk_place=talk_place)
+    elif talk_place is not None:
+        find_talk(video, track, talk_place, settings)
     return track.detector

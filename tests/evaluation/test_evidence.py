@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -109,7 +110,7 @@ def test_synchrony_and_lag_find_what_no_head_does() -> None:
     videos = draw_videos()
     moved = (videos["method"] == "real") & (rng.random(len(videos)) < 0.4)
     videos.loc[moved, ["label", "in_sync", "video_fake", "audio_fake"]] = [1, 0, -1, -1]
-    videos["synchrony"] = np.where(moved, 0.1, 0.5) + rng.normal(0, 0.1, len(videos))
+    videos["in_step"] = expit(np.where(moved, -2, 2) + rng.normal(0, 1, len(videos)))
     videos["lag_ms"] = 100 + np.where(moved, rng.uniform(200, 500, len(videos)) * rng.choice([-1, 1], len(videos)), 10)
     evidence = fit(videos)
     assert evidence.pieces["lag"].usual == pytest.approx(110)  # whole sources are late alike: not 0, but that is usual
@@ -117,15 +118,27 @@ def test_synchrony_and_lag_find_what_no_head_does() -> None:
     late = rows[moved | (rows["label"] == 0)]
     assert roc_auc_score(late["label"], late["score"]) > 0.95
     assert (rows.loc[moved, "lag_evidence"] > 0).all()
-    early = videos[:1].assign(synchrony=0.5, lag_ms=[-390.0])
+    early = videos[:1].assign(in_step=0.9, lag_ms=[-390.0])
     assert apply_evidence(early, evidence)["lag_evidence"][0] > 0.3  # early is as odd as late
 
 
 def test_without_swapped_sound_in_validation_synchrony_is_taught_by_the_fakes() -> None:
     videos = draw_videos()
-    videos["synchrony"] = 0.5 - 0.3 * videos["label"] + np.random.default_rng(0).normal(0, 0.2, len(videos))
+    videos["in_step"] = expit(2 - 2 * videos["label"] + np.random.default_rng(0).normal(0, 1, len(videos)))
     piece = fit(videos).pieces["synchrony"]
     assert (piece.forged, piece.genuine) == (videos["label"].sum(), (videos["label"] == 0).sum())
+
+
+def test_what_no_label_can_check_is_taken_as_calibrated_and_teaches_nothing_by_being_missing() -> None:
+    """Forgeries made of reals as they are read have no file to judge: synchrony is missing in all of them."""
+    videos = draw_videos()
+    videos["in_step"] = np.where(videos["label"] == 0, expit(2.0), np.nan)
+    evidence, without = fit(videos), fit(videos, taught=["picture", "voice", "fusion"])
+    piece = evidence.pieces["synchrony"]
+    assert (piece.weight, piece.forged) == (1.0, 0)
+    assert {name: evidence.pieces[name] for name in without.pieces} == without.pieces
+    rows = videos[:1].assign(in_step=[0.001])
+    assert apply_evidence(rows, evidence)["synchrony_evidence"][0] == pytest.approx(np.log10(999), abs=0.01)
 
 
 def test_the_threshold_is_chosen_on_people_the_fit_had_not_seen() -> None:
@@ -159,6 +172,10 @@ def test_words_promise_no_more_than_validation_can_vouch_for() -> None:
     assert f"more than {genuine + 1} times" in said["picture"]
     assert "moderate support for a forged picture" in said["picture"]
     assert "a genuine picture" in describe_evidence({"picture_evidence": -0.9}, evidence)["picture"]
+    lag = replace(evidence.pieces["picture"], usual=30.0)
+    late = {"lag_ms": -200.0, "lag_confidence": 0.31, "lag_evidence": 1.0}
+    said = describe_evidence(late, replace(evidence, pieces={"lag": lag}))["lag"]
+    assert "200 ms early, confidence 0.31; that of genuine clips 30 ms late" in said
     assert "says nothing" in describe_evidence({"picture_evidence": 0.2}, evidence)["picture"]
 
 
