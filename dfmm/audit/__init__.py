@@ -34,6 +34,17 @@ from dfmm.metrics import compute_auc
 from dfmm.runs import write_json
 from dfmm.settings import Settings, flatten_settings
 
+__all__ = [
+    "Audit",
+    "AuditError",
+    "audit_data",
+    "describe_audit",
+    "format_audit",
+    "save_audit",
+    "shortcuts",
+    "synchrony",
+]
+
 LEAKS_SHOWN, VIDEOS_SHOWN = 5, 3  # leaks of a kind that the account names, and videos in each split of a leak
 LEAKS = {
     "identity": ("person is", "people are", "in more than one split: a detector may know the face, not the forgery"),

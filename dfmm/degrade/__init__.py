@@ -40,6 +40,23 @@ from dfmm.degrade.sound import (
 )
 from dfmm.sections import Augment
 
+__all__ = [
+    "DEGRADATIONS",
+    "Degradation",
+    "Scene",
+    "augment_frames",
+    "augment_log_mel",
+    "augment_scene",
+    "augment_sound",
+    "change_picture",
+    "code_scene",
+    "delay_sound",
+    "draw_offset",
+    "frames",
+    "label_sync",
+    "make_scene",
+]
+
 # Sound that is ahead of the picture, or behind it, by more seconds than these is noticed (ITU-R BT.1359-1).
 NOTICED_AHEAD, NOTICED_BEHIND = 0.045, 0.125
 

@@ -7,7 +7,6 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[],
     submod_attrs={
         "score": ["score_files", "score_split", "score_windows"],
         "evaluate": ["compare_streams", "evaluate_run", "read_evaluation"],

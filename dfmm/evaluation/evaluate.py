@@ -15,8 +15,7 @@ from torch import nn
 
 from dfmm.audit.shortcuts import measure_trivia, score_trivia
 from dfmm.audit.synchrony import correlate_videos
-from dfmm.dataset import load_manifest
-from dfmm.dataset.loaders import make_evaluation_loader
+from dfmm.dataset import load_manifest, make_evaluation_loader
 from dfmm.evaluation.measures import UNNAMED, make_report, name_dataset, name_evaluation, pair_methods, score_column
 from dfmm.evaluation.score import score_split, tabulate_batch
 from dfmm.extraction.cures import describe_cures

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from dfmm.dataset.loaders import make_evaluation_loader, make_window_loader
+from dfmm.dataset import make_evaluation_loader, make_window_loader
 from dfmm.extraction.extract import tabulate_tracks
 from dfmm.manifest import STREAM_LABELS
 from dfmm.model import MultimodalModel
@@ -20,7 +20,7 @@ from dfmm.model.aggregation import SCORES, aggregate_windows
 from dfmm.runs import show_progress
 from dfmm.sections import Model
 from dfmm.settings import Settings
-from dfmm.training.trainer import predict
+from dfmm.training import predict
 
 # Of each video: the share of frames with the followed face, how many faces there are, shots, and gaps in the following.
 FOUND = ["face_coverage", "faces", "shots", "gaps"]

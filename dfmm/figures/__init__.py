@@ -7,7 +7,6 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[],
     submod_attrs={
         "scores": [
             "plot_confusion",

@@ -12,7 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dfmm.dataset.spectrogram import compute_log_mel
+from dfmm.dataset import compute_log_mel
 from dfmm.degrade import Degradation, Scene
 from dfmm.figures.style import GREY, GRID, REAL, STREAMS, style_figure
 from dfmm.sections import Audio

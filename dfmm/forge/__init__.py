@@ -21,6 +21,20 @@ from dfmm.manifest import STREAM_LABELS
 from dfmm.sections import ForgeMethod
 from dfmm.settings import Settings
 
+__all__ = [
+    "LATE",
+    "METHODS",
+    "Forgery",
+    "Take",
+    "choose_donors",
+    "disguise_window",
+    "draw_moment",
+    "drop_window",
+    "forge_window",
+    "list_methods",
+    "plan_forgeries",
+]
+
 LATE = (0.2, 0.6)  # seconds by which sound, or a mouth, is out of step: from what anybody notices on
 REDRAWN = (0.6, 1.0)  # share of a window in which the mouth is replaced
 TRIALS = 4  # draws of a donor before a window stays as it is

@@ -22,6 +22,8 @@ from dfmm.layouts.listing import Listing, Problems
 from dfmm.layouts.split import SHARES, Division, check_shares, find_leaks, split_by_identity
 from dfmm.manifest import COLUMNS, NO_SPLIT, SPLITS, ManifestError, validate_manifest
 
+__all__ = ["build_manifest", "split_by_identity"]
+
 MANY = 20  # a column with more values is no property to spread
 
 LAYOUTS: dict[str, Callable[..., Listing]] = {

@@ -28,6 +28,8 @@ from dfmm.sample.acting import FPS, Action, Motion
 from dfmm.sample.portrait import Head
 from dfmm.sample.voice import SAMPLE_RATE, Voice
 
+__all__ = ["make_sample"]
+
 VERSION = 1  # of what is made: to be raised whenever the same seed gives other files
 SPLITS = {"train": 0.50, "val": 0.16, "test": 0.34}  # shares of the videos
 REALS = 0.4  # share in each split

@@ -23,8 +23,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dfmm.dataset.dataset import UNKNOWN
-from dfmm.dataset.loaders import make_evaluation_loader, make_training_loader
+from dfmm.dataset import UNKNOWN, make_evaluation_loader, make_training_loader
 from dfmm.files import write_whole
 from dfmm.manifest import fingerprint_manifest
 from dfmm.metrics import compute_eer
