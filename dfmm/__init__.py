@@ -7,7 +7,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["audit", "dataset", "degrade", "evaluation", "extraction", "figures", "forge", "training"],
+    submodules=["audit", "dataset", "degrade", "evaluation", "extraction", "figures", "forge", "model", "training"],
     submod_attrs={
         "settings": ["load_settings", "resolve_path"],
         "manifest": ["read_manifest", "summarise_manifest"],
