@@ -18,7 +18,7 @@ from dfmm.media.container import MediaError
 from dfmm.sections import Extract
 
 SCRIPT = """
-from dfmm.data.pool import run_tasks
+from dfmm.extraction.pool import run_tasks
 from dfmm.sections import Extract
 print(list(run_tasks(max, [("a", "b")], Extract())))
 """
