@@ -182,8 +182,8 @@ def _average_stretches(media: Media, duration: float) -> NDArray[np.float32]:
     times = media.times[numbers] / duration * STRETCHES
     nearest = [np.abs(times - stretch - 0.5).argmin() for stretch in range(STRETCHES)]
     members = [np.flatnonzero(times.astype(int) == stretch) for stretch in range(STRETCHES)]
-    chosen = [some if len(some) else [one] for some, one in zip(members, nearest, strict=True)]
-    return np.stack([small[some].mean(axis=0, dtype=np.float32) for some in chosen])
+    chosen = [inside if len(inside) else [next_to] for inside, next_to in zip(members, nearest, strict=True)]
+    return np.stack([small[pictures].mean(axis=0, dtype=np.float32) for pictures in chosen])
 
 
 def _print_sound(sound: Sound, duration: float) -> str | None:
