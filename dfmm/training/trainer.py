@@ -7,7 +7,7 @@ import logging
 import math
 import signal
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dfmm.dataset.dataset import UNKNOWN
+from dfmm.dataset.dataset import UNKNOWN, MultimodalDataset
 from dfmm.dataset.loaders import make_evaluation_loader, make_training_loader
 from dfmm.files import write_whole
 from dfmm.manifest import fingerprint_manifest
@@ -124,7 +124,7 @@ class Trainer:
         windows = self.settings.train.val_windows
         self.val_loader = make_evaluation_loader(self.manifest, "val", self.settings, windows=windows, **options)
         for split, loader in (("train", self.train_loader), ("val", self.val_loader)):
-            check_labels(loader.dataset.labels, split)
+            check_labels(loader.dataset, split)
         self.steps = len(self.train_loader.batch_sampler)
         self.prior = self.train_loader.dataset.prior
         grouped = self.settings.model.aggregation == "attention"
@@ -365,13 +365,30 @@ def predict(model: MultimodalModel, loader: DataLoader) -> Iterator[tuple[dict[s
         yield model(batch), batch
 
 
-def check_labels(labels: Collection[int], split: str) -> None:
-    """Raise a `TrainingError` unless both labels are there."""
-    if not {0, 1} <= set(labels):
-        have = {0: "only real videos", 1: "only fakes"}.get(next(iter(labels), None), "no video")
-        why = "; the epoch to keep is chosen there" if split == "val" else ""
-        cure = "; forge.share makes fakes of reals" if 0 in labels else ""
-        raise TrainingError(f"the split {split!r} has {have} that can be read; it needs both labels{why}{cure}")
+def check_labels(dataset: MultimodalDataset, split: str) -> None:
+    """Raise a `TrainingError`, which says what is missing and why, unless a split's windows have both labels."""
+    labels = dataset.find_labels()
+    if {0, 1} <= labels:
+        return
+    have = "only real videos" if 0 in labels else "only fakes" if 1 in labels else "no video"
+    why = "; the epoch to keep is chosen there" if split == "val" else ""
+    cure = f"; {_explain_no_fakes(dataset)}" if 0 in labels else ""
+    raise TrainingError(f"the split {split!r} has {have} that can be read; it needs both labels{why}{cure}")
+
+
+def _explain_no_fakes(dataset: MultimodalDataset) -> str:
+    """Say why a dataset has none, and what would change that."""
+    methods, windows = ", ".join(dataset.settings.forge.methods), dataset.windows
+    if len(dataset.twins):
+        return (
+            f"of each of {len(dataset.twins)} reals a forged twin was to be made, but in none of their windows "
+            f"({windows} each) is what {methods} needs; set other forge.methods, or more train.val_windows"
+        )
+    if (dataset.manifest["label"] == 1).any():
+        return f"none of its fakes is forged where its windows are ({windows} each); set more train.val_windows"
+    if dataset.forges:
+        return f"and none of its reals has what {methods} needs; set other forge.methods"
+    return "forge.share makes fakes of reals"
 
 
 def read_history(run: Run) -> pd.DataFrame:

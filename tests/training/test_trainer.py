@@ -22,7 +22,7 @@ from dfmm.settings import Settings
 from dfmm.training.checkpoints import list_checkpoints, load_checkpoint
 from dfmm.training.losses import Loss
 from dfmm.training.machine import TrainingError
-from dfmm.training.trainer import Trainer, require_checkpoint
+from dfmm.training.trainer import Trainer, check_labels, require_checkpoint
 
 from ..conftest import change
 
@@ -257,6 +257,15 @@ def test_one_label_only_is_refused(tiny: Settings, manifest: pd.DataFrame, tmp_p
     reals = manifest[(manifest["label"] == 0) | (manifest["split"] != "train")]
     with pytest.raises(TrainingError, match="only real videos"):
         Trainer(tiny, reals, open_run(tmp_path / "reals", tiny), progress=False).fit()
+
+
+def test_fakes_that_are_forged_where_no_window_is_are_told_of(tiny: Settings, manifest: pd.DataFrame) -> None:
+    segments = {"video_segments": "60-61", "audio_segments": "60-61"}
+    val = manifest[manifest["split"] == "val"]
+    late = val.assign(video_fake=val["label"], audio_fake=val["label"], in_sync=1, **segments)
+    check_labels(MultimodalDataset(val, tiny, windows=2, progress=False), "val")
+    with pytest.raises(TrainingError, match=r"'val' has only real.*none of its fakes is forged where.*\(2 each\)"):
+        check_labels(MultimodalDataset(late, tiny, windows=2, progress=False), "val")
 
 
 def test_only_the_quick_run_makes_its_own_checkpoint(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
