@@ -99,8 +99,8 @@ class MultimodalDataset(Dataset):
             self._add_twins()
         if settings.video.face == "all":
             self._add_faces()
-        self.place = partial(place_window, settings=settings, of=windows, sampling=sampling)
-        self.forger = Forger(self.tracks, self.place, draws=self.forges and augment)
+        self.place_window = partial(place_window, settings=settings, of=windows, sampling=sampling)
+        self.forger = Forger(self.tracks, self.place_window, draws=self.forges and augment)
 
     def _add_twins(self) -> None:
         """Let a forgery of each real that can be forged have a row of its own, after all videos."""
@@ -194,7 +194,7 @@ class MultimodalDataset(Dataset):
     def _plan(self, request: Request, track: Track) -> Plan:
         """Choose how a window is forged, if it is, where it lies, and what is heard in it, late or not."""
         method = self.forger.choose_method(request, track)
-        window = self.place(track, number=request.window, rng=request.draw(START))
+        window = self.place_window(track, number=request.window, rng=request.draw(START))
         # Only what is in step: a window that is out of it, or may be, could fall into it.
         if self.augment and method != "delay" and self.manifest["in_sync"].iat[request.video] == 1:
             window = delay_window(window, track, seconds=draw_offset(self.settings.augment, request.draw))

@@ -36,12 +36,12 @@ class Forger:
 
     Args:
         tracks: of a dataset's videos and their twins, a row each.
-        place: where a window lies, as `place_window` with all that is the same for the whole dataset.
+        place_window: as in `windows`, with all that is the same for the whole dataset.
         draws: forge some of the windows that are no twins.
     """
 
-    def __init__(self, tracks: Tracks, place: Callable[..., Window], *, draws: bool):
-        self.tracks, self.place, self.draws, self.settings = tracks, place, draws, tracks.settings
+    def __init__(self, tracks: Tracks, place_window: Callable[..., Window], *, draws: bool):
+        self.tracks, self.place_window, self.draws, self.settings = tracks, place_window, draws, tracks.settings
         self.pairs = draws and self.settings.forge.pairs
         self.reals = np.flatnonzero(tracks.manifest["label"] == 0)
 
@@ -72,7 +72,7 @@ class Forger:
             start = draw_moment(window.sound_start, low, high, rng, farthest=LATE[1])
             return None if start is None else replace(window, sound_start=start)
         start = draw_moment(window.moments[0], span.start, span.end - self.settings.window_seconds, rng)
-        return None if start is None else self.place(track, sampling=start)
+        return None if start is None else self.place_window(track, sampling=start)
 
     def read_voice(self, plan: Plan) -> Take | None:
         """Read the sound of another real, best of another person, where a forgery takes some; None where it does not.
@@ -85,7 +85,7 @@ class Forger:
         for donor in choose_donors(self.tracks.manifest["identities"], self.reals, request.video, rng):
             try:
                 track = self.tracks.load(donor)
-                window = self.place(track, number=request.window, rng=rng)
+                window = self.place_window(track, number=request.window, rng=rng)
                 take = read_takes(self.tracks, donor, track, [window], look=False)[0]
             except (MediaError, CacheError) as error:
                 log.warning("%s: no sound for a forgery: %s", self.tracks.manifest["video_id"].iat[donor], error)

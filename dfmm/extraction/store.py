@@ -260,14 +260,14 @@ def read_sound(file: ArrayFile) -> Sound | None:
     return None if facts is None else Sound(StoredSamples(file), **facts)
 
 
-def name_crops(place: int) -> tuple[str, str]:
+def name_crops(face: int) -> tuple[str, str]:
     """Return the names of the arrays of the canvases of a face, and of their frames' numbers."""
-    return (f"crops.{place}", f"numbers.{place}") if place else ("crops", "numbers")
+    return (f"crops.{face}", f"numbers.{face}") if face else ("crops", "numbers")
 
 
-def read_crops(file: ArrayFile, numbers: Iterable[int], *, place: int = 0) -> dict[int, np.ndarray]:
-    """Return the canvases of these frames, uint8 `[side, side, 3]` by number, where the face of this place has any."""
-    crops, names = name_crops(place)
+def read_crops(file: ArrayFile, numbers: Iterable[int], *, face: int = 0) -> dict[int, np.ndarray]:
+    """Return the canvases of these frames, uint8 `[side, side, 3]` by number, where this face has any."""
+    crops, names = name_crops(face)
     kept = file.read(names)
     wanted = np.unique(np.fromiter(numbers, np.int64))
     rows = np.flatnonzero(np.isin(kept, wanted))
