@@ -113,7 +113,7 @@ class MultimodalDataset(Dataset):
     def _add_faces(self) -> None:
         """Let every face beside the one that is followed first have a row of its own, after all others."""
         videos = range(len(self.videos) - len(self.twins))
-        others = [(video, face) for video in videos for face in range(1, self.tracks.load(video).places)]
+        others = [(video, face) for video in videos for face in range(1, self.tracks.load(video).followable)]
         videos, faces = np.array(others, int).reshape(-1, 2).T
         self.videos, self.faces = np.concatenate([self.videos, videos]), np.concatenate([self.faces, faces])
         self.manifest = pd.concat([self.manifest, self.manifest.iloc[videos]], ignore_index=True)

@@ -66,7 +66,7 @@ def _read_kept(
 
     def read(file: ArrayFile) -> Parts:  # its sound is read as it is cut: what is damaged there is made again as well
         sounds = cut(read_sound(file))
-        return read_crops(file, wanted, face=track.place), sounds
+        return read_crops(file, wanted, face=track.face), sounds
 
     return tracks.read(video, read)
 

@@ -66,14 +66,14 @@ def save_crops(path: str | Path | Recording, track: Track, file: Path, settings:
         CacheError: the disk does not take it.
     """
     with ArrayWriter(file) as writer:
-        sounds = [_write_crops(writer, path, track.follow(face), settings) for face in range(track.places)]
+        sounds = [_write_crops(writer, path, track.follow(face), settings) for face in range(track.followable)]
         write_sound(writer, sounds[0])
         write_track(writer, track)
 
 
 def _write_crops(writer: ArrayWriter, path: str | Path | Recording, track: Track, settings: Settings) -> Sound | None:
     """Write the canvases of the face that a track follows; return the sound."""
-    (crops, names), canvases, numbers = name_crops(track.place), track.lay_canvases(settings), []
+    (crops, names), canvases, numbers = name_crops(track.face), track.lay_canvases(settings), []
 
     def take(number: int, crop: np.ndarray) -> None:
         writer.append(crops, crop[None])
