@@ -85,8 +85,8 @@ def evaluate_run(
         "cures": describe_cures(settings),
     }
     seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
-    options = {"threshold": threshold, "replicates": settings.evaluate.replicates, "seen": seen}
-    report |= make_report(videos, windows, split=split, **options)
+    options = {"replicates": settings.evaluate.replicates, "streams": settings.model.streams, "seen": seen}
+    report |= make_report(videos, windows, split=split, threshold=threshold, **options)
     if manifest is not None:
         folder = Path(settings.data.root).name
         report["dataset"] = _name_apart(report["dataset"], folder, {*taken, name_dataset(own)})
@@ -109,7 +109,7 @@ def _name_apart(name: str, folder: str, taken: Collection[str]) -> str:
     names = [name] if name != UNNAMED else []
     names += [folder if name == UNNAMED else f"{name}-{folder}"]
     numbered = (f"{names[-1]}-{number}" for number in itertools.count(2))
-    return next(one for one in itertools.chain(names, numbered) if one not in taken)
+    return next(name for name in itertools.chain(names, numbered) if name not in taken)
 
 
 def score_by_trivia(own: pd.DataFrame, videos: pd.DataFrame, trained: Settings, settings: Settings) -> pd.Series:
@@ -156,13 +156,13 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
         for streams, parts in tables.items():
             left = withhold_streams(batch, streams)
             parts.append(tabulate_batch(model(left), left))
-    aucs, both = {}, pd.concat([manifest, loader.dataset.twins])
+    aucs, table = {}, pd.concat([manifest, loader.dataset.twins])
     for streams, parts in tables.items():
-        videos = both.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
+        videos = table.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
         scored = videos[videos["score"].notna()]
-        rows = {"all": scored, **{method: some for method, _, some in pair_methods(scored)}}
+        groups = {"all": scored, **{method: rows for method, _, rows in pair_methods(scored)}}
         aucs[streams] = {
-            name: score_column(some, some["score"], settings.evaluate.replicates) for name, some in rows.items()
+            name: score_column(rows, rows["score"], settings.evaluate.replicates) for name, rows in groups.items()
         }
     return aucs
 
