@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -97,6 +98,18 @@ def test_a_wrong_import_is_named_with_its_file(source: str, place: str, why: str
     (fault,) = find_faults(source, place, doors)
     assert why in fault
     assert fault.startswith(f"dfmm/{place} ")
+
+
+def test_the_walk_through_the_house_names_what_is_there() -> None:
+    """Every function that docs/architecture.md sends a reader to is where it says."""
+    walk = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    names = [name for name in re.findall(r"`([a-z_]+(?:\.[A-Za-z_]+)+)`", walk) if name.split(".")[0] in ORDER]
+    assert len(names) > 20
+    for name in names:
+        module, _, member = name.rpartition(".")
+        assert member == "py" or hasattr(importlib.import_module(f"dfmm.{module}"), member), name
+    files = [file for file in re.findall(r"`([a-z_]+/[a-z_]+\.py)`", walk) if not file.startswith("tests/")]
+    assert [file for file in files if not (PACKAGE / file).is_file()] == []
 
 
 def test_the_package_and_its_help_stay_light() -> None:
