@@ -10,8 +10,8 @@ import pytest
 
 from dfmm.dataset import load_manifest
 from dfmm.dataset.loaders import make_evaluation_loader
-from dfmm.evaluation.measures import pair_methods
 from dfmm.evaluation.score import score_windows
+from dfmm.evaluation.summary import pair_methods
 from dfmm.manifest import STREAM_LABELS
 from dfmm.metrics import compute_auc
 from dfmm.model import load_model

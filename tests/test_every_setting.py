@@ -19,7 +19,7 @@ import torch
 from dfmm.dataset import load_manifest
 from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.dataset.loaders import make_evaluation_loader, make_training_loader
-from dfmm.evaluation import measures
+from dfmm.evaluation import summary
 from dfmm.evaluation.evaluate import evaluate_run
 from dfmm.model import MultimodalModel, load_model
 from dfmm.runs import open_run, start_logging
@@ -347,9 +347,9 @@ def test_several_processes_are_started(
 
 
 def test_the_bootstrap_is_as_long_as_asked(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, compute = [], measures.compute_metrics
+    asked, compute = [], summary.compute_metrics
     monkeypatch.setattr(
-        measures, "compute_metrics", lambda *args, **options: [asked.append(options), compute(*args, **options)][1]
+        summary, "compute_metrics", lambda *args, **options: [asked.append(options), compute(*args, **options)][1]
     )
     show_report(set_values(settings, **{"evaluate.replicates": 150}), tmp_path)
     assert {options["replicates"] for options in asked} == {150}

@@ -1,7 +1,7 @@
-"""What the world does to a clip: every degradation with its strength, the draws training makes of them, and what
-labels still hold.
+"""What the world does to a clip: every degradation, with its strength, and what labels still hold.
 
-`DEGRADATIONS` lists them; `degrade_frames` and `degrade_sound` do the work on frames and sound.
+`DEGRADATIONS` lists them, training draws of them; `degrade.frames` and `degrade.sound` do the work. A new one is a
+function there, a row here, and a share in `sections.Augment`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "score": ["score_files", "score_split", "score_windows"],
         "evaluate": ["compare_streams", "evaluate_run", "read_evaluation"],
         "protocols": ["evaluate_datasets"],
-        "measures": ["make_report", "name_evaluation", "pair_methods"],
+        "summary": ["make_report", "name_evaluation", "pair_methods"],
         "report": ["METRICS", "find_mistakes", "write_report"],
     },
 )

@@ -16,8 +16,8 @@ from torch import nn
 from dfmm.audit.shortcuts import measure_trivia, score_trivia
 from dfmm.audit.synchrony import correlate_videos
 from dfmm.dataset import load_manifest, make_evaluation_loader
-from dfmm.evaluation.measures import UNNAMED, make_report, name_dataset, name_evaluation, pair_methods, score_column
 from dfmm.evaluation.score import score_split, tabulate_batch
+from dfmm.evaluation.summary import UNNAMED, make_report, name_dataset, name_evaluation, pair_methods, score_column
 from dfmm.extraction.cures import describe_cures
 from dfmm.files import write_whole
 from dfmm.manifest import TEXT_COLUMNS, fingerprint_manifest, read_manifest

@@ -9,17 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from dfmm.faces.crops import Canvases, cut_square
-from dfmm.faces.detect import (
-    BOX,
-    LANDMARKS,
-    Detect,
-    FaceTrack,
-    choose_faces,
-    count_faces,
-    drop_false_alarms,
-    link_faces,
-    load_detector,
-)
+from dfmm.faces.detect import BOX, LANDMARKS, Detect, load_detector
+from dfmm.faces.link import FaceTrack, choose_faces, count_faces, drop_false_alarms, link_faces
 from dfmm.faces.looks import CUT_CHANGE, Watcher, measure_changes, shrink_frame
 from dfmm.faces.track import FOLLOWED, OTHERS, Track
 from dfmm.media.decode import Media, Recording, read_media

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from dfmm.faces.detect import BOX, SCORE, Detect, measure_overlaps
+from dfmm.faces.detect import BOX, SCORE, Detect
+from dfmm.faces.link import measure_overlaps
 
 # A detector is given four frames of 640 × 360 at once: more take longer, each by some 15 %.
 BATCH_VALUES = 4 * 640 * 360 * 3

@@ -314,7 +314,7 @@ class _Cut:
         return self.costs[edge][:, None] * (others == self.sizes[edge][:, None] - 1)
 
 
-def find_leaks(table: pd.DataFrame) -> pd.DataFrame:
+def check_split(table: pd.DataFrame) -> pd.DataFrame:
     """Return identities and originals that are in more than one split: columns kind, name, detail."""
     table = table[table["split"].isin(SPLITS)]
     family = table["original"].where(table["original"] != "", table["video_id"])

@@ -151,7 +151,7 @@ class Trainer:
             **self._validate(),
         }
         self._log_metrics(record)
-        self._judge(record)
+        self._keep_or_stop(record)
         state.end_epoch()
         self._save()
         self._end_if_stopped()
@@ -231,7 +231,7 @@ class Trainer:
             "val_eer": compute_eer(labels, scores),
         }
 
-    def _judge(self, record: dict[str, Any]) -> None:
+    def _keep_or_stop(self, record: dict[str, Any]) -> None:
         """Keep the model if validation was never better, and find out whether it is time to end."""
         state, train = self.state, self.settings.train
         value = record[f"val_{train.monitor}"] * (-1 if train.monitor in SMALLER_IS_BETTER else 1)

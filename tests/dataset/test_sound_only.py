@@ -16,8 +16,8 @@ from dfmm.audit.facts import measure_file
 from dfmm.cli import list_files
 from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.evaluation.evaluate import evaluate_run
-from dfmm.evaluation.measures import make_report
 from dfmm.evaluation.score import score_files, score_split
+from dfmm.evaluation.summary import make_report
 from dfmm.extraction.cures import cure_media
 from dfmm.extraction.extract import extract_tracks, tabulate_tracks
 from dfmm.faces.follow import find_track

@@ -13,8 +13,8 @@ import torch
 from dfmm.cli import main
 from dfmm.dataset.loaders import make_evaluation_loader
 from dfmm.evaluation.evaluate import compare_streams, evaluate_run, read_evaluation, read_table, write_table
-from dfmm.evaluation.measures import make_report, name_evaluation
 from dfmm.evaluation.score import score_files, score_split, score_windows
+from dfmm.evaluation.summary import make_report, name_evaluation
 from dfmm.manifest import write_manifest
 from dfmm.media.encode import write_video
 from dfmm.metrics import choose_threshold

@@ -15,9 +15,9 @@ from dfmm.dataset import load_manifest
 from dfmm.dataset.loaders import make_training_loader
 from dfmm.evaluation import evaluate
 from dfmm.evaluation.evaluate import evaluate_run, read_evaluation
-from dfmm.evaluation.measures import make_report, name_evaluation
 from dfmm.evaluation.protocols import evaluate_datasets
 from dfmm.evaluation.report import write_report
+from dfmm.evaluation.summary import make_report, name_evaluation
 from dfmm.figures.scores import plot_methods
 from dfmm.manifest import (
     NO_SPLIT,

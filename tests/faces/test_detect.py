@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 
 from dfmm.faces import detect as faces
-from dfmm.faces.detect import (
+from dfmm.faces.detect import NOBODY, load_detector
+from dfmm.faces.link import (
     ABSENCE,
     APART,
     MOST_FACES,
-    NOBODY,
     choose_faces,
     count_faces,
     drop_false_alarms,
     link_faces,
-    load_detector,
     measure_overlaps,
 )
 
