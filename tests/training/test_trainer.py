@@ -326,7 +326,7 @@ def test_a_full_disc_and_a_full_memory_say_what_to_do(
     def fail(self: Trainer, record: dict) -> None:
         raise error
 
-    monkeypatch.setattr(Trainer, "_judge", fail)
+    monkeypatch.setattr(Trainer, "_keep_or_stop", fail)
     run = open_run(tmp_path / "full", tiny)
     with pytest.raises(TrainingError, match=words):
         Trainer(tiny, manifest, run, progress=False).fit()
