@@ -15,12 +15,12 @@ from dfmm.manifest import AUDIO_ENDINGS, VIDEO_ENDINGS, ManifestError
 from dfmm.media.container import FORMATS, open_media
 
 PICTURES = {
-    ".ts": ("mpegts", "mpeg2video"), ".mts": ("mpegts", "h264"), ".3gp": ("3gp", "mpeg4"), ".vob": ("vob", "mpeg2video"),
-    ".gif": ("gif", "gif"), ".apng": ("apng", "apng"), ".h264": ("h264", "h264"),
+    ".ts": ("mpegts", "mpeg2video"), ".mts": ("mpegts", "h264"), ".3gp": ("3gp", "mpeg4"),
+    ".vob": ("vob", "mpeg2video"), ".gif": ("gif", "gif"), ".apng": ("apng", "apng"), ".h264": ("h264", "h264"),
     ".mxf": ("mxf", "mpeg2video"), ".y4m": ("yuv4mpegpipe", "wrapped_avframe"), ".rm": ("rm", "rv10"),
 }  # fmt: skip
 SOUNDS = {
-    ".mp3": ("mp3", "mp3"), ".m4a": ("ipod", "aac"), ".opus": ("ogg", "libopus"), ".wma": ("asf", "wmav1"),
+    ".mp3": ("mp3", "mp3"), ".m4a": ("ipod", "aac"), ".opus": ("ogg", "libopus"),
     ".aiff": ("aiff", "pcm_s16be"), ".ac3": ("ac3", "ac3"), ".au": ("au", "pcm_s16be"), ".mka": ("matroska", "flac"),
 }  # fmt: skip
 STILLS = {"avif", "heic", "heif", "mpo"}  # of FFmpeg's endings: one picture
