@@ -84,8 +84,8 @@ def evaluate_run(
         "cures": describe_cures(settings),
     }
     seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
-    options = {"threshold": threshold, "replicates": settings.evaluate.replicates, "seen": seen}
-    report |= make_report(videos, windows, split=split, **options)
+    options = {"replicates": settings.evaluate.replicates, "streams": settings.model.streams, "seen": seen}
+    report |= make_report(videos, windows, split=split, threshold=threshold, **options)
     if manifest is not None:
         report["manifest"] = str(resolve_path(manifest))
         report["root"] = settings.data.root
@@ -169,13 +169,13 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
         for streams, parts in tables.items():
             left = withhold_streams(batch, streams)
             parts.append(tabulate_batch(model(left), left))
-    aucs, both = {}, pd.concat([manifest, loader.dataset.twins])
+    aucs, table = {}, pd.concat([manifest, loader.dataset.twins])
     for streams, parts in tables.items():
-        videos = both.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
+        videos = table.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
         scored = videos[videos["score"].notna()]
-        rows = {"all": scored, **{method: some for method, _, some in pair_methods(scored)}}
+        groups = {"all": scored, **{method: rows for method, _, rows in pair_methods(scored)}}
         aucs[streams] = {
-            name: score_column(some, some["score"], settings.evaluate.replicates) for name, some in rows.items()
+            name: score_column(rows, rows["score"], settings.evaluate.replicates) for name, rows in groups.items()
         }
     return aucs
 

@@ -32,12 +32,14 @@ def make_report(
     split: str,
     threshold: float,
     replicates: int,
+    streams: str = "both",
     seen: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Return coverage and metrics of a scored split, ready for JSON.
 
     Args:
         videos, windows: as from `score_split`.
+        streams: that the model uses, as `model.streams`: no video is without what is not looked for.
         seen: the methods of the fakes that the model was trained on; None for those of this split.
     """
     scored = videos[videos["status"] == "ok"]
@@ -52,7 +54,7 @@ def make_report(
         "split": split,
         "videos": len(videos),
         "synthetic": bool((videos["source"] == "synthetic").all()),
-        "coverage": _count_coverage(videos),
+        "coverage": _count_coverage(videos, streams),
         "one_label": describe_one_label(video),
         "video": video,
         "window": compute_metrics(
@@ -96,19 +98,19 @@ def _name_people(video_ids: pd.Series, identities: pd.Series) -> pd.Series:
     return named.where(named != "", "video:" + video_ids)
 
 
-def _count_coverage(videos: pd.DataFrame) -> dict[str, Any]:
+def _count_coverage(videos: pd.DataFrame, streams: str) -> dict[str, Any]:
     counts = videos["status"].value_counts()
     scored = videos[videos["status"] == "ok"]
-    streams = scored["streams"].value_counts()
+    scored_from = {name: int((scored["streams"] == name).sum()) for name in ("both", "video", "audio")}
     left_out = videos[videos["status"] != "ok"]
     return {
         "scored": int(counts.get("ok", 0)),
         "unscored": int(counts.get("unscored", 0)),
         "failed": int(counts.get("failed", 0)),
         "share": float((videos["status"] == "ok").mean()),
-        "streams": {name: int(streams.get(name, 0)) for name in ("both", "video", "audio")},
-        "without_face": int(streams.get("audio", 0)),
-        "without_sound": int(streams.get("video", 0)),
+        "streams": scored_from,
+        "without_face": scored_from["audio"] if streams != "audio" else 0,
+        "without_sound": scored_from["video"] if streams != "video" else 0,
         "faces": {
             "followed": float(scored["face_coverage"].mean()),
             "several": int((scored["faces"] > 1).sum()),
@@ -143,10 +145,10 @@ def _score_novelty(scored: pd.DataFrame, replicates: int, seen: Collection[str] 
     methods = sorted(fakes["method"].unique())
     unseen = find_unseen(methods, methods if seen is None else seen)
     groups = {}
-    for name, some in (("seen", sorted(set(methods) - set(unseen))), ("unseen", unseen)):
-        rows = scored[(scored["label"] == 0) | scored["method"].isin(some)]
-        videos = int(fakes["method"].isin(some).sum())
-        groups[name] = {"methods": some, "videos": videos, "auc": score_column(rows, rows["score"], replicates)}
+    for name, members in (("seen", sorted(set(methods) - set(unseen))), ("unseen", unseen)):
+        rows = scored[(scored["label"] == 0) | scored["method"].isin(members)]
+        videos = int(fakes["method"].isin(members).sum())
+        groups[name] = {"methods": members, "videos": videos, "auc": score_column(rows, rows["score"], replicates)}
     return groups
 
 

@@ -112,7 +112,7 @@ def _describe_scope(settings: Settings) -> list[Any]:
 
 
 def name_failures(settings: Settings) -> Path:
-    """Return where the failures of a manifest's videos are listed, unless another place is named."""
+    """Return where the failures of a manifest's videos are listed, unless another file is named."""
     name = hash_values([*_describe_scope(settings), settings.data.manifest])
     return resolve_path(settings.data.cache) / "failures" / f"{name}.csv"
 
@@ -149,7 +149,7 @@ def _extract_in_parallel(
     files: list[tuple[str, Path, Path | None]], settings: Settings
 ) -> Iterator[tuple[int, str | MediaError]]:
     """Make the entries of these files; yield each one's number and detector, or why it failed, as they come."""
-    return run_tasks(make_entry, [(*places, settings) for places in files], settings.extract)
+    return run_tasks(make_entry, [(*names, settings) for names in files], settings.extract)
 
 
 def _report_fallbacks(detectors: list[str], wanted: str) -> None:

@@ -44,36 +44,36 @@ T = TypeVar("T")
 log = logging.getLogger("dfmm")
 
 
-def save_track(track: Track, place: Path) -> None:
+def save_track(track: Track, file: Path) -> None:
     """Write a track; the file appears whole or not at all."""
-    with ArrayWriter(place) as writer:
+    with ArrayWriter(file) as writer:
         write_track(writer, track)
 
 
-def load_track(place: Path) -> Track | None:
+def load_track(file: Path) -> Track | None:
     """Read a saved track; None if there is none, or it is damaged and must be found again."""
     try:
-        return read_track(ArrayFile(place))
+        return read_track(ArrayFile(file))
     except CacheError:
         return None
 
 
-def save_crops(path: str | Path | Recording, track: Track, place: Path, settings: Settings) -> None:
+def save_crops(path: str | Path | Recording, track: Track, file: Path, settings: Settings) -> None:
     """Write a video's track, the canvases of all frames with a face, and its sound; no frame is kept in memory.
 
     Raises:
         MediaError: the video cannot be read.
         CacheError: the disk does not take it.
     """
-    with ArrayWriter(place) as writer:
-        sounds = [_write_crops(writer, path, track.follow(face), settings) for face in range(track.places)]
+    with ArrayWriter(file) as writer:
+        sounds = [_write_crops(writer, path, track.follow(face), settings) for face in range(track.followable)]
         write_sound(writer, sounds[0])
         write_track(writer, track)
 
 
 def _write_crops(writer: ArrayWriter, path: str | Path | Recording, track: Track, settings: Settings) -> Sound | None:
     """Write the canvases of the face that a track follows; return the sound."""
-    (crops, names), canvases, numbers = name_crops(track.place), track.lay_canvases(settings), []
+    (crops, names), canvases, numbers = name_crops(track.face), track.lay_canvases(settings), []
 
     def take(number: int, crop: np.ndarray) -> None:
         writer.append(crops, crop[None])
@@ -136,7 +136,7 @@ class Tracks(Mapping[str, Track]):
         """
         return prepare_file(self.path(number), self.settings)
 
-    def place(self, number: int, *, crops: bool) -> Path:
+    def entry(self, number: int, *, crops: bool) -> Path:
         """Return where what is kept of it is: its track alone, or its crops and sound too."""
         key = self.keys[number].decode()
         if crops:
@@ -145,11 +145,11 @@ class Tracks(Mapping[str, Track]):
 
     def name_files(self, number: int) -> tuple[str, Path, Path | None]:
         """Return the video's file and those that are to be made of it, as `make_entry` takes them."""
-        crops = self.place(number, crops=True) if self.crops else None
-        return self.path(number), self.place(number, crops=False), crops
+        crops = self.entry(number, crops=True) if self.crops else None
+        return self.path(number), self.entry(number, crops=False), crops
 
     def is_kept(self, number: int) -> bool:
-        return self.place(number, crops=self.crops).is_file()
+        return self.entry(number, crops=self.crops).is_file()
 
     def load(self, number: int) -> Track:
         """Read the track of this row's video, or return it as it was read not long ago.
@@ -166,13 +166,13 @@ class Tracks(Mapping[str, Track]):
 
     def read(self, number: int, read: Callable[[ArrayFile], T]) -> T:
         """Apply a function to the file kept of this row's video, made again where it is damaged."""
-        place = self.place(number, crops=self.crops)
+        file = self.entry(number, crops=self.crops)
         try:
-            return read(ArrayFile(place))
+            return read(ArrayFile(file))
         except CacheError as error:
             log.warning("%s; it is made again", error)
             make_entry(*self.name_files(number), self.settings)
-            return read(ArrayFile(place))
+            return read(ArrayFile(file))
 
 
 def find_root(settings: Settings) -> str:
@@ -213,17 +213,17 @@ def hash_values(values: list[Any]) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
 
 
-def make_entry(path: str | Path, track_place: Path, crops_place: Path | None, settings: Settings) -> str:
+def make_entry(path: str | Path, track_file: Path, crops_file: Path | None, settings: Settings) -> str:
     """Find a video's track, unless it is kept already, and its crops and sound, if they are asked for.
 
     Returns:
         The detector that found the face.
     """
-    video, track = prepare_file(path, settings), load_track(track_place)
+    video, track = prepare_file(path, settings), load_track(track_file)
     if track is None:
-        video = Recording(video, room=ROOM if crops_place else 0)
+        video = Recording(video, room=ROOM if crops_file else 0)
         track = find_track(video, settings.video)
-        save_track(track, track_place)
-    if crops_place is not None:
-        save_crops(video, track, crops_place, settings)
+        save_track(track, track_file)
+    if crops_file is not None:
+        save_crops(video, track, crops_file, settings)
     return track.detector

@@ -58,7 +58,7 @@ def find_track(path: str | Path | Recording, video: Video) -> Track:
         faces=count_faces(tracks),
         detector=detector,
         **dict(zip(FOLLOWED, _stack_faces(chosen[:1], media.times[numbers]), strict=True)),
-        other_places=np.repeat(np.arange(1, max(len(chosen), 1)), [len(face) for face in chosen[1:]]),
+        other_faces=np.repeat(np.arange(1, max(len(chosen), 1)), [len(face) for face in chosen[1:]]),
         **dict(zip(OTHERS, _stack_faces(chosen[1:], media.times[numbers]), strict=True)),
     )
 

@@ -25,7 +25,7 @@ OTHERS = ("other_times", "other_boxes", "other_landmarks")  # and of those besid
 class Track:
     """One video as later steps see it. Boxes and landmarks are in pixels, times in seconds after the first frame.
 
-    It follows one face, that of `place` 0. Where `video.face` is `all`, `follow` returns the same video with one of the
+    It follows one face, that of number 0. Where `video.face` is `all`, `follow` returns the same video with one of the
     others followed.
     """
 
@@ -46,8 +46,8 @@ class Track:
     leading_silence: float  # seconds of sound before the first sample above `ONSET`
     trailing_silence: float = 0.0  # and after the last
     level: float = -120.0  # loudness of what is no pause, as `gate_power` tells
-    place: int = 0  # of the face that is followed
-    other_places: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # int64 [K], 1 and more
+    face: int = 0  # which one is followed
+    other_faces: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # int64 [K], 1 and more
     other_times: np.ndarray = field(default_factory=lambda: np.zeros(0))  # float64 [K], frames they were found in
     other_boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))  # float32 [K, 4]
     other_landmarks: np.ndarray = field(default_factory=lambda: np.zeros((0, 5, 2), np.float32))  # float32 [K, 5, 2]
@@ -97,21 +97,21 @@ class Track:
         return int(missing[:1].sum() + (missing[1:] & ~missing[:-1]).sum())
 
     @property
-    def places(self) -> int:
+    def followable(self) -> int:
         """How many faces can be followed; one where there is none."""
-        return 1 + int(self.other_places.max(initial=0))
+        return 1 + int(self.other_faces.max(initial=0))
 
-    def follow(self, place: int) -> Track:
-        """Return the track that follows the face of this place."""
-        return self._others[place - 1] if place else self
+    def follow(self, face: int) -> Track:
+        """Return the track that follows this face."""
+        return self._others[face - 1] if face else self
 
     @functools.cached_property
     def _others(self) -> list[Track]:
         tracks = []
-        for place in range(1, self.places):
-            rows = self.other_places == place
+        for face in range(1, self.followable):
+            rows = self.other_faces == face
             found = {name: getattr(self, other)[rows] for name, other in zip(FOLLOWED, OTHERS, strict=True)}
-            tracks.append(replace(self, place=place, **found))
+            tracks.append(replace(self, face=face, **found))
         return tracks
 
     def trace_face(self, video: Video) -> FacePath:

@@ -6,6 +6,8 @@ import io
 import logging
 import os
 import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,32 @@ NAME = "epoch-{epoch:04d}-step-{step:06d}.pt"
 log = logging.getLogger("dfmm")
 
 
-def save_checkpoint(state: dict[str, Any], folder: Path, *, keep: int) -> Path:
-    """Write a training's state, named by its `epoch` and `step`, and remove all but the newest `keep`."""
-    path = folder / NAME.format(**state)
+@dataclass
+class State:
+    """Where a training stands: with the weights, all that a checkpoint holds."""
+
+    epoch: int = 1
+    step: int = 0  # steps of this epoch that are done
+    losses: list[float] = field(default_factory=list)  # of these steps
+    best_epoch: int = 0  # 0 before the first
+    finished: bool = False
+    best: tuple[float, float] | None = None  # how good validation was in that epoch, larger is better
+
+    @classmethod
+    def read(cls, checkpoint: Mapping[str, Any]) -> State:
+        """Return the state that a checkpoint was made in."""
+        return cls(**{part.name: checkpoint[part.name] for part in fields(cls)})
+
+    def end_epoch(self) -> None:
+        """Stand at the beginning of the next epoch."""
+        self.epoch, self.step, self.losses = self.epoch + 1, 0, []
+
+
+def save_checkpoint(checkpoint: dict[str, Any], folder: Path, *, keep: int) -> Path:
+    """Write a checkpoint, named by its `epoch` and `step`, and remove all but the newest `keep`."""
+    path = folder / NAME.format(**checkpoint)
     buffer = io.BytesIO()  # written by Python: a full disc is then an OSError, not one of PyTorch's own
-    torch.save(state, buffer)
+    torch.save(checkpoint, buffer)
     with write_beside(path) as partial, partial.open("wb") as file:
         file.write(buffer.getbuffer())
         file.flush()
@@ -38,7 +61,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Return the newest state that can be read, or None; a damaged one is told of, renamed and passed over."""
+    """Return the newest checkpoint that can be read, or None; a damaged one is told of, renamed and passed over."""
     for path in list_checkpoints(folder):
         try:
             return read_checkpoint(path)

@@ -165,6 +165,7 @@ def test_a_detector_of_sound_is_trained_evaluated_and_scores(
     Trainer(settings, table, run, progress=False).fit()
     report, videos, _ = evaluate_run(run, "test", progress=False)
     assert report["coverage"]["streams"] == {"both": 0, "video": 0, "audio": 8}
+    assert report["coverage"]["without_face"] == 0  # of a model that looks at none
     assert report["video"]["auc"]["value"] > 0.9  # a whistle is easily heard
     assert videos["video_fake_score"].isna().all()
     model, known, _ = load_model(run.checkpoint)

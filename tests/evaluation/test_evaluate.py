@@ -187,6 +187,16 @@ def test_the_report_says_which_streams_were_used() -> None:
     assert (coverage["without_face"], coverage["without_sound"]) == (1, 2)
 
 
+@pytest.mark.parametrize("streams", ["video", "audio"])
+def test_no_video_is_without_what_the_model_does_not_use(streams: str) -> None:
+    videos = make_scores([0.9, 0.1, np.nan], [1, 0, 1], status=["ok", "ok", "unscored"])
+    videos = videos.assign(streams=[streams, streams, ""])
+    options = {"split": "test", "threshold": 0.5, "replicates": 100, "streams": streams}
+    coverage = make_report(videos, videos[["video_id", "score", "label"]], **options)["coverage"]
+    assert coverage["streams"] == {"both": 0, "video": 0, "audio": 0, streams: 2}
+    assert (coverage["without_face"], coverage["without_sound"]) == (0, 0)
+
+
 def test_the_report_says_what_was_found_of_faces(evaluated: tuple) -> None:
     report, videos, _ = evaluated
     assert report["coverage"]["faces"] == {"followed": 1.0, "several": 0, "cut": 0, "lost": 0}

@@ -19,10 +19,10 @@ from dfmm.manifest import ManifestError
 from dfmm.model import load_model
 from dfmm.runs import Run, RunError, open_run
 from dfmm.settings import Settings
-from dfmm.training.checkpoints import list_checkpoints, load_checkpoint
+from dfmm.training.checkpoints import State, list_checkpoints, load_checkpoint
 from dfmm.training.losses import Loss
 from dfmm.training.machine import TrainingError
-from dfmm.training.trainer import Trainer, require_checkpoint
+from dfmm.training.trainer import Trainer, check_labels, read_history, require_checkpoint
 
 from ..conftest import change
 
@@ -116,7 +116,7 @@ def break_training(
     move_weights = Trainer._move_weights
 
     def die(self: Trainer, loss: float) -> float:
-        if (self.epoch, self.step) == (epoch, step):
+        if (self.state.epoch, self.state.step) == (epoch, step):
             raise KeyboardInterrupt
         return move_weights(self, loss)
 
@@ -149,7 +149,7 @@ def test_sigterm_ends_the_step_and_saves_it(
     run, move_weights = open_run(tmp_path / "told", tiny), Trainer._move_weights
 
     def tell(self: Trainer, loss: float) -> float:
-        if (self.epoch, self.step) == (2, 0):
+        if (self.state.epoch, self.state.step) == (2, 0):
             os.kill(os.getpid(), signal.SIGTERM)
         return move_weights(self, loss)
 
@@ -257,6 +257,30 @@ def test_one_label_only_is_refused(tiny: Settings, manifest: pd.DataFrame, tmp_p
     reals = manifest[(manifest["label"] == 0) | (manifest["split"] != "train")]
     with pytest.raises(TrainingError, match="only real videos"):
         Trainer(tiny, reals, open_run(tmp_path / "reals", tiny), progress=False).fit()
+
+
+def test_fakes_that_are_forged_where_no_window_is_are_told_of(tiny: Settings, manifest: pd.DataFrame) -> None:
+    segments = {"video_segments": "60-61", "audio_segments": "60-61"}
+    val = manifest[manifest["split"] == "val"]
+    late = val.assign(video_fake=val["label"], audio_fake=val["label"], in_sync=1, **segments)
+    check_labels(MultimodalDataset(val, tiny, windows=2, progress=False), "val")
+    with pytest.raises(TrainingError, match=r"'val' has only real.*none of its fakes is forged where.*\(2 each\)"):
+        check_labels(MultimodalDataset(late, tiny, windows=2, progress=False), "val")
+
+
+def test_a_checkpoint_holds_the_whole_state_under_the_names_it_always_had(
+    unbroken: Run, broad: Settings, manifest: pd.DataFrame, tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(unbroken / "checkpoints")
+    parts = {"model", "optimizer", "schedule", "ema"}  # and on a GPU at half precision `scaler`
+    assert set(checkpoint) == {"epoch", "step", "losses", "best_epoch", "finished", "best", "threads", *parts}
+    state = State.read(checkpoint)
+    assert state == State(4, 0, [], state.best_epoch, finished=True, best=state.best)
+    assert isinstance(state.best, tuple)
+    history = read_history(unbroken).set_index("epoch")
+    assert state.best == (history["val_auc"][state.best_epoch], -history["val_loss"][state.best_epoch])
+    with pytest.raises(KeyError):
+        State.read({name: checkpoint[name] for name in checkpoint if name != "losses"})
 
 
 def test_only_the_quick_run_makes_its_own_checkpoint(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
