@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,6 @@ def evaluate_run(
     manifest: str | Path | None = None,
     root: str | Path | None = None,
     threshold: float | None = None,
-    taken: Collection[str] = (),
     progress: bool = True,
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """Evaluate a run's best checkpoint on a split, with the threshold chosen on its own validation split.
@@ -50,9 +48,9 @@ def evaluate_run(
     Methods of which no part was in the run's training split are marked as unseen.
 
     Args:
-        manifest, root: another dataset than the run's own, to test on.
+        manifest, root: another dataset than the run's own, to test on. Its folder is its own, too: where another
+            manifest's videos were evaluated under the same name, it is named after its folder and file as well.
         threshold: the one chosen on validation, where that is known already.
-        taken: names of datasets whose evaluations this one must not overwrite, besides the run's own.
 
     Returns:
         The report, the videos' table and the windows' table, as written to `evaluations/<dataset>-<split>/`.
@@ -88,8 +86,9 @@ def evaluate_run(
     options = {"replicates": settings.evaluate.replicates, "streams": settings.model.streams, "seen": seen}
     report |= make_report(videos, windows, split=split, threshold=threshold, **options)
     if manifest is not None:
-        folder = Path(settings.data.root).name
-        report["dataset"] = _name_apart(report["dataset"], folder, {*taken, name_dataset(own)})
+        report["manifest"] = str(resolve_path(manifest))
+        report["root"] = settings.data.root
+        report["dataset"] = _name_apart(report, run, own=name_dataset(own))
     folder = run / "evaluations" / name_evaluation(report)
     write_json(report, folder / "report.json")
     write_table(videos, folder / "scores.csv")
@@ -104,12 +103,25 @@ def _open_other(manifest: str | Path, root: str | Path | None, settings: Setting
     return table, settings.model_copy(update={"data": settings.data.model_copy(update={"root": str(root)})})
 
 
-def _name_apart(name: str, folder: str, taken: Collection[str]) -> str:
-    """Return a dataset's name; its folder is added where that is taken, then a number."""
+def _name_apart(report: dict[str, Any], run: Run, *, own: str) -> str:
+    """Return what to call another dataset, so that its folder is neither the run's own nor another manifest's."""
+    name, file = report["dataset"], Path(report["manifest"])
+    folder = Path(report["root"]).name
     names = [name] if name != UNNAMED else []
     names += [folder if name == UNNAMED else f"{name}-{folder}"]
+    names += [f"{names[-1]}-{file.stem}"]
     numbered = (f"{names[-1]}-{number}" for number in itertools.count(2))
-    return next(name for name in itertools.chain(names, numbered) if name not in taken)
+    return next(one for one in itertools.chain(names, numbered) if _is_free(one, report, run, own))
+
+
+def _is_free(dataset: str, report: dict[str, Any], run: Run, own: str) -> bool:
+    """Is there no evaluation of this name, or an earlier one of the same manifest and root?"""
+    evaluation = name_evaluation({**report, "dataset": dataset})
+    if evaluation == name_evaluation({**report, "dataset": own}):
+        return False
+    page = run / "evaluations" / evaluation / "report.json"
+    before = json.loads(page.read_text(encoding="utf-8")) if page.is_file() else report
+    return all(before.get(name) == report[name] for name in ("manifest", "root"))
 
 
 def score_by_trivia(own: pd.DataFrame, videos: pd.DataFrame, trained: Settings, settings: Settings) -> pd.Series:

@@ -24,12 +24,9 @@ def evaluate_datasets(
         The manifest's path, and what `evaluate_run` returns, or why it failed.
     """
     _, settings, _ = load_model(run.checkpoint)
-    taken: list[str] = []
     for file in settings.evaluate.datasets:
         try:
-            found = evaluate_run(run, split, manifest=file, threshold=threshold, taken=taken, progress=progress)
-            taken.append(found[0]["dataset"])
-            yield file, found
+            yield file, evaluate_run(run, split, manifest=file, threshold=threshold, progress=progress)
         except (ValueError, RuntimeError, OSError) as error:
             log.warning("%s is not evaluated: %s", file, error)
             yield file, str(error)

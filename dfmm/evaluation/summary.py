@@ -48,13 +48,15 @@ def make_report(
     names = videos.set_index("video_id")["identities"]
     known = windows[windows["score"].notna() & windows["label"].isin((0, 1))]
     options = {"threshold": threshold, "replicates": replicates}
+    video = compute_metrics(scored["label"], scored["score"], identities=list(scored["identities"]), **options)
     return {
         "dataset": name_dataset(videos),
         "split": split,
         "videos": len(videos),
         "synthetic": bool((videos["source"] == "synthetic").all()),
         "coverage": _count_coverage(videos, streams),
-        "video": compute_metrics(scored["label"], scored["score"], identities=list(scored["identities"]), **options),
+        "one_label": describe_one_label(video),
+        "video": video,
         "window": compute_metrics(
             known["label"], known["score"], identities=list(_name_people(known["video_id"], names)), **options
         ),
@@ -62,6 +64,31 @@ def make_report(
         **_score_novelty(scored, replicates, seen),
         "methods": _score_methods(scored, replicates),
         "sources": _score_sources(scored, replicates),
+    }
+
+
+def describe_one_label(video: dict[str, Any]) -> dict[str, Any] | None:
+    """Say what is left to tell where all scored videos are fakes, or all reals; None where there are both.
+
+    Args:
+        video: as from `compute_metrics`.
+
+    Returns:
+        `why` the metrics that compare are undefined, and of those that are not the one that says it all: its `name`
+        and `rate`, with its interval.
+    """
+    if 0 < video["n_fake"] < video["n"]:
+        return None
+    only, other = ("fakes", "reals") if video["n_fake"] else ("reals", "fakes")
+    found = video["recall"]
+    if only == "reals":  # what is not right is called fake
+        right = video["accuracy"]
+        found = {"value": 1 - right["value"], "low": 1 - right["high"], "high": 1 - right["low"]}
+    return {
+        "why": f"AUC, average precision and error rates compare fakes with reals, and all {video['n']} scored videos "
+        f"are {only}: they are undefined without {other}",
+        "name": "recall (fakes called fake)" if only == "fakes" else "false alarms (reals called fake)",
+        "rate": found,
     }
 
 

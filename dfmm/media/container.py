@@ -22,7 +22,7 @@ MOST_STREAMS = 64
 # Demuxers that read one file, and nothing it names: no playlists (hls, dash, concat, sdp, imf), devices, or images.
 FORMATS = (
     *("mov", "matroska", "avi", "mpeg", "mpegts", "flv", "asf", "ogg", "rm", "mxf", "nut", "ivf", "dv", "wtv"),
-    *("h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "yuv4mpegpipe"),
+    *("h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "yuv4mpegpipe", "gif", "apng"),
     *("wav", "w64", "aiff", "caf", "flac", "mp3", "aac", "ac3", "eac3", "amr", "au"),
 )
 OPEN_OPTIONS = {
