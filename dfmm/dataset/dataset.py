@@ -325,6 +325,7 @@ class MultimodalDataset(Dataset):
             take=found.__setitem__,
             sound_until=max(window.sound_start + window.sound_seconds for window in windows),
             times=track.times,
+            mix=track.mix,
         )
         gain = choose_gain(track, self.settings.cure)
         return found, [cut_sound(sound, window, self.settings, gain=gain) for window in windows]
