@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from dfmm.extraction.cures import choose_span, cure_media
 from dfmm.extraction.pool import run_tasks
 from dfmm.faces.follow import SAMPLE_RATE, describe_media
-from dfmm.faces.track import SILENCE, Track
+from dfmm.faces.track import Track
 from dfmm.media.container import MediaError, find_streams, open_media
 from dfmm.media.decode import Media, read_media
 from dfmm.media.reencode import list_profile, prepare_file
-from dfmm.media.sound import Sound
+from dfmm.media.sound import Sound, has_motion
 from dfmm.runs import show_progress, write_json
 from dfmm.sections import Cure
 from dfmm.settings import Settings, resolve_path
 
-FORMAT = 5  # of the cache: a higher number makes older entries void
+FORMAT = 6  # of the cache: a higher number makes older entries void
 STRETCHES = 8  # equal parts of a video, each of which gives a mean picture
 SIDE = 32  # of these pictures, in pixels
 SLICES, BANDS = 32, 8  # of the sound's fingerprint: equal parts of the video, and bands from 200 to 4,000 Hz
@@ -193,7 +193,7 @@ def _print_sound(sound: Sound, duration: float) -> str | None:
     """
     samples, _ = sound.cut(0, duration)
     width, hop = 512, 160
-    if len(samples) < width or np.abs(samples).max() <= SILENCE:
+    if len(samples) < width or not has_motion(samples):
         return None
     pieces = np.lib.stride_tricks.sliding_window_view(samples, width)[::hop] * np.hanning(width).astype(np.float32)
     power = np.abs(np.fft.rfft(pieces, axis=1)) ** 2

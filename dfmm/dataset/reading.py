@@ -91,6 +91,7 @@ def _decode(
         take=laid.__setitem__,
         sound_until=until,
         times=track.times,
+        mix=track.mix,
     )
     return laid, cut(sound)
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from dfmm.degrade import Scene
 from dfmm.extraction.cures import Span, choose_span, limit_sound
-from dfmm.faces.track import SILENCE, Track
+from dfmm.faces.track import Track
 from dfmm.manifest import STREAM_LABELS, parse_segments
-from dfmm.media.sound import Sound
+from dfmm.media.sound import Sound, has_motion
 from dfmm.settings import Settings
 
 # Columns of the manifest that a window's labels come from.
@@ -127,4 +127,4 @@ def cut_sound(
     if window.span:
         samples = limit_sound(samples, window.sound_start, window.span, sample_rate=sound.sample_rate)
         heard &= (centres >= window.span.start) & (centres < window.span.end)
-    return samples, heard & (np.abs(samples).max() > SILENCE)
+    return samples, heard & has_motion(samples)

@@ -138,6 +138,7 @@ def tabulate_tracks(manifest: pd.DataFrame, tracks: Mapping[str, Track]) -> pd.D
             "shots": track.shots,
             "gaps": track.gaps,
             "has_sound": track.has_sound,
+            "lone_channel": track.lone_channel,
         }
         for track in (tracks[name] for name in manifest["video_id"])
     ]

@@ -33,7 +33,7 @@ from dfmm.media.sound import Sound
 from dfmm.settings import Settings, resolve_path
 
 ROOM = 128 << 20  # bytes for a video's frames: one that fits is decoded once, for its track and its crops
-FORMAT = 7  # of the cache: a higher number makes older entries void
+FORMAT = 8  # of the cache: a higher number makes older entries void (8: pictures and sound as players show them)
 
 # Tracks are small, but to read one and lay its canvases takes longer than to read a window: so many are remembered, if
 # they have no more frames than that. Together they never take more than some 0.5 GB, and usually 20 MB.
@@ -80,7 +80,7 @@ def _write_crops(writer: ArrayWriter, path: str | Path | Recording, track: Track
         numbers.append(number)
 
     writer.append(crops, np.zeros((0, canvases.side, canvases.side, 3), np.uint8))
-    sound = crop_faces(path, canvases, settings, numbers=range(len(track.times)), take=take)
+    sound = crop_faces(path, canvases, settings, numbers=range(len(track.times)), take=take, mix=track.mix)
     writer.append(names, np.array(numbers, np.int64))
     return sound
 

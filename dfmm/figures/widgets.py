@@ -10,6 +10,7 @@ from IPython.display import Audio, Video
 
 from dfmm.media.decode import Media, read_media
 from dfmm.media.encode import write_video
+from dfmm.media.picture import fit_picture
 
 PREVIEW_SIDE = 192  # pixels of the short side, and seconds: a preview is stored in the notebook, so it stays small
 PREVIEW_SECONDS = 3.0
@@ -53,5 +54,6 @@ def _cut_frames(media: Media, start: float, seconds: float) -> tuple[np.ndarray,
     end = min(start + seconds, float(media.times[max(media.frames)]) + 0.04)
     moments = np.arange(start, max(end, start + 0.04), 0.04)
     numbers = np.clip(np.searchsorted(media.times, moments + 5e-4, side="right") - 1, 0, len(media.times) - 1)
-    frames = np.stack([media.frames[number] for number in numbers])
+    height, width = media.frames[numbers[0]].shape[:2]
+    frames = np.stack([fit_picture(media.frames[number], width, height) for number in numbers])
     return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2], 25.0

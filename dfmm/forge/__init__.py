@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from dfmm.degrade import Scene, change_picture
-from dfmm.faces.track import SILENCE, Track
+from dfmm.faces.track import Track
 from dfmm.forge.frames import blend_face, disguise_frames, replace_mouth
 from dfmm.forge.sound import FADE, SPLICED, draw_vocoder, find_silence, hush, match_loudness, splice, vocode
 from dfmm.manifest import STREAM_LABELS
+from dfmm.media.sound import has_motion
 from dfmm.sections import ForgeMethod
 from dfmm.settings import Settings
 
@@ -218,7 +219,7 @@ def choose_donors(identities: pd.Series, reals: np.ndarray, row: int, rng: np.ra
 
 def is_audible(samples: np.ndarray) -> bool:
     """Is there anything in a sound that could be told from silence?"""
-    return bool(np.abs(samples).max(initial=0) > SILENCE)
+    return has_motion(samples)
 
 
 def _time_steps(scene: Scene, steps: np.ndarray) -> Segment:
