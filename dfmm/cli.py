@@ -217,7 +217,7 @@ def extract(options: argparse.Namespace) -> int:
         raise ManifestError("data.read: shards is for what was extracted before; name the params of the videos")
     manifest = select_videos(load_manifest(settings), limit=settings.data.limit)
     with terminate_as_interrupt():
-        tracks, failures = extract_tracks(manifest, settings, crops=True)
+        tracks, failures = extract_tracks(manifest, settings, crops=True, talks=settings.synchrony.use)
     listed = write_failures(manifest, failures, options.failures or name_failures(settings))
     print(f"{tracks.cache}: face crops and sound of {len(tracks)} of {len(manifest)} videos")
     print(f"{len(failures)} failed: {listed}" if failures else "none failed")
@@ -335,14 +335,16 @@ def format_interval(metric: dict[str, float | None]) -> str:
     help="score video files; a bad file costs only itself",
     arguments=[
         argument("files", nargs="+", metavar="FILE", help="videos, or folders that are searched for videos"),
-        argument("--run", default="outputs/sample", help="whose model to use (default %(default)s)"),
+        argument("--run", help="whose model to use (default: none, and only synchrony is judged)"),
         argument("--model", metavar="FILE", help="a model file instead of a run"),
         argument(
             "--json",
             action="store_true",
             help="a line of JSON for each file: path, status (ok, unscored, failed), reason, streams (both, video, "
             "audio or nothing: what was scored), score, video_fake, audio_fake, in_sync (probabilities, null where "
-            "that stream is absent), face (whose scores these are), windows, seconds of video",
+            "that stream is absent), face (whose scores these are), windows, seconds of video, synchrony (lag_ms, "
+            "positive where the sound is late, in_step, foreign, genuine, worst, …; without a run all but path, "
+            "status and reason)",
         ),
         argument(
             "--face",
@@ -352,20 +354,40 @@ def format_interval(metric: dict[str, float | None]) -> str:
     ],
 )
 def score(options: argparse.Namespace) -> int:
+    logging.getLogger("dfmm").setLevel("ERROR")  # reasons go into the lines
+    if not options.run and not options.model:
+        return _score_synchrony(options)
     from dfmm.evaluation import score_files
     from dfmm.model import load_model
+    from dfmm.model.synchrony import load_synchrony
     from dfmm.runs import Run
+    from dfmm.training.synchrony import find_synchrony
 
-    logging.getLogger("dfmm").setLevel("ERROR")  # reasons go into the lines
     model, settings, facts = load_model(options.model or Run(options.run).checkpoint)
     if options.face:
         settings = settings.model_copy(update={"video": settings.video.model_copy(update={"face": options.face})})
     if not options.json:
         print(f"probability of fake, for a prior of {facts['prior']:.2f} fakes   (video / sound / in sync)")
     failed = 0
-    for line in score_files(list_files(options.files), model, settings):
+    synchrony = load_synchrony(find_synchrony(options.model or Run(options.run).checkpoint))
+    for line in score_files(list_files(options.files), model, settings, synchrony=synchrony):
         failed += line["status"] == "failed"
         print(json.dumps(line, ensure_ascii=False) if options.json else format_line(line), flush=True)
+    return int(failed > 0)
+
+
+def _score_synchrony(options: argparse.Namespace) -> int:
+    """Judge what can be judged of real speech without any run: do mouth and sound belong together?"""
+    from dfmm.evaluation.synchrony import UNJUDGED, format_synchrony, judge_files
+    from dfmm.settings import validate_settings
+
+    settings = validate_settings({"video": {"face": options.face or "largest"}})
+    failed = 0
+    for line in judge_files(list_files(options.files), settings=settings):
+        failed += line["status"] == "failed"
+        print(json.dumps(line, ensure_ascii=False) if options.json else format_synchrony(line), flush=True)
+    if not options.json:
+        print(UNJUDGED)
     return int(failed > 0)
 
 
@@ -409,7 +431,11 @@ def format_line(line: dict[str, Any]) -> str:
     if line["status"] != "ok":
         return f"{line['status']:>8}  {line['path']}: {line['reason']}"
     streams = ("–" if line[name] is None else f"{line[name]:.2f}" for name in ("video_fake", "audio_fake", "in_sync"))
-    return f"{line['score']:8.3f}  {' / '.join(f'{stream:>4}' for stream in streams)}  {line['path']}  {line['reason']}"
+    found, lag = line.get("synchrony"), ""
+    if found and found["in_step"] is not None:
+        lag = f"  in step {found['in_step']:.2f}, {found['lag_ms']:+.0f} ms"
+    scores = " / ".join(f"{stream:>4}" for stream in streams)
+    return f"{line['score']:8.3f}  {scores}{lag}  {line['path']}  {line['reason']}"
 
 
 @command(

@@ -235,6 +235,23 @@ class Model(Section):
     dropout: Share = Field(0.2, description="dropout before the logits")
 
 
+class Synchrony(Section):
+    use: bool = Field(
+        True,
+        description="learn from the training reals how mouths move with what is said, and judge every video by it: "
+        "that finds swapped, dubbed and late sound",
+    )
+    mesh: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="find lips by a face mesh, some 8 ms a frame (the extra `mesh`); `auto`: where it is installed",
+    )
+    phonemes: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="recognise phonemes in the sound, a tenth of its length (the extra `phonemes`); `auto`: where it "
+        "is installed",
+    )
+
+
 class Train(Section):
     epochs: int = Field(20, ge=1, description="passes over the training split")
     batch_size: int = Field(16, ge=1, description="windows in a step, over all processes and forward passes")

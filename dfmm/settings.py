@@ -13,7 +13,21 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from dfmm.sections import Audio, Augment, Cure, Data, Evaluate, Extract, Forge, Logging, Model, Section, Train, Video
+from dfmm.sections import (
+    Audio,
+    Augment,
+    Cure,
+    Data,
+    Evaluate,
+    Extract,
+    Forge,
+    Logging,
+    Model,
+    Section,
+    Synchrony,
+    Train,
+    Video,
+)
 
 
 class SettingsError(ValueError):
@@ -49,6 +63,7 @@ class Settings(Section):
     augment: Augment = Field(default_factory=Augment)
     forge: Forge = Field(default_factory=Forge)
     model: Model = Field(default_factory=Model)
+    synchrony: Synchrony = Field(default_factory=Synchrony)
     train: Train = Field(default_factory=Train)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     logging: Logging = Field(default_factory=Logging)

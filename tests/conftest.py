@@ -153,10 +153,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
     def make(files: list[tuple], settings: Settings) -> Iterator[tuple[int, str | MediaError]]:
-        for number, (path, *places) in enumerate(files):
+        for number, (path, track, crops, talk) in enumerate(files):
             names.append(Path(path).name)
             try:
-                yield number, extract.make_entry(path, *places, settings)
+                yield number, extract.make_entry(path, track, crops, settings, talk)
             except MediaError as error:
                 yield number, error
 

@@ -7,11 +7,13 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
+    submodules=["synchrony"],
     submod_attrs={
         "score": ["score_files", "score_split", "score_windows"],
         "evaluate": ["compare_streams", "evaluate_run", "read_evaluation"],
         "protocols": ["evaluate_datasets"],
         "summary": ["make_report", "name_evaluation", "pair_methods"],
+        "synchrony": ["judge_files", "judge_videos"],
         "report": ["METRICS", "find_mistakes", "write_report"],
     },
 )

@@ -17,14 +17,17 @@ from dfmm.audit.synchrony import correlate_videos
 from dfmm.dataset import load_manifest, make_evaluation_loader
 from dfmm.evaluation.score import score_split, tabulate_batch
 from dfmm.evaluation.summary import UNNAMED, make_report, name_dataset, name_evaluation, pair_methods, score_column
+from dfmm.evaluation.synchrony import COLUMNS, judge_videos
 from dfmm.extraction.cures import describe_cures
 from dfmm.files import write_whole
 from dfmm.manifest import TEXT_COLUMNS, fingerprint_manifest, read_manifest
 from dfmm.metrics import choose_threshold
 from dfmm.model import load_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
+from dfmm.model.synchrony import load_synchrony
 from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
 from dfmm.settings import Settings, load_settings, resolve_path
+from dfmm.training.synchrony import find_synchrony
 
 
 def choose_run_threshold(model: nn.Module, manifest: pd.DataFrame, settings: Settings, *, progress: bool) -> float:
@@ -72,6 +75,9 @@ def evaluate_run(
     videos, windows = score_split(model, table, split, settings, progress=progress)
     videos["trivia_score"] = score_by_trivia(own, videos, trained, settings)
     videos["mouth_loudness"] = videos["video_id"].map(correlate_videos(videos[videos["status"] == "ok"], settings))
+    if settings.synchrony.use:
+        synchrony = load_synchrony(find_synchrony(run.checkpoint))
+        videos = videos.join(judge_videos(videos[videos["status"] == "ok"], settings, synchrony, progress=progress))
     videos["predicted"] = (videos["score"] >= threshold).where(videos["status"] == "ok").astype("Int64")
     report = {
         "run": run.name,
@@ -81,6 +87,7 @@ def evaluate_run(
         "threshold": {"value": threshold, "rule": settings.evaluate.threshold, "chosen_on": "val"},
         "aggregation": settings.model.aggregation,
         "cures": describe_cures(settings),
+        "synchrony": dict(synchrony.facts) if settings.synchrony.use else None,
     }
     seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
     options = {"replicates": settings.evaluate.replicates, "streams": settings.model.streams, "seen": seen}
@@ -186,5 +193,5 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV that `write_table` wrote: empty means no score, but is a text like any other in a text's column."""
-    numbers = {name: [""] for name in (*SCORES, "weight", "trivia_score", "mouth_loudness", "predicted")}
+    numbers = {name: [""] for name in (*SCORES, *COLUMNS, "weight", "trivia_score", "mouth_loudness", "predicted")}
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=numbers)

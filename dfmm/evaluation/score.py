@@ -13,10 +13,12 @@ import torch
 from torch import nn
 
 from dfmm.dataset import make_evaluation_loader, make_window_loader
-from dfmm.extraction.extract import tabulate_tracks
+from dfmm.evaluation.synchrony import describe_synchrony, judge_tracks
+from dfmm.extraction.extract import extract_tracks, tabulate_tracks
 from dfmm.manifest import STREAM_LABELS
 from dfmm.model import MultimodalModel
 from dfmm.model.aggregation import SCORES, aggregate_windows
+from dfmm.model.synchrony import SynchronyModel
 from dfmm.runs import show_progress
 from dfmm.sections import Model
 from dfmm.settings import Settings
@@ -103,31 +105,56 @@ def explain_presence(has_face: bool, has_sound: bool, *, streams: str = "both") 
 
 
 def score_files(
-    files: Iterable[str | Path], model: MultimodalModel, settings: Settings, *, progress: bool = True
+    files: Iterable[str | Path],
+    model: MultimodalModel,
+    settings: Settings,
+    *,
+    synchrony: SynchronyModel | None = None,
+    progress: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Score video files one by one; a bad one costs only itself.
+
+    Args:
+        synchrony: asked as well whether mouth and sound belong together, unless `synchrony.use` is off.
 
     Yields:
         For each file, in order: `path`, `status` (`ok`, `unscored`, `failed`), `reason`, `streams` (what was scored:
         `both`, `video`, `audio` or nothing), `score`, `video_fake`, `audio_fake`, `in_sync` (probabilities, None where
         that stream is absent), `face` (whose scores these are; 0 for the first), `windows` (of that face), and
-        the video's length in `seconds`.
+        the video's length in `seconds`; with `synchrony` also that, as `describe_synchrony` returns it, None where
+        mouth and sound cannot be compared.
     """
     files = list(dict.fromkeys(map(str, files)))
     for at in show_progress(range(0, len(files), CHUNK), "files", unit=f"{CHUNK} files", show=progress):
-        yield from _score_chunk(files[at : at + CHUNK], model, settings)
+        yield from _score_chunk(files[at : at + CHUNK], model, settings, synchrony)
 
 
-def _score_chunk(files: list[str], model: MultimodalModel, settings: Settings) -> list[dict[str, Any]]:
+def _score_chunk(
+    files: list[str], model: MultimodalModel, settings: Settings, synchrony: SynchronyModel | None
+) -> list[dict[str, Any]]:
     labels = dict.fromkeys(("label", *STREAM_LABELS), -1)
     rows = [{"video_id": file, "path": str(Path(file).absolute()), **labels} for file in files]
     table = pd.DataFrame(rows).assign(video_segments="", audio_segments="")
+    judged = _judge_chunk(table, settings, synchrony)  # first: whatever decodes a whole video finds its track as well
     loader = make_window_loader(table, settings, windows=settings.evaluate.windows, progress=False)
     tracks, failures = loader.dataset.tracks, loader.dataset.failures
     empty = pd.DataFrame(columns=["video_id", "face", *SCORES, "window", "weight", "has_face", "has_sound"])
     windows = score_windows(model, loader, progress=False) if len(loader.dataset) else empty
     videos = _join_scores(table, windows, failures, settings.model).set_index("video_id")
-    return [_describe_file(file, videos.loc[file], tracks[file].duration if file in tracks else None) for file in files]
+    lines = []
+    for file in files:
+        line = _describe_file(file, videos.loc[file], tracks[file].duration if file in tracks else None)
+        lines.append(line | ({"synchrony": judged.get(file)} if synchrony else {}))
+    return lines
+
+
+def _judge_chunk(table: pd.DataFrame, settings: Settings, synchrony: SynchronyModel | None) -> dict[str, Any]:
+    """Return what is said of the synchrony of each file of which anything can be said."""
+    if synchrony is None or not settings.synchrony.use:
+        return {}
+    tracks, _ = extract_tracks(table, settings, talks=True, progress=False)
+    verdicts = judge_tracks(tracks, synchrony)
+    return {name: describe_synchrony(verdict) for name, verdict in verdicts.items() if not verdict.reason}
 
 
 def _describe_file(file: str, row: pd.Series, seconds: float | None) -> dict[str, Any]:

@@ -153,8 +153,12 @@ def _score_novelty(scored: pd.DataFrame, replicates: int, seen: Collection[str] 
 
 
 def _list_rivals(videos: pd.DataFrame) -> dict[str, pd.Series]:
-    """Return how suspicious each video is to what a detector must beat: trivial features, and plain synchrony."""
-    return {"trivia": videos["trivia_score"], "synchrony": -videos["mouth_loudness"]}
+    """Return how suspicious each video is to what a detector must beat: trivial features, and synchrony.
+
+    `synchrony` is the plain correlation of mouth and loudness, `ridge` how mouths move with what is said.
+    """
+    rivals = {"trivia": videos["trivia_score"], "synchrony": -videos["mouth_loudness"]}
+    return rivals | ({"ridge": -videos["sync_surprise"]} if "sync_surprise" in videos else {})
 
 
 def pair_methods(scored: pd.DataFrame) -> Iterator[tuple[str, int, pd.DataFrame]]:

@@ -30,11 +30,15 @@ log = logging.getLogger("dfmm")
 
 
 def extract_tracks(
-    manifest: pd.DataFrame, settings: Settings, *, crops: bool = False, progress: bool = True
+    manifest: pd.DataFrame, settings: Settings, *, crops: bool = False, talks: bool = False, progress: bool = True
 ) -> tuple[Tracks, dict[str, str]]:
-    """Find, in parallel, the track of every video that has none kept yet, and its crops and sound if they are wanted.
+    """Find, in parallel, the track of every video that has none kept yet, and what else of it is wanted.
 
     A worker that crashes or hangs costs its own file only. Of several processes that ask at once, one does the work.
+
+    Args:
+        crops: crops and sound are wanted; mouths and speech come with them, unless `synchrony.use` is off.
+        talks: mouths and speech are wanted, of what was extracted before as well.
 
     Returns:
         Tracks and, for the videos that failed, the reason, both by `video_id`.
@@ -48,14 +52,15 @@ def extract_tracks(
         except OSError:
             keys.append("")
             failures[name] = f"{os.path.join(root, path)}: no such file"
-    videos = Tracks(manifest, np.array(keys, "S24"), settings, crops=crops)
+    videos = Tracks(manifest, np.array(keys, "S24"), settings, crops=crops, talks=talks)
     missing = [number for number, key in enumerate(keys) if key and not videos.is_kept(number)]
     if missing:
         failures |= _extract_missing(videos, missing, progress=progress)
     for name, reason in failures.items():
         log.warning("%s is left out: %s", name, reason)
     there = ~manifest["video_id"].isin(list(failures)).to_numpy()
-    return Tracks(manifest[there].reset_index(drop=True), videos.keys[there], settings, crops=crops), failures
+    kept = manifest[there].reset_index(drop=True)
+    return Tracks(kept, videos.keys[there], settings, crops=crops, talks=talks), failures
 
 
 def _extract_missing(videos: Tracks, missing: list[int], *, progress: bool) -> dict[str, str]:
@@ -70,7 +75,7 @@ def _extract_missing(videos: Tracks, missing: list[int], *, progress: bool) -> d
         failures = {number: known[key] for number, key in keys.items() if key in known}
         missing = [number for number in missing if number not in failures and not videos.is_kept(number)]
         if missing:
-            for folder in (videos.cache, videos.cache / "tracks", videos.cache / "crops"):
+            for folder in (videos.cache, *(videos.cache / kind for kind in ("tracks", "crops", "talks"))):
                 remove_partials(folder)
             log.info("extracting %d of %d videos into %s", len(missing), len(videos), settings.data.cache)
             found = _extract_in_parallel([videos.name_files(number) for number in missing], settings)
@@ -147,10 +152,11 @@ def tabulate_tracks(manifest: pd.DataFrame, tracks: Mapping[str, Track]) -> pd.D
 
 
 def _extract_in_parallel(
-    files: list[tuple[str, Path, Path | None]], settings: Settings
+    files: list[tuple[str, Path, Path | None, Path | None]], settings: Settings
 ) -> Iterator[tuple[int, str | MediaError]]:
     """Make the entries of these files; yield each one's number and detector, or why it failed, as they come."""
-    return run_tasks(make_entry, [(*names, settings) for names in files], settings.extract)
+    tasks = [(path, track, crops, settings, talk) for path, track, crops, talk in files]
+    return run_tasks(make_entry, tasks, settings.extract)
 
 
 def _report_fallbacks(detectors: list[str], wanted: str) -> None:

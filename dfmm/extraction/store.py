@@ -1,4 +1,4 @@
-"""What is kept of a video: its track, and its crops and sound, in files that are read in parts and checked as read."""
+"""What is kept of a video: track, crops and sound, mouths and speech; files that are read in parts, and checked."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from typing import IO, Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from dfmm.faces.lips import Mouths
 from dfmm.faces.track import Track
 from dfmm.files import name_partial
 from dfmm.media.sound import Sound
+from dfmm.media.speech import Speech
 
 try:
     import fcntl
@@ -243,9 +245,13 @@ def write_track(writer: ArrayWriter, track: Track) -> None:
 
 
 def read_track(file: ArrayFile) -> Track:
-    """Read a track."""
-    facts, names = file.values["track"], {name: STORED.get(name, name) for name in Track.__dataclass_fields__}
-    return Track(**{name: facts[kept] if kept in facts else file.read(kept) for name, kept in names.items()})
+    """Read a track; what the version that wrote it did not know yet is as it is without."""
+    facts, values = file.values["track"], {}
+    for name in Track.__dataclass_fields__:
+        kept = STORED.get(name, name)
+        if kept in facts or kept in file.blocks:
+            values[name] = facts[kept] if kept in facts else file.read(kept)
+    return Track(**values)
 
 
 def write_sound(writer: ArrayWriter, sound: Sound | None) -> None:
@@ -274,3 +280,28 @@ def read_crops(file: ArrayFile, numbers: Iterable[int], *, face: int = 0) -> dic
     wanted = np.unique(np.fromiter(numbers, np.int64))
     rows = np.flatnonzero(np.isin(kept, wanted))
     return {int(kept[row]): file.read(crops, row, row + 1)[0] for row in rows}
+
+
+def write_mouths(writer: ArrayWriter, mouths: Mouths, *, face: int = 0) -> None:
+    """Write the mouth of this face."""
+    for name, rows in vars(mouths).items():
+        writer.append(f"mouths.{face}.{name}", rows)
+
+
+def read_mouths(file: ArrayFile, *, face: int = 0) -> Mouths:
+    """Read the mouth of this face."""
+    return Mouths(**{name: file.read(f"mouths.{face}.{name}") for name in Mouths.__dataclass_fields__})
+
+
+def write_speech(writer: ArrayWriter, speech: Speech | None) -> None:
+    """Write what is said, or that there is no sound."""
+    writer.values["speech"] = None if speech is None else speech.start
+    if speech is not None:
+        writer.append("log_mel", speech.log_mel)
+        writer.append("phonemes", speech.phonemes)
+
+
+def read_speech(file: ArrayFile) -> Speech | None:
+    """Read what is said; None where the video has no sound."""
+    start = file.values["speech"]
+    return None if start is None else Speech(start, file.read("log_mel"), file.read("phonemes"))

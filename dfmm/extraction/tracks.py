@@ -21,19 +21,26 @@ from dfmm.extraction.store import (
     ArrayWriter,
     CacheError,
     name_crops,
+    read_mouths,
+    read_speech,
     read_track,
+    write_mouths,
     write_sound,
+    write_speech,
     write_track,
 )
 from dfmm.faces.follow import crop_faces, find_track
+from dfmm.faces.lips import MouthFinder, Mouths, has_mesh, load_mesh
 from dfmm.faces.track import Track, measure_span
-from dfmm.media.decode import Recording
+from dfmm.media.decode import Recording, read_media
 from dfmm.media.reencode import list_profile, prepare_file
 from dfmm.media.sound import Sound
-from dfmm.settings import Settings, resolve_path
+from dfmm.media.speech import SAMPLE_RATE, Speech, describe_speech, has_phonemes
+from dfmm.settings import Settings, SettingsError, resolve_path
 
 ROOM = 128 << 20  # bytes for a video's frames: one that fits is decoded once, for its track and its crops
 FORMAT = 8  # of the cache: a higher number makes older entries void (8: pictures and sound as players show them)
+TALK_FORMAT = 1  # of what is kept of mouths and speech, alike
 
 # Tracks are small, but to read one and lay its canvases takes longer than to read a window: so many are remembered, if
 # they have no more frames than that. Together they never take more than some 0.5 GB, and usually 20 MB.
@@ -58,20 +65,38 @@ def load_track(file: Path) -> Track | None:
         return None
 
 
-def save_crops(path: str | Path | Recording, track: Track, file: Path, settings: Settings) -> None:
+def save_crops(
+    path: str | Path | Recording, track: Track, file: Path, settings: Settings, *, talk_file: Path | None = None
+) -> None:
     """Write a video's track, the canvases of all frames with a face, and its sound; no frame is kept in memory.
+
+    Args:
+        talk_file: where to write mouths and speech, which are found as the frames go by.
 
     Raises:
         MediaError: the video cannot be read.
         CacheError: the disk does not take it.
     """
+    finders = find_mouths(track, settings) if talk_file else [None] * track.followable
     with ArrayWriter(file) as writer:
-        sounds = [_write_crops(writer, path, track.follow(face), settings) for face in range(track.followable)]
+        faces = zip(map(track.follow, range(track.followable)), finders, strict=True)
+        sounds = [_write_crops(writer, path, face, finder, settings) for face, finder in faces]
         write_sound(writer, sounds[0])
         write_track(writer, track)
+    if talk_file:
+        sound = sounds[0]
+        if sound is not None and sound.sample_rate != SAMPLE_RATE:
+            sound = read_media(path, keep=lambda number: False, sample_rate=SAMPLE_RATE, mix=track.mix).sound
+        save_talk(finders, sound, talk_file, settings)
 
 
-def _write_crops(writer: ArrayWriter, path: str | Path | Recording, track: Track, settings: Settings) -> Sound | None:
+def _write_crops(
+    writer: ArrayWriter,
+    path: str | Path | Recording,
+    track: Track,
+    finder: MouthFinder | None,
+    settings: Settings,
+) -> Sound | None:
     """Write the canvases of the face that a track follows; return the sound."""
     (crops, names), canvases, numbers = name_crops(track.face), track.lay_canvases(settings), []
 
@@ -80,9 +105,60 @@ def _write_crops(writer: ArrayWriter, path: str | Path | Recording, track: Track
         numbers.append(number)
 
     writer.append(crops, np.zeros((0, canvases.side, canvases.side, 3), np.uint8))
-    sound = crop_faces(path, canvases, settings, numbers=range(len(track.times)), take=take, mix=track.mix)
+    watch = finder.take if finder else None
+    wanted = range(len(track.times))
+    sound = crop_faces(path, canvases, settings, numbers=wanted, take=take, watch=watch, mix=track.mix)
     writer.append(names, np.array(numbers, np.int64))
     return sound
+
+
+def find_mouths(track: Track, settings: Settings) -> list[MouthFinder]:
+    """Return what finds the mouth of each face that a track can follow."""
+    mesh = load_mesh() if choose_extra("mesh", settings) else None
+    return [MouthFinder(track.follow(face), settings.video, mesh) for face in range(track.followable)]
+
+
+def save_talk(finders: list[MouthFinder], sound: Sound | None, file: Path, settings: Settings) -> None:
+    """Write the mouths that were found in a video, and what is said in its sound."""
+    with ArrayWriter(file) as writer:
+        for face, finder in enumerate(finders):
+            write_mouths(writer, finder.finish(), face=face)
+        write_speech(writer, describe_speech(sound, phonemes=choose_extra("phonemes", settings)))
+
+
+def find_talk(path: str | Path | Recording, track: Track, file: Path, settings: Settings) -> None:
+    """Decode a video for its mouths and speech alone, and write them.
+
+    Raises:
+        MediaError: the video cannot be read.
+        CacheError: the disk does not take it.
+    """
+    finders = find_mouths(track, settings)
+
+    def take(number: int, frame: np.ndarray) -> None:
+        for finder in finders:
+            finder.take(number, frame)
+
+    media = read_media(
+        path,
+        keep=lambda number: number < len(track.times) and any(finder.wants(number) for finder in finders),
+        sample_rate=SAMPLE_RATE,
+        take=take,
+        mix=track.mix,
+    )
+    save_talk(finders, media.sound, file, settings)
+
+
+def choose_extra(name: str, settings: Settings) -> bool:
+    """Is this extra, `mesh` or `phonemes`, to be used?
+
+    Raises:
+        SettingsError: it is asked for and not installed.
+    """
+    wanted, there = getattr(settings.synchrony, name), {"mesh": has_mesh, "phonemes": has_phonemes}[name]()
+    if wanted == "always" and not there:
+        raise SettingsError(f"synchrony.{name}: always, but it is not installed: pip install 'dfmm[{name}]'")
+    return wanted != "never" and there
 
 
 class Tracks(Mapping[str, Track]):
@@ -94,10 +170,13 @@ class Tracks(Mapping[str, Track]):
         manifest: the videos' rows.
         keys: of their entries in the cache, `[n]`, as from `make_key`.
         crops: are they read from the files that hold crops and sound as well?
+        talks: are mouths and speech asked for?
     """
 
-    def __init__(self, manifest: pd.DataFrame, keys: np.ndarray, settings: Settings, *, crops: bool):
-        self.manifest, self.keys, self.settings, self.crops = manifest, keys, settings, crops
+    def __init__(
+        self, manifest: pd.DataFrame, keys: np.ndarray, settings: Settings, *, crops: bool, talks: bool = False
+    ):
+        self.manifest, self.keys, self.settings, self.crops, self.talks = manifest, keys, settings, crops, talks
         self.root, self.cache = find_root(settings), resolve_path(settings.data.cache)
         self.recent: OrderedDict[int, Track] = OrderedDict()  # the last ones used, unless they are long
 
@@ -143,13 +222,24 @@ class Tracks(Mapping[str, Track]):
             key = hash_values([key, *list_crop_settings(self.settings).values()])
         return self.cache / ("crops" if crops else "tracks") / key[:2] / f"{key}.safetensors"
 
-    def name_files(self, number: int) -> tuple[str, Path, Path | None]:
-        """Return the video's file and those that are to be made of it, as `make_entry` takes them."""
+    def talk_entry(self, number: int) -> Path:
+        """Return where this row's mouths and speech are; found in another way, or without an extra, elsewhere."""
+        found = [choose_extra(name, self.settings) for name in ("mesh", "phonemes")]
+        key = hash_values([self.keys[number].decode(), TALK_FORMAT, *found])
+        return self.cache / "talks" / key[:2] / f"{key}.safetensors"
+
+    def name_files(self, number: int) -> tuple[str, Path, Path | None, Path | None]:
+        """Return the video's file and those that are to be made of it: of its track, its crops, its mouths and speech.
+
+        Whatever cuts crops sees all frames: mouths come with them.
+        """
         crops = self.entry(number, crops=True) if self.crops else None
-        return self.path(number), self.entry(number, crops=False), crops
+        talks = self.talks or (self.crops and self.settings.synchrony.use)
+        return self.path(number), self.entry(number, crops=False), crops, self.talk_entry(number) if talks else None
 
     def is_kept(self, number: int) -> bool:
-        return self.entry(number, crops=self.crops).is_file()
+        kept = self.entry(number, crops=self.crops).is_file()
+        return kept and (not self.talks or self.talk_entry(number).is_file())
 
     def load(self, number: int) -> Track:
         """Read the track of this row's video, or return it as it was read not long ago.
@@ -171,8 +261,30 @@ class Tracks(Mapping[str, Track]):
             return read(ArrayFile(file))
         except CacheError as error:
             log.warning("%s; it is made again", error)
-            make_entry(*self.name_files(number), self.settings)
+            path, track, crops, _ = self.name_files(number)
+            make_entry(path, track, crops, self.settings)
             return read(ArrayFile(file))
+
+    def read_talk(self, number: int, *, face: int = 0) -> tuple[Mouths, Speech | None] | None:
+        """Return the mouth of this face, and what is said in this row's video; made again where damaged.
+
+        None where it was not kept.
+
+        Raises:
+            MediaError: it is damaged, and the video can no longer be read.
+        """
+        file = self.talk_entry(number)
+        try:
+            return _read_talk(ArrayFile(file), face)
+        except CacheError as error:
+            log.warning("%s; it is made again", error)
+            file.unlink(missing_ok=True)
+            make_entry(self.path(number), self.entry(number, crops=False), None, self.settings, file)
+            return _read_talk(ArrayFile(file), face)
+
+
+def _read_talk(file: ArrayFile, face: int) -> tuple[Mouths, Speech | None]:
+    return read_mouths(file, face=face), read_speech(file)
 
 
 def find_root(settings: Settings) -> str:
@@ -213,17 +325,27 @@ def hash_values(values: list[Any]) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
 
 
-def make_entry(path: str | Path, track_file: Path, crops_file: Path | None, settings: Settings) -> str:
-    """Find a video's track, unless it is kept already, and its crops and sound, if they are asked for.
+def make_entry(
+    path: str | Path,
+    track_file: Path,
+    crops_file: Path | None,
+    settings: Settings,
+    talk_file: Path | None = None,
+) -> str:
+    """Find a video's track, unless it is kept already; its crops and sound, its mouths and speech, if asked for.
 
     Returns:
         The detector that found the face.
     """
     video, track = prepare_file(path, settings), load_track(track_file)
+    if talk_file is not None and talk_file.is_file():  # found when other crops were cut
+        talk_file = None
     if track is None:
-        video = Recording(video, room=ROOM if crops_file else 0)
+        video = Recording(video, room=ROOM if crops_file or talk_file else 0)
         track = find_track(video, settings.video)
         save_track(track, track_file)
     if crops_file is not None:
-        save_crops(video, track, crops_file, settings)
+        save_crops(video, track, crops_file, settings, talk_file=talk_file)
+    elif talk_file is not None:
+        find_talk(video, track, talk_file, settings)
     return track.detector

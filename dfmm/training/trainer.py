@@ -43,6 +43,7 @@ from dfmm.training.machine import (
     share_cores,
 )
 from dfmm.training.optimizer import Schedule, make_optimizer
+from dfmm.training.synchrony import fit_run_synchrony
 
 SMALLER_IS_BETTER = ("loss", "eer")
 
@@ -92,6 +93,8 @@ class Trainer:
                     self._run_epoch()
             finally:
                 self.accelerator.end_training()
+            if self.rank == 0:
+                fit_run_synchrony(self.manifest, self.settings, self.run, progress=self.progress)
         return read_history(self.run)
 
     def _prepare(self, checkpoint: dict[str, Any] | None) -> None:

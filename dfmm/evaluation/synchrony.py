@@ -1,0 +1,136 @@
+"""Do mouth and sound of a video belong together? Asked of a split's videos, and of loose files without any run."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dfmm.extraction.extract import extract_tracks
+from dfmm.extraction.store import CacheError
+from dfmm.extraction.tracks import Tracks
+from dfmm.media.container import MediaError
+from dfmm.model.synchrony import Synchrony, SynchronyModel, load_synchrony
+from dfmm.settings import Settings
+
+log = logging.getLogger("dfmm")
+
+# Columns of a video's scores, and what they are of a `Synchrony`: `in_step` is the probability that both belong
+# together, `sync_surprise` what videos are ranked by.
+COLUMNS = {
+    "in_step": "probability",
+    "sync_surprise": "surprise",
+    "sync_correlation": "score",
+    "lag_ms": "lag_ms",
+    "lag_confidence": "confidence",
+}
+UNJUDGED = (
+    "Not judged without a run: the picture and the voice. A good lip-sync forgery is in step and not found; "
+    "what is found is swapped, dubbed, shifted and badly synchronised sound."
+)
+
+
+def judge_tracks(tracks: Tracks, model: SynchronyModel) -> dict[str, Synchrony]:
+    """Return what is said of each video of which mouths and speech are kept, by `video_id`.
+
+    Of several faces, the one that fits best speaks. A damaged video costs only itself.
+    """
+    found = {}
+    for number, name in enumerate(tracks):
+        try:
+            talks = [tracks.read_talk(number, face=face) for face in range(tracks.load(number).followable)]
+        except (MediaError, CacheError) as error:
+            log.warning("%s: synchrony is not judged: %s", tracks.path(number), error)
+            continue
+        verdicts = [model.judge(*talk) for talk in talks if talk is not None]
+        if verdicts:
+            found[name] = max(verdicts, key=lambda verdict: np.nan_to_num(verdict.surprise, nan=-np.inf))
+    return found
+
+
+def judge_videos(
+    videos: pd.DataFrame, settings: Settings, model: SynchronyModel, *, progress: bool = True
+) -> pd.DataFrame:
+    """Return `COLUMNS` of every video, in its row; NaN where mouth and sound cannot be compared."""
+    rows = videos.drop_duplicates("video_id").reset_index(drop=True)
+    tracks, _ = extract_tracks(rows, settings, talks=True, progress=progress)
+    verdicts = judge_tracks(tracks, model)
+    nothing = Synchrony("no video")
+    table = [[getattr(verdicts.get(name, nothing), of) for of in COLUMNS.values()] for name in videos["video_id"]]
+    return pd.DataFrame(table, index=videos.index, columns=list(COLUMNS), dtype=float)
+
+
+def judge_files(
+    files: Iterable[str | Path], model: SynchronyModel | None = None, settings: Settings | None = None
+) -> Iterator[dict[str, Any]]:
+    """Judge the synchrony of video files one by one; a bad one costs only itself, and nothing is kept.
+
+    Args:
+        model: by default the weights in the package, which were fitted on GRID.
+
+    Yields:
+        For each file `path`, `status` (`ok`, `unscored`, `failed`), `reason`, and `synchrony` as `describe_synchrony`
+        returns it, None where there is none.
+    """
+    model, settings = model or load_synchrony(), settings or Settings()
+    for file in dict.fromkeys(map(str, files)):
+        with tempfile.TemporaryDirectory() as folder:
+            data = settings.data.model_copy(update={"root": "/", "cache": folder, "read": "videos"})
+            alone = settings.model_copy(
+                update={"data": data, "extract": settings.extract.model_copy(update={"workers": 1})}
+            )
+            table = pd.DataFrame([{"video_id": file, "path": str(Path(file).absolute())}])
+            tracks, failures = extract_tracks(table, alone, talks=True, progress=False)
+            verdict = judge_tracks(tracks, model).get(file, Synchrony("no face"))
+        if file in failures:
+            yield {"path": file, "status": "failed", "reason": failures[file], "synchrony": None}
+        elif verdict.reason:
+            yield {"path": file, "status": "unscored", "reason": verdict.reason, "synchrony": None}
+        else:
+            yield {"path": file, "status": "ok", "reason": "", "synchrony": describe_synchrony(verdict)}
+
+
+def describe_synchrony(verdict: Synchrony) -> dict[str, Any]:
+    """Return a verdict ready for JSON, NaN as None.
+
+    `lag_ms` (positive: the sound is late), `confidence` of it, `correlation`, `surprise`, `foreign` (share of other
+    people's speech that fits as well), `in_step` (probability), `genuine` (share of genuine clips that look as bad),
+    `worst` (start, end and correlation of the stretch of 2 s that fits worst), `seconds` compared, and `features`.
+    """
+    numbers = {
+        "lag_ms": verdict.lag_ms,
+        "confidence": verdict.confidence,
+        "correlation": verdict.score,
+        "surprise": verdict.surprise,
+        "foreign": verdict.foreign,
+        "in_step": verdict.probability,
+        "genuine": verdict.genuine,
+        "seconds": verdict.seconds,
+    }
+    described: dict[str, Any] = {
+        name: round(float(value), 4) if np.isfinite(value) else None for name, value in numbers.items()
+    }
+    described["worst"] = [round(float(value), 3) for value in verdict.worst] if verdict.worst else None
+    return {**described, "features": list(verdict.features)}
+
+
+def format_synchrony(line: dict[str, Any]) -> str:
+    """Return a line of `judge_files` in words that an analyst can repeat."""
+    if line["status"] != "ok":
+        return f"{line['path']}: {line['reason']}" + (": not compared" if line["status"] == "unscored" else "")
+    found = line["synchrony"]
+    lag = found["lag_ms"]
+    late = f"the sound fits best {abs(lag):.0f} ms {'late' if lag >= 0 else 'early'}"
+    parts = [f"{late} (confidence {found['confidence']:.2f})"]
+    if found["in_step"] is not None:
+        parts.append(f"in step: {found['in_step']:.2f}; {found['genuine']:.0%} of genuine clips look as bad")
+    parts.append(f"{found['foreign']:.0%} of other speech fits as well")
+    if found["worst"]:
+        start, end, correlation = found["worst"]
+        parts.append(f"worst from {max(start, 0):.1f} to {end:.1f} s ({correlation:.2f} of {found['correlation']:.2f})")
+    return f"{line['path']}: " + "; ".join(parts)

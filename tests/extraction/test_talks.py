@@ -1,0 +1,122 @@
+"""Mouths and speech are found once, with the crops or without them, and what was kept before is filled up."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dfmm.extraction import tracks as kept
+from dfmm.extraction.extract import extract_tracks
+from dfmm.extraction.shards import MANIFEST, write_shards
+from dfmm.extraction.tracks import Tracks
+from dfmm.manifest import read_manifest
+from dfmm.settings import Settings, SettingsError, validate_settings
+
+from ..conftest import Clip, change
+
+
+@pytest.fixture
+def one(face_clip: Clip, tmp_path: Path) -> tuple[pd.DataFrame, Settings]:
+    """A folder with one drawn face, and settings that use no extra."""
+    root = tmp_path / "videos"
+    root.mkdir()
+    shutil.copy(face_clip.path, root / "face.mp4")
+    table = pd.DataFrame({"video_id": ["face"], "path": ["face.mp4"]})
+    data = {"root": str(root), "cache": str(tmp_path / "cache")}
+    return table, validate_settings({"data": data, "synchrony": {"mesh": "never", "phonemes": "never"}})
+
+
+def assert_same_talk(one: Tracks, other: Tracks) -> None:
+    for mine, yours in zip(one.read_talk(0), other.read_talk(0), strict=True):
+        for name, value in vars(mine).items():
+            np.testing.assert_array_equal(value, vars(yours)[name])
+
+
+def test_mouths_that_come_with_crops_are_those_found_alone(
+    one: tuple[pd.DataFrame, Settings], decoded: list[str], tmp_path: Path
+) -> None:
+    table, settings = one
+    alone, _ = extract_tracks(table, settings, talks=True, progress=False)
+    mouths, speech = alone.read_talk(0)
+    assert len(mouths.times) == 20
+    assert len(speech.log_mel) == pytest.approx(80, abs=2)
+    other = change(settings, data={"cache": str(tmp_path / "other")})
+    together, _ = extract_tracks(table, other, crops=True, progress=False)
+    assert_same_talk(alone, together)
+    assert decoded == ["face.mp4"] * 2
+    assert extract_tracks(table, other, talks=True, progress=False)[0].talk_entry(0).is_file()
+    assert decoded == ["face.mp4"] * 2  # they were kept
+
+
+@pytest.mark.parametrize("sample_rate", [16_000, 44_100])
+def test_the_rate_of_kept_sound_does_not_matter(one: tuple[pd.DataFrame, Settings], sample_rate: int) -> None:
+    table, settings = one
+    tracks, _ = extract_tracks(table, change(settings, audio={"sample_rate": sample_rate}), crops=True, progress=False)
+    _, speech = tracks.read_talk(0)
+    assert len(speech.log_mel) == pytest.approx(80, abs=2)
+
+
+def test_a_cache_of_before_is_read_and_filled_up(one: tuple[pd.DataFrame, Settings], decoded: list[str]) -> None:
+    table, settings = one
+    before = change(settings, synchrony={"use": False})
+    tracks, _ = extract_tracks(table, before, crops=True, progress=False)
+    assert not tracks.talk_entry(0).exists()
+    crops = tracks.entry(0, crops=True)
+    written = crops.stat().st_mtime_ns
+    extract_tracks(table, settings, crops=True, progress=False)
+    assert decoded == ["face.mp4"]  # who wants crops alone need not wait for mouths
+    filled, _ = extract_tracks(table, settings, crops=True, talks=True, progress=False)
+    assert decoded == ["face.mp4"] * 2
+    assert filled.read_talk(0)[0].crops.any()
+    assert crops.stat().st_mtime_ns >= written
+
+
+def test_other_extras_are_other_entries_and_a_missing_one_is_named(
+    one: tuple[pd.DataFrame, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, settings = one
+    tracks, _ = extract_tracks(table, settings, talks=True, progress=False)
+    plain = tracks.talk_entry(0)
+    monkeypatch.setattr(kept, "has_mesh", lambda: True)
+    auto = Tracks(tracks.manifest, tracks.keys, change(settings, synchrony={"mesh": "auto"}), crops=False)
+    assert auto.talk_entry(0) != plain
+    monkeypatch.setattr(kept, "has_mesh", lambda: False)
+    assert auto.talk_entry(0) == plain
+    always = Tracks(tracks.manifest, tracks.keys, change(settings, synchrony={"mesh": "always"}), crops=False)
+    with pytest.raises(SettingsError, match=r"pip install 'dfmm\[mesh\]'"):
+        always.talk_entry(0)
+
+
+def test_what_is_damaged_is_found_again(one: tuple[pd.DataFrame, Settings], said: list[str]) -> None:
+    table, settings = one
+    tracks, _ = extract_tracks(table, settings, talks=True, progress=False)
+    place = tracks.talk_entry(0)
+    good = place.read_bytes()
+    place.write_bytes(good[:-1])
+    tracks.read_talk(0)
+    assert place.read_bytes() == good
+    assert "made again" in said[-1]
+
+
+def test_shards_hold_them_and_shards_of_before_have_none(
+    one: tuple[pd.DataFrame, Settings], face_clip: Clip, tmp_path: Path
+) -> None:
+    table, settings = one
+    facts = {"split": "test", "label": 0, "method": "real"}
+    rows = table.assign(**facts)
+    rows.to_csv(tmp_path / "videos" / "manifest.csv", index=False)
+    manifest = read_manifest(tmp_path / "videos" / "manifest.csv", tmp_path / "videos")
+    for talks in (True, False):
+        tracks, _ = extract_tracks(manifest, settings, crops=True, talks=talks, progress=False)
+        folder = write_shards(tracks, tmp_path / f"shards-{talks}", progress=False)
+        data = {"root": str(folder), "manifest": MANIFEST, "read": "shards"}
+        sharded = change(settings, data=data)
+        found, _ = extract_tracks(read_manifest(folder / MANIFEST, folder), sharded, talks=True)
+        if talks:
+            assert_same_talk(tracks, found)
+        else:
+            assert found.read_talk(0) is None
