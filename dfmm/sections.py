@@ -253,6 +253,11 @@ class Synchrony(Section):
 
 
 class Train(Section):
+    start_from: str | None = Field(
+        None,
+        description="a run's folder, or a model.safetensors of one, whose weights training starts from: fine-tuning "
+        "(null: from `model.pretrained`)",
+    )
     epochs: int = Field(20, ge=1, description="passes over the training split")
     batch_size: int = Field(16, ge=1, description="windows in a step, over all processes and forward passes")
     accumulate: int = Field(1, ge=1, description="forward passes that share a step's windows: less memory, same loss")

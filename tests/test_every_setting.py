@@ -273,6 +273,7 @@ ELSEWHERE = {
     "extract.address": "test_pool.test_an_address_is_where_the_cluster_is_looked_for",
     "model.pretrained": "test_a_backbone_starts_from_a_file",
     "train.processes": "test_several_processes_are_started",
+    "train.start_from": "test_trainer.test_training_starts_from_another_runs_weights",
     "train.patience": "test_trainer.test_training_ends_when_validation_no_longer_improves",
     "evaluate.replicates": "test_the_bootstrap_is_as_long_as_asked",
     "train.monitor": "test_trainer.test_monitor_decides_which_epoch_is_best",

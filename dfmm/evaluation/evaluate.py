@@ -22,7 +22,7 @@ from dfmm.extraction.cures import describe_cures
 from dfmm.files import write_whole
 from dfmm.manifest import TEXT_COLUMNS, fingerprint_manifest, read_manifest
 from dfmm.metrics import choose_threshold
-from dfmm.model import load_model, withhold_streams
+from dfmm.model import MultimodalModel, load_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
 from dfmm.model.synchrony import load_synchrony
 from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
@@ -35,6 +35,16 @@ def choose_run_threshold(model: nn.Module, manifest: pd.DataFrame, settings: Set
     videos, _ = score_split(model, manifest, "val", settings, progress=progress)
     scored = videos[videos["status"] == "ok"]
     return choose_threshold(scored["label"], scored["score"], rule=settings.evaluate.threshold)
+
+
+def load_run(run: Run) -> tuple[MultimodalModel, Settings, dict[str, Any]]:
+    """Return a run's best model, with the run's settings as they are now, and the facts saved beside the model.
+
+    Since the model was saved, its data may have moved, or another threshold be wanted: what a run may change.
+    """
+    model, settings, facts = load_model(run.checkpoint)
+    file = run / "settings.yaml"
+    return model, load_settings(file) if file.is_file() else settings, facts
 
 
 def evaluate_run(
@@ -64,7 +74,7 @@ def evaluate_run(
     """
     if not run.checkpoint.is_file():
         raise RunError(f"{run.name} has no checkpoint to evaluate; run 03_train on it first")
-    model, settings, facts = load_model(run.checkpoint)
+    model, settings, facts = load_run(run)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     own = load_manifest(settings, progress=progress)
     if threshold is None:
@@ -165,7 +175,7 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
 
     A stream is withheld by its mask, as if the clip had none.
     """
-    model, settings, _ = load_model(run.checkpoint)
+    model, settings, _ = load_run(run)
     manifest = load_manifest(settings, progress=progress)
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
     tables: dict[str, list[pd.DataFrame]] = {"both": [], "video": [], "audio": []}

@@ -8,8 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfmm.evaluation.evaluate import evaluate_run
-from dfmm.model import load_model
+from dfmm.evaluation.evaluate import evaluate_run, load_run
 from dfmm.runs import Run
 
 log = logging.getLogger("dfmm")
@@ -23,7 +22,7 @@ def evaluate_datasets(
     Yields:
         The manifest's path, and what `evaluate_run` returns, or why it failed.
     """
-    _, settings, _ = load_model(run.checkpoint)
+    _, settings, _ = load_run(run)
     for file in settings.evaluate.datasets:
         try:
             yield file, evaluate_run(run, split, manifest=file, threshold=threshold, progress=progress)

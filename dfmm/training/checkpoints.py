@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from dfmm.files import write_beside
+from dfmm.model import load_model
+from dfmm.runs import Run, hash_file
+from dfmm.settings import Settings, diff_settings, resolve_path
+from dfmm.training.machine import TrainingError
 
 NAME = "epoch-{epoch:04d}-step-{step:06d}.pt"
 
@@ -60,9 +65,15 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-*-step-*.pt"), reverse=True)
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Return the newest checkpoint that can be read, or None; a damaged one is told of, renamed and passed over."""
+def load_checkpoint(folder: Path, *, between_epochs: bool = False) -> dict[str, Any] | None:
+    """Return the newest checkpoint that can be read, or None; a damaged one is told of, renamed and passed over.
+
+    Args:
+        between_epochs: pass over those in the middle of an epoch, too.
+    """
     for path in list_checkpoints(folder):
+        if between_epochs and not path.stem.endswith("-000000"):
+            continue
         try:
             return read_checkpoint(path)
         except Exception as error:  # a broken file fails in a dozen ways
@@ -82,3 +93,25 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if wrong is not None:
         raise zipfile.BadZipFile(f"wrong checksum of {wrong}")
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def load_start(model: nn.Module, settings: Settings) -> dict[str, Any]:
+    """Give a model the weights of `train.start_from`; return the file's name, hash and facts, to be written down.
+
+    Raises:
+        TrainingError: they are of a model of another shape.
+        ModelFileError: no such file, or no model of ours.
+    """
+    path = resolve_path(settings.train.start_from)
+    file = Run(path).checkpoint if path.is_dir() else path
+    other, theirs, facts = load_model(file)
+    try:
+        model.load_state_dict(other.state_dict())
+    except RuntimeError as error:
+        shape = ("model.", "video.size", "video.frames", "audio.n_mels")
+        changed = [line for line in diff_settings(theirs, settings) if line.startswith(shape)]
+        raise TrainingError(
+            f"train.start_from: {file} is a model of another shape (there → here):\n  " + "\n  ".join(changed)
+        ) from error
+    log.info("starting from the weights of %s", file)
+    return {"file": str(file), "sha256": hash_file(file), "facts": facts}

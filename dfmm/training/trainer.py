@@ -31,7 +31,7 @@ from dfmm.metrics import compute_eer
 from dfmm.model import MultimodalModel, save_model, withhold_streams
 from dfmm.runs import Run, RunError, read_lines, show_progress
 from dfmm.settings import Settings, flatten_settings
-from dfmm.training.checkpoints import State, load_checkpoint, save_checkpoint
+from dfmm.training.checkpoints import State, load_checkpoint, load_start, save_checkpoint
 from dfmm.training.launch import launch_training
 from dfmm.training.losses import Loss
 from dfmm.training.machine import (
@@ -46,6 +46,7 @@ from dfmm.training.optimizer import Schedule, make_optimizer
 from dfmm.training.synchrony import fit_run_synchrony
 
 SMALLER_IS_BETTER = ("loss", "eer")
+PLAN = ("batch_size", "epochs")  # what the schedule's length follows from
 
 log = logging.getLogger("dfmm")
 
@@ -80,8 +81,8 @@ class Trainer:
             launch_training(self.settings, self.manifest, self.run)
             return read_history(self.run)
         with self.accelerator.main_process_first():
-            checkpoint = load_checkpoint(self.folder)
-        if checkpoint and checkpoint["finished"] and self.run.checkpoint.is_file():
+            checkpoint = self._load_checkpoint()
+        if checkpoint and self._is_finished(State.read(checkpoint)) and self.run.checkpoint.is_file():
             log.info("training is done already in %s", self.run.name)
             return read_history(self.run)
         stage = self.run.stage("train") if self.rank == 0 else nullcontext()
@@ -97,14 +98,31 @@ class Trainer:
                 fit_run_synchrony(self.manifest, self.settings, self.run, progress=self.progress)
         return read_history(self.run)
 
+    def _load_checkpoint(self) -> dict[str, Any] | None:
+        """Return where to go on from: the newest checkpoint, or with other batches the newest between two epochs."""
+        checkpoint = load_checkpoint(self.folder)
+        size = self.settings.train.batch_size
+        if checkpoint and checkpoint["step"] and checkpoint.get("batch_size", size) != size:
+            log.warning("with another train.batch_size epoch %d begins again", checkpoint["epoch"])
+            return load_checkpoint(self.folder, between_epochs=True)
+        return checkpoint
+
+    def _is_finished(self, state: State) -> bool:
+        """Are all epochs done, or was there none better for long? What a checkpoint says of it, more epochs change."""
+        train, done = self.settings.train, state.epoch - 1
+        return not state.step and done > 0 and (done >= train.epochs or done - state.best_epoch >= train.patience)
+
     def _prepare(self, checkpoint: dict[str, Any] | None) -> None:
         """Make all that a training needs, and put it where a checkpoint left it."""
         settings, device = self.settings, self.accelerator.device
         set_seed(settings.seed)
         if device.type == "cpu":
             share_cores(settings.data.workers, self.world, threads=checkpoint["threads"] if checkpoint else None)
+        self._check_data(resumed=checkpoint is not None)
         self._open_data()
-        self.raw_model = MultimodalModel(settings).to(device)
+        start = settings.train.start_from
+        self.raw_model = MultimodalModel(settings, pretrained=False if start else None).to(device)
+        started = load_start(self.raw_model, settings) if start and not checkpoint else None
         self.ema = ModelEmaV3(self.raw_model, settings.train.ema, use_warmup=True) if settings.train.ema else None
         optimizer = make_optimizer(self.raw_model, settings.train)
         self.schedule = Schedule(optimizer, settings.train, settings.train.epochs * self.steps)
@@ -113,7 +131,18 @@ class Trainer:
         if self.rank == 0:
             keep_lines(self.metrics_file, self.state.epoch, self.state.step)
             self._describe()
+            if started:
+                self.run.describe(start=started)
         self._start_trackers()
+
+    def _check_data(self, *, resumed: bool) -> None:
+        """Raise a `TrainingError` where a training would go on with other data than it began with."""
+        then, now = self.run.read().get("data_fingerprint"), fingerprint_manifest(self.manifest)
+        if resumed and then not in (None, now):
+            raise TrainingError(
+                f"the manifest in {self.settings.data.root} is not the one that this training began with (fingerprint "
+                f"{then}, now {now}); put that one back, or begin another run, with train.start_from if it is to go on"
+            )
 
     def _open_data(self) -> None:
         """Open the training and the validation split, each process its part of them."""
@@ -285,14 +314,21 @@ class Trainer:
     def _save(self) -> None:
         if self.rank == 0:
             weights = {name: part.state_dict() for name, part in self._list_parts().items()}
-            checkpoint = {**asdict(self.state), "threads": torch.get_num_threads(), **weights}
+            train = self.settings.train
+            facts = {"threads": torch.get_num_threads(), "batch_size": train.batch_size, "epochs": train.epochs}
+            checkpoint = {**asdict(self.state), **facts, **weights}
             save_checkpoint(checkpoint, self.folder, keep=self.settings.train.keep_checkpoints)
 
     def _restore(self, checkpoint: dict[str, Any]) -> State:
         """Put all parts where a checkpoint left them, and return where the training stood."""
+        state, train = State.read(checkpoint), self.settings.train
+        state.finished = self._is_finished(state)
         for name, part in self._list_parts().items():
-            part.load_state_dict(checkpoint[name])
-        state = State.read(checkpoint)
+            if name != "schedule":
+                part.load_state_dict(checkpoint[name])
+        same = all(checkpoint.get(name, getattr(train, name)) == getattr(train, name) for name in PLAN)
+        taken = (state.epoch - 1) * self.steps + state.step
+        self.schedule.load_state_dict(checkpoint["schedule"], step=None if same else taken)
         log.info("going on in epoch %d after step %d", state.epoch, state.step)
         return state
 
