@@ -205,9 +205,12 @@ class MultimodalDataset(Dataset):
         """
         _, forgery = self.read_forgery(index)
         plain, scene = (
-            disguise_window(one, forgery.method, self._draw(index, DISGUISE)) for one in (forgery.plain, forgery.scene)
+            self._disguise(one, forgery.method, self._draw(index, DISGUISE)) for one in (forgery.plain, forgery.scene)
         )
         return plain, replace(forgery, scene=scene)
+
+    def _disguise(self, scene: Scene, method: str, rng: np.random.Generator) -> Scene:
+        return disguise_window(scene, method, rng, coarse="patch" in self.settings.forge.methods)
 
     def _draw(self, index: int, what: int) -> np.random.Generator:
         index -= index % 2 if self.pairs else 0  # both of a pair by the same draws
@@ -365,7 +368,7 @@ class MultimodalDataset(Dataset):
         forgery, augment, draw = self._forge(index, reading), self.settings.augment, partial(self._draw, index)
         scene = forgery.scene
         if self.forges:
-            scene = disguise_window(scene, forgery.method, draw(DISGUISE))
+            scene = self._disguise(scene, forgery.method, draw(DISGUISE))
         if not self.augment:
             return replace(forgery, scene=code_scene(scene, augment, draw) if self.forges else scene)
         scene = change_picture(scene, lambda frames: augment_frames(frames, augment, draw(PICTURE)))
