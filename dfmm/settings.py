@@ -122,7 +122,10 @@ class Settings(Section):
     @model_validator(mode="after")
     def check_forgeries(self) -> Settings:
         """What cannot be noticed in the streams that are looked at would be learnt by heart."""
-        seen = {"video": {"self_blend", "mouth"}, "audio": {"vocoder", "splice"}}.get(self.model.streams)
+        seen = {
+            "video": {"self_blend", "patch", "redraw", "mouth"},
+            "audio": {"vocoder", "predict", "splice"},
+        }.get(self.model.streams)
         lost = [name for name in self.forge.methods if seen is not None and name not in seen]
         if self.forge.share and lost:
             raise ValueError(

@@ -100,6 +100,7 @@ class MultimodalDataset(Dataset):
         if settings.video.face == "all":
             self._add_faces()
         self.place_window = partial(place_window, settings=settings, of=windows, sampling=sampling)
+        self.disguise = partial(disguise_window, coarse="patch" in settings.forge.methods)
         self.forger = Forger(self.tracks, self.place_window, draws=self.forges and augment)
 
     def _add_twins(self) -> None:
@@ -205,7 +206,7 @@ class MultimodalDataset(Dataset):
         forgery, augment, draw = self.forger.forge(reading), self.settings.augment, reading.plan.request.draw
         scene = forgery.scene
         if self.forges:
-            scene = disguise_window(scene, forgery.method, draw(DISGUISE))
+            scene = self.disguise(scene, forgery.method, draw(DISGUISE))
         if not self.augment:
             return replace(forgery, scene=code_scene(scene, augment, draw) if self.forges else scene)
         scene = change_picture(scene, lambda frames: augment_frames(frames, augment, draw(PICTURE)))
@@ -271,7 +272,7 @@ class MultimodalDataset(Dataset):
         """
         draw, (_, forgery) = self._locate(index).draw, self.read_forgery(index)
         plain, scene = (
-            disguise_window(scene, forgery.method, draw(DISGUISE)) for scene in (forgery.plain, forgery.scene)
+            self.disguise(scene, forgery.method, draw(DISGUISE)) for scene in (forgery.plain, forgery.scene)
         )
         return plain, replace(forgery, scene=scene)
 
