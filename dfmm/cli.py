@@ -134,6 +134,7 @@ def make_manifest(options: argparse.Namespace) -> None:
     from dfmm.layouts import build_manifest
     from dfmm.manifest import ManifestError, summarise_manifest, write_manifest
 
+    path = options.out or options.root / "manifest.csv"
     listing = build_manifest(
         options.layout,
         options.root,
@@ -143,17 +144,20 @@ def make_manifest(options: argparse.Namespace) -> None:
         resplit=options.resplit,
         **({"compression": options.compression} if options.compression else {}),
     )
+    details = path.with_suffix(".problems.csv")
+    ours = [file.name for file in (path, details) if file.resolve().parent == options.root.resolve()]  # of last time
+    problems = listing.problems[~listing.problems["name"].isin(ours)]
     try:
-        path = write_manifest(listing.table, options.out or options.root / "manifest.csv")
+        write_manifest(listing.table, path)
     except PermissionError as error:
         raise ManifestError(f"{error.filename}: may not be written; choose another place with --out") from error
-    details = write_manifest(listing.problems, path.with_suffix(".problems.csv"))
+    write_manifest(problems, details)
     print(f"{path}: {len(listing.table)} videos\n\n{summarise_manifest(listing.table).to_string()}\n")
     print(*listing.notes, sep="\n")
-    for kind, found in listing.problems.groupby("kind"):
+    for kind, found in problems.groupby("kind"):
         names = ", ".join(found["name"].iloc[:3]) + (", …" if len(found) > 3 else "")
         print(f"{len(found)} × {kind}: {names}")
-    print(f"all of these, with details: {details}" if len(listing.problems) else "nothing that does not fit")
+    print(f"all of these, with details: {details}" if len(problems) else "nothing that does not fit")
 
 
 @command(
@@ -306,7 +310,10 @@ def _print_evaluation(run: Any, report: dict[str, Any], videos: pd.DataFrame, wi
     from dfmm.evaluation import name_evaluation, write_report
 
     page = write_report(report, videos, windows, run / "evaluations" / name_evaluation(report))
-    for name in ("auc", "ap", "eer", "balanced_accuracy", "fpr_at_95_tpr"):
+    alone = report["one_label"]
+    if alone:
+        print(f"{alone['why']}.\n{alone['name']} at the threshold: {format_interval(alone['rate'])}")
+    for name in ("auc", "ap", "eer", "balanced_accuracy", "fpr_at_95_tpr") if not alone else ():
         print(f"{name:18} {format_interval(report['video'][name])}")
     if report["unseen"]["methods"]:
         for name in ("seen", "unseen"):
@@ -385,14 +392,38 @@ def _score_synchrony(options: argparse.Namespace) -> int:
 
 
 def list_files(paths: Sequence[str]) -> list[str]:
-    """Return the files among paths, and the videos and sounds in the folders among them."""
+    """Return the files among paths, and the videos and sounds in the folders among them; say what of these is left out.
+
+    A folder without any stays in the list, as something that cannot be scored.
+
+    Raises:
+        ManifestError: there is no file at all.
+    """
+    from dfmm.manifest import ManifestError
+
+    files, said = [], []
+    for path in paths:
+        found, left_out = search_folder(path) if os.path.isdir(path) else ([path], "")
+        files += found or [path]
+        if left_out or not found:
+            said.append(("" if found else f"no videos in {path}; ") + f"left out: {left_out or 'nothing'}")
+    if files and all(map(os.path.isdir, files)):
+        raise ManifestError("\n".join(said))
+    print(*said, sep="\n", end="\n" * bool(said), file=sys.stderr)
+    return files
+
+
+def search_folder(folder: str) -> tuple[list[str], str]:
+    """Return the videos and sounds below a folder, and in words how many files are left out, and why."""
+    from dfmm.layouts.listing import Problems, list_tree
     from dfmm.manifest import AUDIO_ENDINGS, VIDEO_ENDINGS
 
-    files: list[str] = []
-    for path in map(Path, paths):
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*VIDEO_ENDINGS, *AUDIO_ENDINGS))
-        files += map(str, found if path.is_dir() else [path])
-    return files
+    problems = Problems()
+    tree = list_tree(folder, problems, endings=(*VIDEO_ENDINGS, *AUDIO_ENDINGS))
+    links = [path for path in tree.links_out if os.path.isfile(os.path.join(folder, path))]  # gathered by hand
+    left_out = problems.collect().query("name not in @links")["kind"].value_counts()
+    found = [os.path.join(folder, path) for path in sorted([*tree.files, *links])]
+    return found, ", ".join(f"{count} × {kind}" for kind, count in left_out.items())
 
 
 def format_line(line: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[],
+    submodules=["synchrony"],
     submod_attrs={
         "score": ["score_files", "score_split", "score_windows"],
         "evaluate": [
@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "evidence": ["describe_evidence"],
         "protocols": ["evaluate_datasets"],
-        "measures": ["make_report", "name_evaluation", "pair_methods"],
+        "summary": ["make_report", "name_evaluation", "pair_methods"],
         "synchrony": ["judge_files", "judge_videos"],
         "report": ["METRICS", "find_mistakes", "write_report"],
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,16 @@ import torch
 
 from dfmm.audit.shortcuts import measure_trivia, score_trivia
 from dfmm.audit.synchrony import correlate_videos
-from dfmm.dataset import load_manifest
-from dfmm.dataset.loaders import make_evaluation_loader
+from dfmm.dataset import load_manifest, make_evaluation_loader
 from dfmm.evaluation.calibration import compare_calibration
 from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence, fit_evidence
-from dfmm.evaluation.measures import UNNAMED, make_report, name_dataset, name_evaluation, pair_methods, score_column
 from dfmm.evaluation.score import add_synchrony, score_split, tabulate_batch
+from dfmm.evaluation.summary import UNNAMED, make_report, name_dataset, name_evaluation, pair_methods, score_column
 from dfmm.evaluation.synchrony import COLUMNS, judge_videos
 from dfmm.extraction.cures import describe_cures
 from dfmm.files import write_whole
 from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, read_manifest
-from dfmm.model import load_model, save_model, withhold_streams
+from dfmm.model import MultimodalModel, load_model, save_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
 from dfmm.model.synchrony import SynchronyModel, load_synchrony
 from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
@@ -38,7 +37,7 @@ EVIDENCE = (*(sense.column for sense in SENSES.values()), *(f"{name}_evidence" f
 def learn_evidence(run: Run, *, manifest: pd.DataFrame | None = None, progress: bool = True) -> Evidence:
     """Learn on the run's validation split how to join what each sense says, and keep it in the model's file.
 
-    What is kept there is returned while the data is the same.
+    What is kept there is returned while data and settings are those it was learnt with.
 
     Args:
         manifest: of the run's data, where it is at hand.
@@ -48,12 +47,13 @@ def learn_evidence(run: Run, *, manifest: pd.DataFrame | None = None, progress: 
     """
     if not run.checkpoint.is_file():
         raise RunError(f"{run.name} has no checkpoint to evaluate; run 03_train on it first")
-    model, settings, facts = load_model(run.checkpoint)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model, saved, facts = load_model(run.checkpoint)
+    settings = read_settings(run, saved)
     manifest = load_manifest(settings, progress=progress) if manifest is None else manifest
-    fingerprint, kept = fingerprint_manifest(manifest), read_evidence(facts)
-    if kept and kept.learnt_on == fingerprint:
+    learnt_on, kept = describe_lesson(manifest, settings), read_evidence(facts)
+    if kept and kept.learnt_on == learnt_on:
         return kept
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     options = {"synchrony": open_synchrony(run.checkpoint, settings), "progress": progress}
     videos, _ = score_split(model, manifest, "val", settings, **options)
     found = fit_evidence(
@@ -61,10 +61,18 @@ def learn_evidence(run: Run, *, manifest: pd.DataFrame | None = None, progress: 
         prior=facts["prior"],
         rule=settings.evaluate.threshold,
         taught=list_taught(manifest, settings),
-        learnt_on=fingerprint,
+        learnt_on=learnt_on,
     )
-    save_model(model.cpu(), settings, run.checkpoint, **{**facts, "evidence": found.dump()})
+    save_model(model.cpu(), saved, run.checkpoint, **{**facts, "evidence": found.dump()})
     return found
+
+
+def describe_lesson(manifest: pd.DataFrame, settings: Settings) -> str:
+    """Return what evidence is learnt from, in words: where it changes, it is learnt anew."""
+    windows, how = settings.evaluate.windows, settings.model.aggregation
+    heard = "with" if settings.synchrony.use else "without"
+    rule = settings.evaluate.threshold
+    return f"data {fingerprint_manifest(manifest)}, {windows} windows ({how}), {heard} synchrony, threshold by {rule}"
 
 
 def open_synchrony(checkpoint: str | Path, settings: Settings) -> SynchronyModel | None:
@@ -86,13 +94,27 @@ def list_taught(manifest: pd.DataFrame, settings: Settings) -> list[str]:
     return [name for name, sense in SENSES.items() if sense.label in heads or sense.otherwise]
 
 
+def load_run(run: Run) -> tuple[MultimodalModel, Settings, dict[str, Any]]:
+    """Return a run's best model, with the run's settings as they are now, and the facts saved beside the model.
+
+    Since the model was saved, its data may have moved, or another threshold be wanted: what a run may change.
+    """
+    model, saved, facts = load_model(run.checkpoint)
+    return model, read_settings(run, saved), facts
+
+
+def read_settings(run: Run, saved: Settings) -> Settings:
+    """Return a run's settings as they are now; those saved with its model where it has none."""
+    file = run / "settings.yaml"
+    return load_settings(file) if file.is_file() else saved
+
+
 def evaluate_run(
     run: Run,
     split: str = "test",
     *,
     manifest: str | Path | None = None,
     root: str | Path | None = None,
-    taken: Collection[str] = (),
     progress: bool = True,
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """Evaluate a run's best checkpoint on a split, with evidence and threshold as its own validation split taught.
@@ -100,8 +122,8 @@ def evaluate_run(
     Methods of which no part was in the run's training split are marked as unseen.
 
     Args:
-        manifest, root: another dataset than the run's own, to test on.
-        taken: names of datasets whose evaluations this one must not overwrite, besides the run's own.
+        manifest, root: another dataset than the run's own, to test on. Its folder is its own, too: where another
+            manifest's videos were evaluated under the same name, it is named after its folder and file as well.
 
     Returns:
         The report, the videos' table and the windows' table, as written to `evaluations/<dataset>-<split>/`.
@@ -111,7 +133,7 @@ def evaluate_run(
         ManifestError: no such split, or a manifest that is wrong.
     """
     evidence = learn_evidence(run, progress=progress)
-    model, settings, facts = load_model(run.checkpoint)
+    model, settings, facts = load_run(run)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     own = load_manifest(settings, progress=progress)
     table, trained = own, settings
@@ -135,12 +157,13 @@ def evaluate_run(
         "synchrony": dict(synchrony.facts) if synchrony else None,
     }
     seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
-    options = {"threshold": evidence.threshold, "replicates": settings.evaluate.replicates, "seen": seen}
-    report |= make_report(videos, windows, split=split, **options)
+    options = {"replicates": settings.evaluate.replicates, "streams": settings.model.streams, "seen": seen}
+    report |= make_report(videos, windows, split=split, threshold=evidence.threshold, **options)
     report["calibration"] = compare_calibration(videos[videos["status"] == "ok"], prior=facts["prior"])
     if manifest is not None:
-        folder = Path(settings.data.root).name
-        report["dataset"] = _name_apart(report["dataset"], folder, {*taken, name_dataset(own)})
+        report["manifest"] = str(resolve_path(manifest))
+        report["root"] = settings.data.root
+        report["dataset"] = _name_apart(report, run, own=name_dataset(own))
     folder = run / "evaluations" / name_evaluation(report)
     write_json(report, folder / "report.json")
     write_table(videos, folder / "scores.csv")
@@ -160,12 +183,25 @@ def _open_other(manifest: str | Path, root: str | Path | None, settings: Setting
     return table, settings.model_copy(update={"data": settings.data.model_copy(update={"root": str(root)})})
 
 
-def _name_apart(name: str, folder: str, taken: Collection[str]) -> str:
-    """Return a dataset's name; its folder is added where that is taken, then a number."""
+def _name_apart(report: dict[str, Any], run: Run, *, own: str) -> str:
+    """Return what to call another dataset, so that its folder is neither the run's own nor another manifest's."""
+    name, file = report["dataset"], Path(report["manifest"])
+    folder = Path(report["root"]).name
     names = [name] if name != UNNAMED else []
     names += [folder if name == UNNAMED else f"{name}-{folder}"]
+    names += [f"{names[-1]}-{file.stem}"]
     numbered = (f"{names[-1]}-{number}" for number in itertools.count(2))
-    return next(one for one in itertools.chain(names, numbered) if one not in taken)
+    return next(one for one in itertools.chain(names, numbered) if _is_free(one, report, run, own))
+
+
+def _is_free(dataset: str, report: dict[str, Any], run: Run, own: str) -> bool:
+    """Is there no evaluation of this name, or an earlier one of the same manifest and root?"""
+    evaluation = name_evaluation({**report, "dataset": dataset})
+    if evaluation == name_evaluation({**report, "dataset": own}):
+        return False
+    page = run / "evaluations" / evaluation / "report.json"
+    before = json.loads(page.read_text(encoding="utf-8")) if page.is_file() else report
+    return all(before.get(name) == report[name] for name in ("manifest", "root"))
 
 
 def score_by_trivia(own: pd.DataFrame, videos: pd.DataFrame, trained: Settings, settings: Settings) -> pd.Series:
@@ -202,7 +238,7 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
 
     A stream is withheld by its mask, as if the clip had none; its evidence is missing then.
     """
-    model, settings, facts = load_model(run.checkpoint)
+    model, settings, facts = load_run(run)
     evidence, synchrony = read_evidence(facts), open_synchrony(run.checkpoint, settings)
     manifest = load_manifest(settings, progress=progress)
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
@@ -213,17 +249,17 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
         for streams, parts in tables.items():
             left = withhold_streams(batch, streams)
             parts.append(tabulate_batch(model(left), left))
-    aucs, both = {}, pd.concat([manifest, loader.dataset.twins])
+    aucs, table = {}, pd.concat([manifest, loader.dataset.twins])
     for streams, parts in tables.items():
-        videos = both.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
+        videos = table.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
         videos["fusion_score"] = videos["score"]
         if streams == "both" and synchrony:
             videos = add_synchrony(videos, judge_videos(videos, settings, synchrony, progress=False))
         videos = apply_evidence(videos, evidence) if evidence else videos
         scored = videos[videos["score"].notna()]
-        rows = {"all": scored, **{method: some for method, _, some in pair_methods(scored)}}
+        groups = {"all": scored, **{method: rows for method, _, rows in pair_methods(scored)}}
         aucs[streams] = {
-            name: score_column(some, some["score"], settings.evaluate.replicates) for name, some in rows.items()
+            name: score_column(rows, rows["score"], settings.evaluate.replicates) for name, rows in groups.items()
         }
     return aucs
 

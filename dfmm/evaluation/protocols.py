@@ -8,8 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfmm.evaluation.evaluate import evaluate_run
-from dfmm.model import load_model
+from dfmm.evaluation.evaluate import evaluate_run, load_run
 from dfmm.runs import Run
 
 log = logging.getLogger("dfmm")
@@ -23,13 +22,10 @@ def evaluate_datasets(
     Yields:
         The manifest's path, and what `evaluate_run` returns, or why it failed.
     """
-    _, settings, _ = load_model(run.checkpoint)
-    taken: list[str] = []
+    _, settings, _ = load_run(run)
     for file in settings.evaluate.datasets:
         try:
-            found = evaluate_run(run, split, manifest=file, taken=taken, progress=progress)
-            taken.append(found[0]["dataset"])
-            yield file, found
+            yield file, evaluate_run(run, split, manifest=file, progress=progress)
         except (ValueError, RuntimeError, OSError) as error:
             log.warning("%s is not evaluated: %s", file, error)
             yield file, str(error)

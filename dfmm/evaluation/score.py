@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from dfmm.dataset.loaders import make_evaluation_loader, make_window_loader
+from dfmm.dataset import make_evaluation_loader, make_window_loader
 from dfmm.evaluation.evidence import Evidence, apply_evidence, describe_evidence
 from dfmm.evaluation.synchrony import describe_synchrony, judge_tracks, judge_videos, tabulate_verdicts
 from dfmm.extraction.extract import extract_tracks, tabulate_tracks
@@ -23,7 +23,7 @@ from dfmm.model.synchrony import Synchrony, SynchronyModel
 from dfmm.runs import show_progress
 from dfmm.sections import Model
 from dfmm.settings import Settings
-from dfmm.training.trainer import predict
+from dfmm.training import predict
 
 # Of each video: the share of frames with the followed face, how many faces there are, shots, and gaps in the following.
 FOUND = ["face_coverage", "faces", "shots", "gaps"]

@@ -43,7 +43,7 @@ def judge_tracks(tracks: Tracks, model: SynchronyModel) -> dict[str, Synchrony]:
     found = {}
     for number, name in enumerate(tracks):
         try:
-            talks = [tracks.read_talk(number, place=place) for place in range(tracks.load(number).places)]
+            talks = [tracks.read_talk(number, face=face) for face in range(tracks.load(number).followable)]
         except (MediaError, CacheError) as error:
             log.warning("%s: synchrony is not judged: %s", tracks.path(number), error)
             continue

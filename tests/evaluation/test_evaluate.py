@@ -14,6 +14,7 @@ from dfmm.cli import main
 from dfmm.dataset.loaders import make_evaluation_loader
 from dfmm.evaluation.evaluate import (
     compare_streams,
+    describe_lesson,
     evaluate_run,
     learn_evidence,
     list_taught,
@@ -23,8 +24,8 @@ from dfmm.evaluation.evaluate import (
     write_table,
 )
 from dfmm.evaluation.evidence import Evidence, apply_evidence, fit_evidence
-from dfmm.evaluation.measures import make_report, name_evaluation
 from dfmm.evaluation.score import score_files, score_split, score_windows
+from dfmm.evaluation.summary import make_report, name_evaluation
 from dfmm.manifest import write_manifest
 from dfmm.media.encode import write_video
 from dfmm.model import MultimodalModel, load_model, save_model
@@ -101,7 +102,7 @@ def test_evidence_and_threshold_are_learnt_on_validation(
 ) -> None:
     report, videos, _ = evaluated
     _, val, _ = evaluate_run(run, "val", progress=False)
-    options = {"rule": "balanced_accuracy", "learnt_on": report["data_fingerprint"]}
+    options = {"rule": "balanced_accuracy", "learnt_on": describe_lesson(manifest, tiny)}
     again = fit_evidence(val, prior=report["prior"], taught=list_taught(manifest, tiny), **options)
     assert report["evidence"] == again.dump()
     assert report["threshold"]["value"] == again.threshold
@@ -224,6 +225,16 @@ def test_the_report_says_which_streams_were_used() -> None:
     coverage = make_report(videos, windows, split="test", threshold=0.5, replicates=100)["coverage"]
     assert coverage["streams"] == {"both": 1, "video": 2, "audio": 1}
     assert (coverage["without_face"], coverage["without_sound"]) == (1, 2)
+
+
+@pytest.mark.parametrize("streams", ["video", "audio"])
+def test_no_video_is_without_what_the_model_does_not_use(streams: str) -> None:
+    videos = make_scores([0.9, 0.1, np.nan], [1, 0, 1], status=["ok", "ok", "unscored"])
+    videos = videos.assign(streams=[streams, streams, ""])
+    options = {"split": "test", "threshold": 0.5, "replicates": 100, "streams": streams}
+    coverage = make_report(videos, videos[["video_id", "score", "label"]], **options)["coverage"]
+    assert coverage["streams"] == {"both": 0, "video": 0, "audio": 0, streams: 2}
+    assert (coverage["without_face"], coverage["without_sound"]) == (0, 0)
 
 
 def test_the_report_says_what_was_found_of_faces(evaluated: tuple) -> None:
