@@ -129,9 +129,9 @@ def measure_darkness(crops: np.ndarray) -> np.ndarray:
     width, middle = WIDTH * MOUTH_WIDTH / REGION, WIDTH * ABOVE / REGION
     rows = slice(round(middle - 0.4 * width), round(middle + 0.6 * width))
     columns = slice(round(WIDTH / 2 - 0.6 * width), round(WIDTH / 2 + 0.6 * width))
-    pixels = crops[:, rows, columns].reshape(len(crops), -1)
     if not len(crops):
         return np.zeros((0, len(DARKEST)), np.float32)
+    pixels = crops[:, rows, columns].reshape(len(crops), -1)
     return -np.percentile(pixels, DARKEST, axis=1).T.astype(np.float32)
 
 
