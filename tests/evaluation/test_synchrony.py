@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from dfmm.cli import main
-from dfmm.evaluation.measures import make_report
+from dfmm.evaluation.summary import make_report
 from dfmm.evaluation.synchrony import COLUMNS, UNJUDGED, format_synchrony, judge_files, judge_videos
 from dfmm.model.synchrony import load_synchrony
 from dfmm.runs import Run
