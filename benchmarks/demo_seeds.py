@@ -4,9 +4,9 @@
     python benchmarks/demo_seeds.py --seeds 0 1      fewer seeds
     python benchmarks/demo_seeds.py --quick          two of one epoch, to see that it runs
 
-Runs go to outputs/demo_seeds/; what is done there is not done again. Sums over another number of threads round otherwise:
-that is one more seed, and so is another processor. Epoch, evidence and threshold are chosen on validation; the test split
-is scored once, at the end. The table ends with the worst of each method, and the rivals.
+Runs go to outputs/demo_seeds/; what is done there is not done again. Sums over another number of threads round
+otherwise: that is one more seed, and so is another processor. Epoch, evidence and threshold are chosen on validation;
+the test split is scored once, at the end. The table ends with the worst of each method, and the rivals.
 """
 
 from __future__ import annotations
