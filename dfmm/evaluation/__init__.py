@@ -18,10 +18,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_evaluation",
             "read_evidence",
         ],
-        "evidence": ["describe_evidence"],
+        "evidence": ["Evidence", "describe_evidence"],
         "protocols": ["evaluate_datasets"],
         "summary": ["make_report", "name_evaluation", "pair_methods"],
-        "synchrony": ["judge_files", "judge_videos"],
+        "synchrony": ["find_verdicts", "judge_files", "judge_videos"],
         "report": ["METRICS", "find_mistakes", "write_report"],
     },
 )

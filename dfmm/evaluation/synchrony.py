@@ -57,9 +57,16 @@ def judge_videos(
     videos: pd.DataFrame, settings: Settings, model: SynchronyModel, *, progress: bool = True
 ) -> pd.DataFrame:
     """Return `COLUMNS` of every video, in its row; NaN where mouth and sound cannot be compared."""
+    return tabulate_verdicts(videos, find_verdicts(videos, settings, model, progress=progress))
+
+
+def find_verdicts(
+    videos: pd.DataFrame, settings: Settings, model: SynchronyModel, *, progress: bool = True
+) -> dict[str, Synchrony]:
+    """Return all that is said of each video's synchrony, by `video_id`: its lag curve and its trace too."""
     rows = videos.drop_duplicates("video_id").reset_index(drop=True)
     tracks, _ = extract_tracks(rows, settings, talks=True, progress=progress)
-    return tabulate_verdicts(videos, judge_tracks(tracks, model))
+    return judge_tracks(tracks, model)
 
 
 def tabulate_verdicts(videos: pd.DataFrame, verdicts: Mapping[str, Synchrony]) -> pd.DataFrame:

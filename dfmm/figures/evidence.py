@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from dfmm.figures.style import FAKE, GREY, JOINT, REAL, add_legend, label_axes, open_axes, shorten_text, style_figure
+from dfmm.figures.style import (
+    FAKE,
+    GREY,
+    JOINT,
+    REAL,
+    add_legend,
+    join_title,
+    label_axes,
+    open_axes,
+    shorten_text,
+    style_figure,
+)
 
 LOOKS = {
     "network": {"label": "network's own", "color": GREY, "linestyle": "--", "marker": "s"},
@@ -45,6 +58,40 @@ def plot_evidence(video: Mapping[str, Any], evidence: Mapping[str, Any], title: 
         "forged →", (1, 1), (-3, -3), xycoords="axes fraction", textcoords="offset points", va="top", ha="right"
     )
     return figure
+
+
+@style_figure
+def plot_synchrony(
+    lags_ms: NDArray[np.floating],
+    curve: NDArray[np.floating],
+    times: NDArray[np.floating],
+    trace: NDArray[np.floating],
+    *,
+    lag_ms: float,
+    note: str = "",
+) -> Figure:
+    """How well a mouth moves with the sound at every lag, and over time at the best one.
+
+    Args:
+        lags_ms: [L], positive where the sound is late.
+        curve: [L], correlation of the mouth with what the sound predicts; NaN: too little to compare.
+        times: [n], the middles of stretches in seconds.
+        trace: [n], correlation in each; NaN: nobody speaks.
+        lag_ms: at which the curve is highest.
+        note: the title's second line.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.8), sharey=True)
+    left.set_title(join_title("Mouth and sound at every lag", note))
+    label_axes(left, "lag (ms; positive: the sound is late)", "correlation")
+    left.plot(lags_ms, curve, color=JOINT["color"])
+    if np.isfinite(lag_ms):
+        left.axvline(lag_ms, color=FAKE, linestyle="--", label=f"best lag {lag_ms:+.0f} ms")
+    left.axvline(0, color=GREY, linestyle=":", linewidth=1)
+    right.set_title("Over time, in stretches of 2 s")
+    label_axes(right, "middle of the stretch (seconds)", "")
+    right.plot(times, trace, color=JOINT["color"], marker="o")
+    right.axhline(0, color=GREY, linestyle=":", linewidth=1)
+    return add_legend(figure)
 
 
 @style_figure
