@@ -28,7 +28,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check
 
 lab: $(VENV)/installed
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks
 
 notebooks: $(VENV)/installed
 	rm -rf outputs/quick

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dfmm.faces.detect import Detect, load_detector, measure_overlaps
+from dfmm.faces.detect import Detect, load_detector
+from dfmm.faces.link import measure_overlaps
 from dfmm.media.container import MediaError
 from dfmm.media.decode import read_media
 

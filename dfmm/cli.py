@@ -134,6 +134,7 @@ def make_manifest(options: argparse.Namespace) -> None:
     from dfmm.layouts import build_manifest
     from dfmm.manifest import ManifestError, summarise_manifest, write_manifest
 
+    path = options.out or options.root / "manifest.csv"
     listing = build_manifest(
         options.layout,
         options.root,
@@ -143,17 +144,20 @@ def make_manifest(options: argparse.Namespace) -> None:
         resplit=options.resplit,
         **({"compression": options.compression} if options.compression else {}),
     )
+    details = path.with_suffix(".problems.csv")
+    ours = [file.name for file in (path, details) if file.resolve().parent == options.root.resolve()]  # of last time
+    problems = listing.problems[~listing.problems["name"].isin(ours)]
     try:
-        path = write_manifest(listing.table, options.out or options.root / "manifest.csv")
+        write_manifest(listing.table, path)
     except PermissionError as error:
         raise ManifestError(f"{error.filename}: may not be written; choose another place with --out") from error
-    details = write_manifest(listing.problems, path.with_suffix(".problems.csv"))
+    write_manifest(problems, details)
     print(f"{path}: {len(listing.table)} videos\n\n{summarise_manifest(listing.table).to_string()}\n")
     print(*listing.notes, sep="\n")
-    for kind, found in listing.problems.groupby("kind"):
+    for kind, found in problems.groupby("kind"):
         names = ", ".join(found["name"].iloc[:3]) + (", …" if len(found) > 3 else "")
         print(f"{len(found)} × {kind}: {names}")
-    print(f"all of these, with details: {details}" if len(listing.problems) else "nothing that does not fit")
+    print(f"all of these, with details: {details}" if len(problems) else "nothing that does not fit")
 
 
 @command(
@@ -293,8 +297,7 @@ def evaluate(options: argparse.Namespace) -> int:
     report, videos, windows = evaluate_run(run, options.split, manifest=options.manifest, root=options.root)
     _print_evaluation(run, report, videos, windows)
     failed = 0
-    others = evaluate_datasets(run, options.split, threshold=report["threshold"]["value"])
-    for file, found in others if options.manifest is None else ():
+    for file, found in evaluate_datasets(run, options.split) if options.manifest is None else ():
         print(f"\n{file}" + (f": {found}" if isinstance(found, str) else ""))
         if isinstance(found, str):
             failed += 1
@@ -307,7 +310,10 @@ def _print_evaluation(run: Any, report: dict[str, Any], videos: pd.DataFrame, wi
     from dfmm.evaluation import name_evaluation, write_report
 
     page = write_report(report, videos, windows, run / "evaluations" / name_evaluation(report))
-    for name in ("auc", "ap", "eer", "balanced_accuracy", "fpr_at_95_tpr"):
+    alone = report["one_label"]
+    if alone:
+        print(f"{alone['why']}.\n{alone['name']} at the threshold: {format_interval(alone['rate'])}")
+    for name in ("auc", "ap", "eer", "balanced_accuracy", "fpr_at_95_tpr") if not alone else ():
         print(f"{name:18} {format_interval(report['video'][name])}")
     if report["unseen"]["methods"]:
         for name in ("seen", "unseen"):
@@ -335,9 +341,9 @@ def format_interval(metric: dict[str, float | None]) -> str:
             action="store_true",
             help="a line of JSON for each file: path, status (ok, unscored, failed), reason, streams (both, video, "
             "audio or nothing: what was scored), score, video_fake, audio_fake, in_sync (probabilities, null where "
-            "that stream is absent), face (whose scores these are), windows, seconds of video, synchrony (lag_ms, "
-            "positive where the sound is late, in_step, foreign, genuine, worst, …; without a run all but path, "
-            "status and reason)",
+            "that stream is absent), face (whose scores these are), windows, seconds of video, evidence (what each "
+            "sense says of the clip, in words), synchrony (lag_ms, positive where the sound is late, in_step, foreign, "
+            "genuine, worst, …; without a run all but path, status and reason)",
         ),
         argument(
             "--face",
@@ -350,20 +356,21 @@ def score(options: argparse.Namespace) -> int:
     logging.getLogger("dfmm").setLevel("ERROR")  # reasons go into the lines
     if not options.run and not options.model:
         return _score_synchrony(options)
-    from dfmm.evaluation import score_files
+    from dfmm.evaluation import open_synchrony, read_evidence, score_files
     from dfmm.model import load_model
-    from dfmm.model.synchrony import load_synchrony
     from dfmm.runs import Run
-    from dfmm.training.synchrony import find_synchrony
 
-    model, settings, facts = load_model(options.model or Run(options.run).checkpoint)
+    checkpoint = options.model or Run(options.run).checkpoint
+    model, settings, facts = load_model(checkpoint)
     if options.face:
         settings = settings.model_copy(update={"video": settings.video.model_copy(update={"face": options.face})})
     if not options.json:
         print(f"probability of fake, for a prior of {facts['prior']:.2f} fakes   (video / sound / in sync)")
-    failed = 0
-    synchrony = load_synchrony(find_synchrony(options.model or Run(options.run).checkpoint))
-    for line in score_files(list_files(options.files), model, settings, synchrony=synchrony):
+    evidence, failed = read_evidence(facts), 0
+    if evidence is None:
+        print("dfmm: the network's own scores; dfmm evaluate lets a run learn how to join evidence", file=sys.stderr)
+    senses = {"evidence": evidence, "synchrony": open_synchrony(checkpoint, settings)}
+    for line in score_files(list_files(options.files), model, settings, **senses):
         failed += line["status"] == "failed"
         print(json.dumps(line, ensure_ascii=False) if options.json else format_line(line), flush=True)
     return int(failed > 0)
@@ -385,26 +392,48 @@ def _score_synchrony(options: argparse.Namespace) -> int:
 
 
 def list_files(paths: Sequence[str]) -> list[str]:
-    """Return the files among paths, and the videos and sounds in the folders among them."""
-    from dfmm.manifest import AUDIO_ENDINGS, VIDEO_ENDINGS
+    """Return the files among paths, and the videos and sounds in the folders among them; say what of these is left out.
 
-    files: list[str] = []
-    for path in map(Path, paths):
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*VIDEO_ENDINGS, *AUDIO_ENDINGS))
-        files += map(str, found if path.is_dir() else [path])
+    A folder without any stays in the list, as something that cannot be scored.
+
+    Raises:
+        ManifestError: there is no file at all.
+    """
+    from dfmm.manifest import ManifestError
+
+    files, said = [], []
+    for path in paths:
+        found, left_out = search_folder(path) if os.path.isdir(path) else ([path], "")
+        files += found or [path]
+        if left_out or not found:
+            said.append(("" if found else f"no videos in {path}; ") + f"left out: {left_out or 'nothing'}")
+    if files and all(map(os.path.isdir, files)):
+        raise ManifestError("\n".join(said))
+    print(*said, sep="\n", end="\n" * bool(said), file=sys.stderr)
     return files
 
 
+def search_folder(folder: str) -> tuple[list[str], str]:
+    """Return the videos and sounds below a folder, and in words how many files are left out, and why."""
+    from dfmm.layouts.listing import Problems, list_tree
+    from dfmm.manifest import AUDIO_ENDINGS, VIDEO_ENDINGS
+
+    problems = Problems()
+    tree = list_tree(folder, problems, endings=(*VIDEO_ENDINGS, *AUDIO_ENDINGS))
+    links = [path for path in tree.links_out if os.path.isfile(os.path.join(folder, path))]  # gathered by hand
+    left_out = problems.collect().query("name not in @links")["kind"].value_counts()
+    found = [os.path.join(folder, path) for path in sorted([*tree.files, *links])]
+    return found, ", ".join(f"{count} × {kind}" for kind, count in left_out.items())
+
+
 def format_line(line: dict[str, Any]) -> str:
-    """Return a file's scores as a line for people."""
+    """Return a file's scores as a line for people, and below it a line for each piece of evidence."""
     if line["status"] != "ok":
         return f"{line['status']:>8}  {line['path']}: {line['reason']}"
     streams = ("–" if line[name] is None else f"{line[name]:.2f}" for name in ("video_fake", "audio_fake", "in_sync"))
-    found, lag = line.get("synchrony"), ""
-    if found and found["in_step"] is not None:
-        lag = f"  in step {found['in_step']:.2f}, {found['lag_ms']:+.0f} ms"
     scores = " / ".join(f"{stream:>4}" for stream in streams)
-    return f"{line['score']:8.3f}  {scores}{lag}  {line['path']}  {line['reason']}"
+    first = f"{line['score']:8.3f}  {scores}  {line['path']}  {line['reason']}"
+    return "\n".join([first, *(f"{name:>20}: {says}" for name, says in line["evidence"].items())])
 
 
 @command(

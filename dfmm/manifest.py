@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dfmm.files import write_beside
+from dfmm.paths import find_outside, normalise_paths
+from dfmm.tables import ManifestError, read_labels, read_table, read_texts
 
-VIDEO_ENDINGS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".flv", ".wmv")
-AUDIO_ENDINGS = (".flac", ".wav")  # of files without a picture
+# What `dfmm.media.container.FORMATS` are called.
+VIDEO_ENDINGS = (
+    ".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".flv", ".wmv",
+    ".3gp", ".3g2", ".qt", ".mj2", ".f4v", ".ismv", ".mk3d", ".asf", ".ogv", ".rm", ".rmvb", ".mxf", ".nut", ".wtv",
+    ".ts", ".mts", ".m2ts", ".m2t", ".vob", ".mpe", ".m1v", ".m2v", ".dv", ".dif", ".ivf", ".y4m", ".obu",
+    ".mjpeg", ".mjpg", ".264", ".h264", ".avc", ".265", ".h265", ".hevc", ".gif", ".apng",
+)  # fmt: skip
+AUDIO_ENDINGS = (  # of files without a picture
+    ".flac", ".wav", ".mp3", ".m4a", ".m4b", ".aac", ".ogg", ".oga", ".opus", ".spx", ".wma", ".mka", ".ac3", ".eac3",
+    ".ec3", ".amr", ".aif", ".aiff", ".aifc", ".caf", ".w64", ".au", ".snd", ".ra", ".mp2", ".mpa", ".m2a", ".isma",
+)  # fmt: skip
 SPLITS = ("train", "val", "test")
 NO_SPLIT = "none"  # of a video that is known but kept out of all three
 STREAM_LABELS = ("video_fake", "audio_fake", "in_sync")
@@ -31,16 +42,14 @@ COLUMNS = (
 )  # fmt: skip
 
 
-class ManifestError(ValueError):
-    """A manifest that is missing or wrong; the message names every bad row."""
-
-
 def read_manifest(path: str | Path, root: str | Path | None = None) -> pd.DataFrame:
-    """Read a CSV or Parquet manifest, or a folder in the seeds' layout, and validate it.
+    """Read a CSV, Parquet or JSON manifest, or a folder in the seeds' layout, and validate it.
 
     Args:
-        path: a `.csv` or `.parquet` file, or a folder of `<split>/<video folder>/` with a video and a `meta.json`.
-        root: the folder paths are relative to; given, every path is checked to stay inside it.
+        path: a `.csv`, `.parquet`, `.json` or `.jsonl` file, or a folder of `<split>/<video folder>/` with a video and
+            a `meta.json`.
+        root: the folder paths are relative to; given, absolute paths below it are made so, and every path is checked
+            to stay inside it.
 
     Returns:
         The columns of `COLUMNS`, then whatever else the table holds. Columns that may be left out are filled with
@@ -53,55 +62,58 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> pd.DataFr
     if path.is_dir():
         table = _read_folders(path)
     elif not path.is_file():
-        raise ManifestError(f"{path}: no such manifest; expected a .csv or .parquet file, or a folder of videos")
+        raise ManifestError(f"{path}: no such manifest; expected a .csv, .parquet or .json file, or a folder of videos")
     else:
-        table = _read_table(path)
-    return validate_manifest(complete_manifest(table, origin=str(path)), root=root, origin=str(path))
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
-    except ValueError as error:
-        raise ManifestError(f"{path}: cannot be read ({error})") from error
+        table = read_table(path, TEXT_COLUMNS)
+    table = complete_manifest(table, root=root, origin=str(path))
+    return validate_manifest(table, root=root, origin=str(path))
 
 
 def write_manifest(table: pd.DataFrame, path: str | Path) -> Path:
-    """Write a manifest as CSV or, by its ending, Parquet; the file appears whole or not at all."""
+    """Write a `.parquet`, `.json` or `.jsonl` manifest, or else CSV; the file appears whole or not at all."""
     path = Path(path)
     with write_beside(path) as partial:
-        table.to_parquet(partial, index=False) if path.suffix == ".parquet" else table.to_csv(partial, index=False)
+        if path.suffix == ".parquet":
+            table.to_parquet(partial, index=False)
+        elif path.suffix in (".json", ".jsonl"):
+            table.to_json(partial, orient="records", lines=path.suffix == ".jsonl", force_ascii=False)
+        else:
+            table.to_csv(partial, index=False)
     return path
 
 
-def complete_manifest(table: pd.DataFrame, *, origin: str = "manifest") -> pd.DataFrame:
-    """Fill the columns that may be left out, and put all in the order of `COLUMNS`."""
+def complete_manifest(table: pd.DataFrame, *, root: str | Path | None = None, origin: str = "manifest") -> pd.DataFrame:
+    """Fill the columns that may be left out, read each cell as one format or another wrote it, and put all in order.
+
+    An empty cell means that nothing is said: -1 for a stream's label, real or fake, by the label, for a method.
+
+    Raises:
+        ManifestError: a required column is not there, or one holds what is neither a label nor a text.
+    """
     missing = [name for name in ("path", "split", "label") if name not in table]
     if missing:
         raise ManifestError(f"{origin}: lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
     table = table.copy(deep=False)
-    if "video_id" not in table:
-        table["video_id"] = [name_video(str(path)) for path in table["path"]]
-    for name in STREAM_LABELS:
-        table[name] = table[name].fillna(-1) if name in table else -1
-    if "method" not in table or table["method"].hasnans:
-        named = pd.to_numeric(table["label"], errors="coerce").map({0: "real", 1: "fake"})
-        table["method"] = table["method"].fillna(named) if "method" in table else named
-    for name in TEXT_COLUMNS:
-        table[name] = _fill_text(table[name]) if name in table else ""
+    try:
+        for name in TEXT_COLUMNS:
+            table[name] = read_texts(table[name]) if name in table else ""
+        table["label"] = read_labels(table["label"], empty="")
+        for name in STREAM_LABELS:
+            table[name] = read_labels(table[name]) if name in table else -1
+    except ManifestError as error:
+        raise ManifestError(f"{origin}: {error}") from error
+    table["path"] = normalise_paths(table["path"], root)
+    if (unnamed := table["video_id"] == "").any():
+        table["video_id"] = table["video_id"].mask(unnamed, table["path"].map(name_video))
+    if (unsaid := table["method"] == "").any():
+        named = table["label"].map({0: "real", 1: "fake"}).fillna("")
+        table["method"] = table["method"].mask(unsaid, named)
     return table[[*COLUMNS, *(name for name in table.columns if name not in COLUMNS)]]
 
 
 def name_video(path: str) -> str:
     """Return a video's id: its path without the ending."""
     return os.path.splitext(path)[0]
-
-
-def _fill_text(column: pd.Series) -> pd.Series:
-    column = column.fillna("") if column.hasnans else column
-    return column if column.dtype == "str" else column.astype(str)
 
 
 def validate_manifest(table: pd.DataFrame, *, root: str | Path | None = None, origin: str = "manifest") -> pd.DataFrame:
@@ -138,7 +150,7 @@ def _find_faults(table: pd.DataFrame, root: str | Path | None) -> Iterator[str]:
             yield f"line {line}: {name} {value!r} " + ("is repeated" if value else "is empty")
     outside = find_outside(table["path"], root)
     for line, value in zip(lines[outside], table.loc[outside, "path"], strict=True):
-        yield f"line {line}: path {value!r} leaves the data root"
+        yield f"line {line}: path {value!r} leaves the data root" + (f" {root}" if root is not None else "")
     for name in ("video_segments", "audio_segments"):
         suspect = ~_are_segments(table[name])
         for line, value in zip(lines[suspect], table.loc[suspect, name], strict=True):
@@ -155,79 +167,6 @@ def _are_names(column: pd.Series) -> bool:
 def _go_on_from(paths: pd.Series, ids: pd.Series) -> bool:
     """Is every path its id with the same ending? Then paths are as unique as ids, and need not be compared, too."""
     return bool((ids + os.path.splitext(paths.iloc[0])[1] == paths).all()) if len(paths) else True
-
-
-def is_inside(path: str) -> bool:
-    """Does this relative path stay below where it starts, links apart?"""
-    pure = PurePosixPath(path.replace("\\", "/"))
-    return not pure.is_absolute() and ".." not in pure.parts
-
-
-def find_outside(paths: pd.Series, root: str | Path | None = None) -> np.ndarray:
-    """Which paths leave the root, bool `[n]`, links followed where there is a root?"""
-    suspect = pc.match_substring_regex(pa.array(paths, pa.large_string()), r"^/|\.\.|\\")
-    outside = suspect.to_numpy(zero_copy_only=False).copy()
-    outside[outside] = [not is_inside(path) for path in paths[outside]]
-    if root is not None and (leaving := find_links_out(root, paths[~outside])):
-        outside |= paths.isin(leaving).to_numpy()
-    return outside
-
-
-def find_links_out(root: str | Path, paths: Sequence[str] | pd.Series) -> set[str]:
-    """Return those relative paths that a link takes out of the root.
-
-    Each folder is listed once, however many of its files are asked for: a listing says what is a link.
-    """
-    tree = _Links(root)
-    leading = {folder for folder in _list_folders(paths, root) if tree.look_into(folder)}
-    split = ((path, *path.rpartition("/")[::2]) for path in paths) if leading else ()
-    return {path for path, folder, name in split if folder in leading and tree.leads_out(folder, name)}
-
-
-def _list_folders(paths: Sequence[str] | pd.Series, root: str | Path) -> list[str]:
-    """Return the folders of relative paths, each once, without those below a first folder that is not there."""
-    kind = pa.large_string()
-    cells = pc.binary_join_element_wise(pa.scalar("", kind), pa.array(paths, kind), pa.scalar("/", kind))
-    halves = pc.split_pattern(cells, "/", max_splits=1, reverse=True)
-    folders = pc.utf8_slice_codeunits(pc.unique(pc.list_element(halves, 0)), 1)  # without the slash put before them
-    tops = pc.list_element(pc.split_pattern(folders, "/", max_splits=1), 0)
-    absent = [top for top in pc.unique(tops).to_pylist() if not os.path.lexists(os.path.join(root, top))]
-    return folders.filter(pc.invert(pc.is_in(tops, value_set=pa.array(absent, kind)))).to_pylist()
-
-
-class _Links:
-    """The links in a tree, read folder by folder as they are asked for."""
-
-    def __init__(self, root: str | Path):
-        self.base = os.path.realpath(root)
-        self.places = {"": self.base}  # of each folder, links followed; "" of one that is not there
-        self.links: dict[str, dict[str, str]] = {}  # of each folder: the names of links, and where they lead
-
-    def look_into(self, folder: str) -> bool:
-        """Find out about a folder, its parents first. Can any of its files lie outside of the root?"""
-        if folder not in self.links:
-            if folder:
-                parent, _, name = folder.rpartition("/")
-                self.look_into(parent)
-                place = self.places[parent]
-                self.places[folder] = place and self.links[parent].get(name, os.path.join(place, name))
-            self.links[folder] = self._list_links(folder)
-        return bool(self.links[folder]) or self._is_outside(self.places[folder] or self.base)
-
-    def leads_out(self, folder: str, name: str) -> bool:
-        return self._is_outside(self.places[folder]) or self._is_outside(self.links[folder].get(name, self.base))
-
-    def _is_outside(self, place: str) -> bool:
-        return place != self.base and not place.startswith(self.base.rstrip(os.sep) + os.sep)
-
-    def _list_links(self, folder: str) -> dict[str, str]:
-        if self.places[folder]:
-            try:
-                with os.scandir(self.places[folder]) as entries:
-                    return {entry.name: os.path.realpath(entry.path) for entry in entries if entry.is_symlink()}
-            except OSError:
-                self.places[folder] = ""
-        return {}
 
 
 def _are_segments(column: pd.Series) -> np.ndarray:
@@ -298,11 +237,7 @@ def read_meta(meta: Path, root: Path) -> dict[str, Any]:
         raise ManifestError(f"{meta}: not JSON: {error}") from error
     if not isinstance(values, dict):
         raise ManifestError(f"{meta}: expected an object with a label, got a {type(values).__name__}")
-    label = str(values.get("label", "")).lower()
-    values["label"] = {"real": 0, "fake": 1}.get(label, label)
-    if isinstance(values.get("identities"), list):
-        values["identities"] = "|".join(map(str, values["identities"]))
-    return {**values, "path": videos[0].relative_to(root).as_posix(), "split": meta.parts[-3]}
+    return {"label": None, **values, "path": videos[0].relative_to(root).as_posix(), "split": meta.parts[-3]}
 
 
 def select_split(table: pd.DataFrame, split: str, *, limit: int | None = None) -> pd.DataFrame:

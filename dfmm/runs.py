@@ -28,6 +28,12 @@ from dfmm.settings import Settings, diff_settings, find_project, load_settings, 
 
 QUICK_RUN = "outputs/quick"  # the notebooks' default: what it lacks is made on the way
 MADE = ("settings.yaml", "run.json", "log.jsonl", "metrics.jsonl", "checkpoints", "evaluations", "debug", "trackers")
+# What may change as a run goes on; the first four change the weights that come of it, the number of epochs may grow.
+CHANGES_WEIGHTS = ("train.batch_size", "train.epochs", "train.accumulate", "train.processes")
+MAY_CHANGE = (
+    *CHANGES_WEIGHTS, "train.checkpoint_every", "train.keep_checkpoints", "data.root", "data.cache", "data.workers",
+)  # fmt: skip
+MAY_CHANGE_SECTIONS = ("evaluate", "extract", "logging")
 LINE_SECONDS = 30  # between two lines about progress, where there is no bar
 PACKAGES = ("dfmm", "torch", "torchaudio", "timm", "accelerate", "av", "opencv-python", "numpy", "pandas")
 
@@ -80,7 +86,7 @@ class Run:
         return record
 
     def status(self, stage: str) -> str:
-        """Return `none`, `running`, `done`, `failed`, `interrupted` or `crashed`."""
+        """Return `none`, `running`, `done`, `failed`, `interrupted`, `crashed`, or `outdated` by other settings."""
         return self.read()["stages"].get(stage, {}).get("status", "none")
 
     @contextmanager
@@ -166,6 +172,9 @@ class Run:
 def open_run(path: str | Path, settings: Settings, *, restart: bool = False) -> Run:
     """Make a run's folder, or open it again with the settings it was made with, and send the log there.
 
+    Some settings may be others as a run goes on (`MAY_CHANGE`): they are written down in `run.json`, under `changes`,
+    and what was done with the old ones and depends on them is outdated.
+
     The notebooks' quick run is there to be thrown away: with other settings it begins again.
 
     Args:
@@ -179,20 +188,61 @@ def open_run(path: str | Path, settings: Settings, *, restart: bool = False) -> 
         run.clear()
     file = run / "settings.yaml"
     changed = diff_settings(load_settings(file), settings) if file.is_file() else []
-    if changed and not run.is_quick:
+    refused = _find_refused(run, load_settings(file), settings) if changed else []
+    if refused and not run.is_quick:
         raise RunError(
-            f"{run.name} was made with other settings (then → now):\n  " + "\n  ".join(changed) + "\n"
+            f"{run.name} was made with other settings (then → now):\n  " + "\n  ".join(refused) + "\n"
             "Name another run, or begin this one again with `dfmm run … --restart`."
         )
-    if changed:
+    if changed and run.is_quick:
         log.warning("the settings of the quick run have changed, so it begins again")
         run.clear()
     if not file.is_file():
         with write_beside(file) as partial:
             save_settings(settings, partial)
         run.describe(created=_now().isoformat(), seed=settings.seed, **describe_environment())
+    elif changed:
+        _change_settings(run, settings, changed)
     start_logging(run, settings)
+    if changed and not run.is_quick:
+        log.warning("%s goes on with other settings (then → now):\n  %s", run.name, "\n  ".join(changed))
+        if which := [line for line in changed if _name_setting(line) in CHANGES_WEIGHTS]:
+            log.warning("the weights will be others than with the old settings: %s", "; ".join(which))
     return run
+
+
+def _find_refused(run: Run, old: Settings, new: Settings) -> list[str]:
+    """Return those differences with which a run cannot go on, and why where that is not plain."""
+    refused, done = [], run.status("train") in ("done", "outdated") and new.train.epochs == old.train.epochs
+    for line in diff_settings(old, new):
+        name = _name_setting(line)
+        if name not in MAY_CHANGE and name.split(".")[0] not in MAY_CHANGE_SECTIONS:
+            refused.append(line)
+        elif name == "train.epochs" and new.train.epochs < old.train.epochs:
+            refused.append(f"{line} (it may grow only)")
+        elif done and name in CHANGES_WEIGHTS:
+            refused.append(f"{line} (training is done; it goes on if train.epochs grows)")
+    return refused
+
+
+def _name_setting(line: str) -> str:
+    return line.partition(":")[0]
+
+
+def _change_settings(run: Run, settings: Settings, changed: list[str]) -> None:
+    """Give a run other settings, note them, and call outdated what was done with the old ones and depends on them."""
+    names = [_name_setting(line) for line in changed]
+    record = run.read()
+    weights = [line for line in changed if _name_setting(line) in CHANGES_WEIGHTS]
+    note = {"time": _now().isoformat(), "changed": changed, "changes_weights": weights}
+    first = "03" if "train.epochs" in names else "04" if any(name.startswith("evaluate.") for name in names) else "99"
+    for name, stage in record["stages"].items():
+        trains = name == "train" and first == "03"
+        if stage["status"] == "done" and (trains or (name[:1].isdigit() and name[:2] >= first)):
+            stage["status"] = "outdated"
+    run.describe(changes=[*record.get("changes", []), note], stages=record["stages"])
+    with write_beside(run / "settings.yaml") as partial:
+        save_settings(settings, partial)
 
 
 def describe_environment() -> dict[str, Any]:

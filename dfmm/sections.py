@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -135,7 +135,7 @@ class Augment(Section):
     )
 
 
-ForgeMethod = Literal["self_blend", "mouth", "vocoder", "splice", "delay", "swap"]
+ForgeMethod = Literal["self_blend", "patch", "redraw", "mouth", "vocoder", "predict", "splice", "delay", "swap"]
 
 
 class Forge(Section):
@@ -147,11 +147,12 @@ class Forge(Section):
         "real, the same in every epoch (0: none)",
     )
     methods: list[ForgeMethod] = Field(
-        list(get_args(ForgeMethod)),
+        ["self_blend", "mouth", "vocoder", "splice", "delay", "swap"],
         min_length=1,
         description="how, each as often as it is named, where the clip has what it needs: a face blended with itself, "
-        "a mouth from another moment; a voice through a vocoder, or in part another voice; late or early sound, "
-        "another clip's sound",
+        "a part of it changed and pasted back in a shape of many, the whole picture or a part drawn anew, a mouth "
+        "from another moment; a voice through a vocoder, spoken anew by linear prediction, or in part another voice; "
+        "late or early sound, another clip's sound",
     )
     pairs: bool = Field(
         False,
@@ -253,6 +254,11 @@ class Synchrony(Section):
 
 
 class Train(Section):
+    start_from: str | None = Field(
+        None,
+        description="a run's folder, or a model.safetensors of one, whose weights training starts from: fine-tuning "
+        "(null: from `model.pretrained`)",
+    )
     epochs: int = Field(20, ge=1, description="passes over the training split")
     batch_size: int = Field(16, ge=1, description="windows in a step, over all processes and forward passes")
     accumulate: int = Field(1, ge=1, description="forward passes that share a step's windows: less memory, same loss")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -31,6 +32,23 @@ from dfmm.sections import (
 
 class SettingsError(ValueError):
     """A params file or an override that is wrong; the message names every fault, and what would be right."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which `0123` and `1:30` are texts: YAML 1.1 would read 83 and 90, which nobody means."""
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag not in _NUMBERS]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_NUMBERS[0], re.compile(r"^[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    _NUMBERS[1],
+    re.compile(r"^[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|\.[0-9][0-9_]*([eE][-+]?[0-9]+)?|\.inf)$"),
+    list("-+.0123456789"),
+)
 
 
 class Settings(Section):
@@ -104,7 +122,10 @@ class Settings(Section):
     @model_validator(mode="after")
     def check_forgeries(self) -> Settings:
         """What cannot be noticed in the streams that are looked at would be learnt by heart."""
-        seen = {"video": {"self_blend", "mouth"}, "audio": {"vocoder", "splice"}}.get(self.model.streams)
+        seen = {
+            "video": {"self_blend", "patch", "redraw", "mouth"},
+            "audio": {"vocoder", "predict", "splice"},
+        }.get(self.model.streams)
         lost = [name for name in self.forge.methods if seen is not None and name not in seen]
         if self.forge.share and lost:
             raise ValueError(
@@ -143,6 +164,8 @@ def load_settings(params: str | Path, overrides: Sequence[str] = ()) -> Settings
         SettingsError: the file is missing or no YAML mapping, a name is unknown, or a value is out of range.
     """
     values = read_params(params)
+    if isinstance(overrides, str):  # it would be read letter by letter
+        raise SettingsError(f"overrides: expected a list such as ['train.lr=1e-4', 'seed=1'], got {overrides!r}")
     for override in overrides:
         name, value = parse_override(override)
         section = values
@@ -162,7 +185,7 @@ def read_params(params: str | Path) -> dict[str, Any]:
         nearby = ", ".join(sorted(file.name for file in path.parent.glob("*.yaml"))) or "no params file"
         raise SettingsError(f"{params}: no such params file (in that folder: {nearby})")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{params}: not YAML: {error}") from error
     if values is None:
@@ -178,8 +201,11 @@ def parse_override(override: str) -> tuple[str, Any]:
     name, equals, text = override.partition("=")
     if not equals or not all(name.strip().split(".")):
         raise SettingsError(f"override {override!r}: expected name=value, such as train.lr=1e-4")
+    another = re.search(r"\s(\w+(\.\w+)?)\s*=", text)
+    if another and another[1] in _fields():
+        raise SettingsError(f"override {override!r}: holds several; give {another[1]} as one of its own")
     try:
-        return name.strip(), yaml.safe_load(text)
+        return name.strip(), yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise SettingsError(f"override {override!r}: the value is not YAML: {error}") from error
 

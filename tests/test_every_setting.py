@@ -19,7 +19,7 @@ import torch
 from dfmm.dataset import load_manifest
 from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.dataset.loaders import make_evaluation_loader, make_training_loader
-from dfmm.evaluation import measures
+from dfmm.evaluation import summary
 from dfmm.evaluation.evaluate import evaluate_run
 from dfmm.model import MultimodalModel, load_model
 from dfmm.runs import open_run, start_logging
@@ -276,6 +276,7 @@ ELSEWHERE = {
     "synchrony.mesh": "test_talks.test_other_extras_are_other_entries_and_a_missing_one_is_named",
     "synchrony.phonemes": "test_talks.test_other_extras_are_other_entries_and_a_missing_one_is_named",
     "train.processes": "test_several_processes_are_started",
+    "train.start_from": "test_trainer.test_training_starts_from_another_runs_weights",
     "train.patience": "test_trainer.test_training_ends_when_validation_no_longer_improves",
     "evaluate.replicates": "test_the_bootstrap_is_as_long_as_asked",
     "train.monitor": "test_trainer.test_monitor_decides_which_epoch_is_best",
@@ -350,9 +351,9 @@ def test_several_processes_are_started(
 
 
 def test_the_bootstrap_is_as_long_as_asked(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, compute = [], measures.compute_metrics
+    asked, compute = [], summary.compute_metrics
     monkeypatch.setattr(
-        measures, "compute_metrics", lambda *args, **options: [asked.append(options), compute(*args, **options)][1]
+        summary, "compute_metrics", lambda *args, **options: [asked.append(options), compute(*args, **options)][1]
     )
     show_report(set_values(settings, **{"evaluate.replicates": 150}), tmp_path)
     assert {options["replicates"] for options in asked} == {150}

@@ -12,7 +12,6 @@ import pytest
 from dfmm.manifest import (
     COLUMNS,
     ManifestError,
-    find_links_out,
     fingerprint_manifest,
     format_segments,
     parse_segments,
@@ -21,6 +20,7 @@ from dfmm.manifest import (
     summarise_manifest,
     write_manifest,
 )
+from dfmm.paths import find_links_out
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 ROWS = (

@@ -34,6 +34,17 @@ from dfmm.metrics import compute_auc
 from dfmm.runs import write_json
 from dfmm.settings import Settings, flatten_settings
 
+__all__ = [
+    "Audit",
+    "AuditError",
+    "audit_data",
+    "describe_audit",
+    "format_audit",
+    "save_audit",
+    "shortcuts",
+    "synchrony",
+]
+
 LEAKS_SHOWN, VIDEOS_SHOWN = 5, 3  # leaks of a kind that the account names, and videos in each split of a leak
 LEAKS = {
     "identity": ("person is", "people are", "in more than one split: a detector may know the face, not the forgery"),
@@ -174,7 +185,7 @@ def compare_detector(manifest: pd.DataFrame, features: pd.DataFrame, scores: pd.
 
 
 def _report_leaks(leaks: pd.DataFrame, manifest: pd.DataFrame) -> Iterator[Finding]:
-    for kind, (one, several, what) in LEAKS.items():
+    for kind, (singular, plural, problem) in LEAKS.items():
         found = leaks[leaks["kind"] == kind]
         names = list(found["name"].unique())
         if not names:
@@ -182,7 +193,7 @@ def _report_leaks(leaks: pd.DataFrame, manifest: pd.DataFrame) -> Iterator[Findi
         column = "split" if kind not in ("contradiction", "unnamed original") else "label"
         lines = [_describe_leak(name, found[found["name"] == name], column) for name in names[:LEAKS_SHOWN]]
         more = [f"and {len(names) - LEAKS_SHOWN} more"] if len(names) > LEAKS_SHOWN else []
-        text = f"{len(names)} {one if len(names) == 1 else several} {what}:"
+        text = f"{len(names)} {singular if len(names) == 1 else plural} {problem}:"
         status: Status = "remark" if kind == "unnamed original" else "problem"
         yield Finding(status, "\n  ".join([text, *lines, *more]), list(found["video_id"].unique()))
     if leaks[leaks["kind"] != "unnamed original"].empty and manifest["split"].nunique() > 1:
@@ -192,9 +203,9 @@ def _report_leaks(leaks: pd.DataFrame, manifest: pd.DataFrame) -> Iterator[Findi
 
 def _describe_leak(name: str, rows: pd.DataFrame, column: str) -> str:
     parts = []
-    for value, some in rows.groupby(column, sort=False):
-        shown = ", ".join(some["video_id"].head(VIDEOS_SHOWN))
-        more = f" and {len(some) - VIDEOS_SHOWN} more" if len(some) > VIDEOS_SHOWN else ""
+    for value, group in rows.groupby(column, sort=False):
+        shown = ", ".join(group["video_id"].head(VIDEOS_SHOWN))
+        more = f" and {len(group) - VIDEOS_SHOWN} more" if len(group) > VIDEOS_SHOWN else ""
         parts.append(f"{value if column == 'split' else ('real', 'fake')[value]} {shown}{more}")
     evidence = rows["evidence"].iloc[0]
     return f"{name}: {'; '.join(parts)}" + (f"; {rows['video_id'].iloc[0]} has {evidence}" if evidence else "")
@@ -329,8 +340,8 @@ def _report_gaps(
         )
         yield Finding("remark", text)
     if failures:
-        some = "; ".join(list(failures.values())[:LEAKS_SHOWN])
-        yield Finding("remark", f"{len(failures)} of {len(manifest)} videos cannot be read: {some}", list(failures))
+        reasons = "; ".join(list(failures.values())[:LEAKS_SHOWN])
+        yield Finding("remark", f"{len(failures)} of {len(manifest)} videos cannot be read: {reasons}", list(failures))
 
 
 # Out

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from dfmm.extraction.cures import choose_span, cure_media
 from dfmm.extraction.pool import run_tasks
 from dfmm.faces.follow import SAMPLE_RATE, describe_media
-from dfmm.faces.track import SILENCE, Track
+from dfmm.faces.track import Track
 from dfmm.media.container import MediaError, find_streams, open_media
 from dfmm.media.decode import Media, read_media
 from dfmm.media.reencode import list_profile, prepare_file
-from dfmm.media.sound import Sound
+from dfmm.media.sound import Sound, has_motion
 from dfmm.runs import show_progress, write_json
 from dfmm.sections import Cure
 from dfmm.settings import Settings, resolve_path
 
-FORMAT = 5  # of the cache: a higher number makes older entries void
+FORMAT = 6  # of the cache: a higher number makes older entries void
 STRETCHES = 8  # equal parts of a video, each of which gives a mean picture
 SIDE = 32  # of these pictures, in pixels
 SLICES, BANDS = 32, 8  # of the sound's fingerprint: equal parts of the video, and bands from 200 to 4,000 Hz
@@ -182,8 +182,8 @@ def _average_stretches(media: Media, duration: float) -> NDArray[np.float32]:
     times = media.times[numbers] / duration * STRETCHES
     nearest = [np.abs(times - stretch - 0.5).argmin() for stretch in range(STRETCHES)]
     members = [np.flatnonzero(times.astype(int) == stretch) for stretch in range(STRETCHES)]
-    chosen = [some if len(some) else [one] for some, one in zip(members, nearest, strict=True)]
-    return np.stack([small[some].mean(axis=0, dtype=np.float32) for some in chosen])
+    chosen = [inside if len(inside) else [next_to] for inside, next_to in zip(members, nearest, strict=True)]
+    return np.stack([small[pictures].mean(axis=0, dtype=np.float32) for pictures in chosen])
 
 
 def _print_sound(sound: Sound, duration: float) -> str | None:
@@ -193,7 +193,7 @@ def _print_sound(sound: Sound, duration: float) -> str | None:
     """
     samples, _ = sound.cut(0, duration)
     width, hop = 512, 160
-    if len(samples) < width or np.abs(samples).max() <= SILENCE:
+    if len(samples) < width or not has_motion(samples):
         return None
     pieces = np.lib.stride_tricks.sliding_window_view(samples, width)[::hop] * np.hanning(width).astype(np.float32)
     power = np.abs(np.fft.rfft(pieces, axis=1)) ** 2
@@ -222,10 +222,10 @@ def extract_facts(
     root = resolve_path(settings.data.root)
     paths = {row.video_id: (root / row.path).resolve() for row in manifest.itertuples()}
     failures = {name: f"{path}: no such file" for name, path in paths.items() if not path.is_file()}
-    places = {name: locate_facts(path, settings) for name, path in paths.items() if name not in failures}
-    kept = {name: load_facts(place) for name, place in places.items()}
+    files = {name: locate_facts(path, settings) for name, path in paths.items() if name not in failures}
+    kept = {name: load_facts(file) for name, file in files.items()}
     missing = [name for name, facts in kept.items() if facts is None]
-    found = run_tasks(_measure_and_save, [(paths[name], places[name], settings) for name in missing], settings.extract)
+    found = run_tasks(_measure_and_save, [(paths[name], files[name], settings) for name in missing], settings.extract)
     found = show_progress(found, "facts", unit="video", total=len(missing), show=progress and bool(missing))
     kept.update((missing[number], result) for number, result in found)
     failures |= {name: str(result) for name, result in kept.items() if isinstance(result, MediaError)}
@@ -233,7 +233,7 @@ def extract_facts(
 
 
 def locate_facts(path: Path, settings: Settings) -> Path:
-    """Return where a file's facts are kept: another time of change, or cured otherwise, another place."""
+    """Return where a file's facts are kept: another time of change, or cured otherwise, another file."""
     state, cure = path.stat(), settings.cure
     cuts = [cure.trim_silence, cure.start_jitter, cure.loudness]
     key = [FORMAT, str(path), state.st_size, state.st_mtime_ns, *cuts, *list_profile(cure)]
@@ -249,7 +249,7 @@ def load_facts(path: Path) -> Facts | None:
         return None
 
 
-def _measure_and_save(path: Path, place: Path, settings: Settings) -> Facts:
+def _measure_and_save(path: Path, file: Path, settings: Settings) -> Facts:
     facts = measure_file(prepare_file(path, settings), settings.cure)
-    write_json(asdict(facts), place)
+    write_json(asdict(facts), file)
     return facts

@@ -72,11 +72,11 @@ def _find_duplicates(manifest: pd.DataFrame, facts: Mapping[str, Facts]) -> Iter
     known = manifest[manifest["video_id"].isin(facts)].reset_index(drop=True)
     pairs, splits = match_videos(known, facts), known["split"].to_numpy()
     apart = splits[pairs["first"]] != splits[pairs["second"]]
-    for kind, column, some in (("duplicate", "split", pairs[apart]), ("unnamed original", "label", pairs[~apart])):
-        groups = connect_nodes(some["first"], some["second"], len(known))
+    for kind, column, alike in (("duplicate", "split", pairs[apart]), ("unnamed original", "label", pairs[~apart])):
+        groups = connect_nodes(alike["first"], alike["second"], len(known))
         named = known.assign(name=known["video_id"].groupby(groups).transform("first"), kind=kind)
         yield _keep_shared(
-            named.assign(evidence=named["video_id"].map(_list_evidence(some, known["video_id"]))), column
+            named.assign(evidence=named["video_id"].map(_list_evidence(alike, known["video_id"]))), column
         )
 
 
@@ -91,8 +91,8 @@ def _list_evidence(pairs: pd.DataFrame, video_ids: pd.Series) -> dict[str, str]:
 
 def _describe_match(pair: tuple) -> str:
     sound = "no sound to compare" if np.isnan(pair.sound) else f"sound {pair.sound:.2f}"
-    what = "the same picture" if not pair.sound >= SAME_SOUND else "the same picture and sound"
-    return f"{what} (scene {pair.scene:.3f}, motion {pair.motion:.2f}, {sound})"
+    match = "the same picture" if not pair.sound >= SAME_SOUND else "the same picture and sound"
+    return f"{match} (scene {pair.scene:.3f}, motion {pair.motion:.2f}, {sound})"
 
 
 def name_families(manifest: pd.DataFrame) -> pd.Series:
@@ -129,14 +129,14 @@ def match_videos(manifest: pd.DataFrame, facts: Mapping[str, Facts]) -> pd.DataF
     Returns:
         A row a pair: `first` and `second`, row numbers, and what `compare_videos` finds.
     """
-    some = [facts[name] for name in manifest["video_id"]]
+    videos = [facts[name] for name in manifest["video_id"]]
     keys = {
         "split": pd.factorize(manifest["split"])[0],
         "label": manifest["label"].to_numpy(),
         "family": pd.factorize(name_families(manifest))[0],
-        "sha256": pd.factorize(pd.Series([one.sha256 for one in some]))[0],
+        "sha256": pd.factorize(pd.Series([video.sha256 for video in videos]))[0],
     }
-    prints = _read_prints(some)
+    prints = _read_prints(videos)
     tables = []
     for first, second in _match_scenes(prints["scene"]):
         apart = (keys["split"][first] != keys["split"][second]) | (keys["label"][first] != keys["label"][second])
@@ -154,7 +154,7 @@ def _read_prints(facts: Sequence[Facts]) -> dict[str, NDArray[np.int8]]:
     """Return all videos' fingerprints as arrays, of which `motion` is `[n, STRETCHES, MOTION_SIZE]`."""
     shapes = {"scene": (SCENE_SIZE,), "motion": (STRETCHES, MOTION_SIZE), "sound": (SOUND_SIZE,)}
     nothing = {name: "00" * int(np.prod(shape)) for name, shape in shapes.items()}
-    texts = {name: "".join(getattr(one, name) or nothing[name] for one in facts) for name in shapes}
+    texts = {name: "".join(getattr(video, name) or nothing[name] for video in facts) for name in shapes}
     return {
         name: np.frombuffer(bytes.fromhex(texts[name]), np.int8).reshape(len(facts), *shape)
         for name, shape in shapes.items()

@@ -175,7 +175,7 @@ def score_together(features: pd.DataFrame, labels: pd.Series, folds: NDArray[np.
     scores = np.full(len(labels), np.nan)
     for fitted, tested in _part_folds(labels, folds):
         model = make_classifier(int(fitted.sum())).fit(features[fitted], labels[fitted])
-        known, new = (model.decision_function(features[some]) for some in (fitted, tested))
+        known, new = (model.decision_function(features[rows]) for rows in (fitted, tested))
         scores[tested] = (new - known.mean()) / max(known.std(), 1e-9)
     return scores
 
@@ -235,15 +235,15 @@ def find_shortcuts(manifest: pd.DataFrame, features: pd.DataFrame, *, replicates
     videos = _arrange_videos(manifest)
     trials = list(_list_trials(videos, features))
     scores = [_score_trial(columns, videos.loc[columns.index], "fold") for _, _, columns in trials]
-    looks = max(sum(some is not None for some in scores), 1)
+    looks = max(sum(score is not None for score in scores), 1)
     rows = []
-    for (feature, method, columns), some in zip(trials, scores, strict=True):
+    for (feature, method, columns), score in zip(trials, scores, strict=True):
         chosen = videos.loc[columns.index]
         new = None if method or feature in ORIGINS else _score_trial(columns, chosen, "source_fold")
         row = {"feature": feature, "method": method, "videos": len(chosen), "fakes": int(chosen["label"].sum())}
-        for prefix, values in (("", some), ("new_source_", new)):
+        for prefix, values in (("", score), ("new_source_", new)):
             row |= _measure_auc(values, chosen, CONFIDENCE, replicates, prefix)
-        row |= {"sure_low": _measure_auc(some, chosen, 1 - (1 - CONFIDENCE) / looks, replicates)["low"]}
+        row |= {"sure_low": _measure_auc(score, chosen, 1 - (1 - CONFIDENCE) / looks, replicates)["low"]}
         rows.append(row | _describe_values(columns, chosen["label"]))
     table = pd.DataFrame(rows)
     return table.assign(matters=(table["sure_low"] > 0.5) & (table["value"] >= EFFECT))

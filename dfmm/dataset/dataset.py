@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -14,17 +15,11 @@ import torch
 from torch.utils.data import Dataset
 
 from dfmm.dataset.batches import EMPTY
+from dfmm.dataset.forging import Forger
+from dfmm.dataset.reading import read_takes
+from dfmm.dataset.requests import DISGUISE, PICTURE, SOUND, START, STREAMS, Plan, Reading, Request
 from dfmm.dataset.spectrogram import compute_log_mel
-from dfmm.dataset.windows import (
-    LABELLING,
-    Window,
-    cut_sound,
-    delay_window,
-    find_moment,
-    follow_scene,
-    label_window,
-    place_window,
-)
+from dfmm.dataset.windows import LABELLING, delay_window, follow_scene, label_window, place_window
 from dfmm.degrade import (
     Scene,
     augment_frames,
@@ -36,47 +31,17 @@ from dfmm.degrade import (
     draw_offset,
     label_sync,
 )
-from dfmm.extraction.cures import choose_gain
 from dfmm.extraction.extract import extract_tracks
-from dfmm.extraction.store import ArrayFile, CacheError, read_crops, read_sound
-from dfmm.faces.crops import Canvases
-from dfmm.faces.follow import crop_faces
+from dfmm.extraction.store import CacheError
 from dfmm.faces.track import Track
-from dfmm.forge import (
-    METHODS,
-    Forgery,
-    Take,
-    choose_donors,
-    disguise_window,
-    drop_window,
-    forge_window,
-    list_methods,
-    plan_forgeries,
-)
+from dfmm.forge import Forgery, Take, disguise_window, plan_forgeries
 from dfmm.manifest import STREAM_LABELS
 from dfmm.media.container import MediaError
 from dfmm.settings import Settings
 
 UNKNOWN = -1  # a label that takes no part in the loss
-# What is drawn for a sample, each by a generator of its own.
-PLACE, PICTURE, SOUND, STREAMS, METHOD, OTHER, FORGERY, DISGUISE = range(8)
-
-Heard = tuple[np.ndarray, np.ndarray]  # a window's sound, float32 [S], and at which moments there is any, bool [T]
 
 log = logging.getLogger("dfmm")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What was read for one window."""
-
-    window: Window
-    crops: dict[int, np.ndarray]  # uint8 [size, size, 3] by frame number; none where no face is seen
-    samples: np.ndarray  # float32 [S]
-    heard: np.ndarray  # bool [T]
-    landmarks: np.ndarray | None = None  # float64 [T, 5, 2] in pixels of the crops; asked for where windows are forged
-    method: str = ""  # by which the window is to be forged, empty for none
-    other: Reading | None = None  # the other window which that takes something from
 
 
 class MultimodalDataset(Dataset):
@@ -100,6 +65,9 @@ class MultimodalDataset(Dataset):
     `round * len(dataset) + index`; `BatchOrder` says how epochs are laid out in rounds. The index `EMPTY` is a sample
     of no video that shows nothing and counts for nothing.
 
+    A sample's way: its index is a `Request`; a `Plan` says what to read for it; the `Reading` is forged and degraded;
+    the frames and sound of the `Scene` that comes of it become tensors.
+
     Args:
         manifest: rows of one or more splits.
         windows: of each video, its samples; window w of video v has index `v * windows + w`.
@@ -120,42 +88,36 @@ class MultimodalDataset(Dataset):
         twins: bool = False,
         progress: bool = True,
     ):
-        self.settings, self.windows, self.sampling, self.augment = settings, windows, sampling, augment
-        self.pairs = augment and settings.forge.pairs
-        self.cached, self.forges = settings.data.read != "videos", twins or (augment and settings.forge.share > 0)
-        self.tracks, self.failures = extract_tracks(manifest, settings, crops=self.cached, progress=progress)
-        self.rows = np.arange(len(self.tracks))  # of the manifest, in which a row's video and its true labels are
-        self.reals = np.flatnonzero(self.tracks.manifest["label"] == 0)
-        self.twins = self.tracks.manifest.iloc[:0]
+        self.settings, self.windows, self.augment = settings, windows, augment
+        self.forges = twins or (augment and settings.forge.share > 0)
+        kept = settings.data.read != "videos"
+        self.tracks, self.failures = extract_tracks(manifest, settings, crops=kept, progress=progress)
+        self.manifest, self.twins = self.tracks.manifest, self.tracks.manifest.iloc[:0]
+        self.videos = np.arange(len(self.manifest))  # of each row, the row that has its file and its true labels
+        self.faces = np.zeros(len(self.manifest), int)  # and which face of that video it shows
         if twins:
-            self.twins = plan_forgeries(self.tracks.manifest, map(self.tracks.load, self.rows), settings)
-            self.rows = np.concatenate([self.rows, self.twins.pop("row").to_numpy(int)])
-            self.tracks = self.tracks.take(self.rows, pd.concat([self.tracks.manifest, self.twins], ignore_index=True))
-        self.manifest, self.places = self.tracks.manifest, np.zeros(len(self.rows), int)
+            self._add_twins()
         if settings.video.face == "all":
             self._add_faces()
-        # Taking a row out of a table costs as much as reading its crops; taking these values costs little.
-        self.columns = {name: self.manifest[name] for name in ("video_id", *LABELLING)}
+        self.place_window = partial(place_window, settings=settings, of=windows, sampling=sampling)
+        self.disguise = partial(disguise_window, coarse="patch" in settings.forge.methods)
+        self.forger = Forger(self.tracks, self.place_window, draws=self.forges and augment)
+
+    def _add_twins(self) -> None:
+        """Let a forgery of each real that can be forged have a row of its own, after all videos."""
+        self.twins = plan_forgeries(self.manifest, map(self.tracks.load, self.videos), self.settings)
+        self.videos = np.concatenate([self.videos, self.twins.pop("row").to_numpy(int)])
+        self.faces = np.zeros(len(self.videos), int)
+        self.tracks = self.tracks.take(self.videos, pd.concat([self.manifest, self.twins], ignore_index=True))
+        self.manifest = self.tracks.manifest
 
     def _add_faces(self) -> None:
         """Let every face beside the one that is followed first have a row of its own, after all others."""
-        videos = len(self.rows) - len(self.twins)
-        faces = [(row, place) for row in range(videos) for place in range(1, self.tracks.load(row).places)]
-        rows, places = np.array(faces, int).reshape(-1, 2).T
-        self.rows, self.places = np.concatenate([self.rows, rows]), np.concatenate([self.places, places])
-        self.manifest = pd.concat([self.manifest, self.manifest.iloc[rows]], ignore_index=True)
-
-    @property
-    def labels(self) -> set[int]:
-        """Which labels its windows can have."""
-        can = self.forges and any(self._list_methods(number, self.tracks.load(number)) for number in self.reals)
-        return {*self.manifest["label"].tolist(), *([1] if can else [])}
-
-    @property
-    def prior(self) -> float:
-        """Share of fakes among the windows, about: with those that are forged of reals."""
-        fakes, drawn = float(self.manifest["label"].mean()), self.forges and self.augment
-        return fakes + (1 - fakes) * self.settings.forge.share * drawn
+        videos = range(len(self.videos) - len(self.twins))
+        others = [(video, face) for video in videos for face in range(1, self.tracks.load(video).followable)]
+        videos, faces = np.array(others, int).reshape(-1, 2).T
+        self.videos, self.faces = np.concatenate([self.videos, videos]), np.concatenate([self.faces, faces])
+        self.manifest = pd.concat([self.manifest, self.manifest.iloc[videos]], ignore_index=True)
 
     def __len__(self) -> int:
         return len(self.manifest) * self.windows
@@ -165,219 +127,98 @@ class MultimodalDataset(Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Return many samples, decoding each video once for all of its windows among them."""
-        by_video: dict[int, list[int]] = {}
-        samples = {}
-        for index in dict.fromkeys(indices):
-            if index == EMPTY:
-                samples[index] = {"video_id": "", "face": 0, "window": 0, "start": 0.0, **self._make_empty()}
-            else:
-                by_video.setdefault(index % len(self) // self.windows, []).append(index)
-        for number, wanted in by_video.items():
-            samples.update(zip(wanted, self._read_samples(number, wanted), strict=True))
+        by_row: dict[int, dict[int, Request]] = {}
+        for index in indices:
+            if index != EMPTY:
+                request = self._locate(index)
+                by_row.setdefault(request.row, {})[index] = request
+        nothing = {"video_id": "", "face": 0, "window": 0, "start": 0.0}
+        samples = {EMPTY: nothing | self._make_empty()} if EMPTY in indices else {}
+        for requests in by_row.values():
+            samples.update(zip(requests, self._make_samples([*requests.values()]), strict=True))
         return [samples[index] for index in indices]
 
-    def read_sound(self, index: int) -> np.ndarray:
-        """Return the waveform that a sample's log-mel is made of, float32 `[S]` at `audio.sample_rate`."""
-        readings = self._read_windows(index % len(self) // self.windows, [index], look=self.forges)
-        if readings is None:
-            return np.zeros(round(self.settings.window_seconds * self.settings.audio.sample_rate), np.float32)
-        return self._make_scene(index, readings[0]).scene.samples
-
-    def read_forgery(self, index: int) -> tuple[Take, Forgery]:
-        """Return a window as it was read, and what is forged of it, before either is degraded.
-
-        Raises:
-            MediaError: its video can no longer be read.
-        """
-        number = index % len(self) // self.windows
-        readings = self._read_windows(number, [index])
-        if readings is None:
-            raise MediaError(f"{self.columns['video_id'].iat[number]}: cannot be read")
-        return self._make_take(readings[0]), self._forge(index, readings[0])
-
-    def read_pair(self, index: int) -> tuple[Scene, Forgery]:
-        """Return a window left real, and forged, by the very same draws: in nothing but the forgery do they differ.
-
-        Both are disguised, as whatever leaves this dataset, but not degraded.
-
-        Raises:
-            MediaError: its video can no longer be read.
-        """
-        _, forgery = self.read_forgery(index)
-        plain, scene = (
-            disguise_window(one, forgery.method, self._draw(index, DISGUISE)) for one in (forgery.plain, forgery.scene)
+    def _locate(self, index: int) -> Request:
+        """Take an index apart."""
+        row, window = divmod(index % len(self), self.windows)
+        video, face = int(self.videos[row]), int(self.faces[row])
+        is_second = self.forger.pairs and index % 2 == 1
+        return Request(
+            row=row,
+            video=video,
+            face=face,
+            window=window,
+            seed=(self.settings.seed, *divmod(index - is_second, len(self))),
+            twin=str(self.manifest["method"].iat[row]) if video != row and not face else "",
+            is_second=is_second,
         )
-        return plain, replace(forgery, scene=scene)
 
-    def _draw(self, index: int, what: int) -> np.random.Generator:
-        index -= index % 2 if self.pairs else 0  # both of a pair by the same draws
-        return np.random.default_rng((self.settings.seed, *divmod(index, len(self)), what))
+    def _find_truth(self, request: Request) -> dict[str, Any]:
+        """Return what the manifest says of a request's video: a row out of it would cost as much as reading crops."""
+        return {column: self.manifest[column].iat[request.video] for column in LABELLING}
 
-    def _find_row(self, number: int) -> dict[str, Any]:
-        """Return what the labels of a video's windows come from."""
-        return {name: self.columns[name].iat[number] for name in LABELLING}
-
-    def _read_samples(self, number: int, indices: list[int]) -> Iterator[dict[str, Any]]:
-        row, name = self._find_row(self.rows[number]), self.columns["video_id"].iat[number]
-        readings = self._read_windows(number, indices)
-        for at, index in enumerate(indices):
-            facts = {"video_id": name, "face": int(self.places[number]), "window": index % self.windows}
+    def _make_samples(self, requests: Sequence[Request]) -> Iterator[dict[str, Any]]:
+        """Make the samples of some windows of one row, one after the other."""
+        name = self.manifest["video_id"].iat[requests[0].row]
+        truth, readings = self._find_truth(requests[0]), self._read(requests)
+        for number, request in enumerate(requests):
+            facts = {"video_id": name, "face": request.face, "window": request.window}
             if readings is None:
                 yield {**facts, "start": 0.0, **self._make_empty()}
             else:
-                window, forgery = readings[at].window, self._make_scene(index, readings[at])
-                labels = label_window(row, follow_scene(window, forgery.scene)) | forgery.labels
+                window, forgery = readings[number].plan.window, self._make_scene(readings[number])
+                labels = label_window(truth, follow_scene(window, forgery.scene)) | forgery.labels
                 yield {
                     **facts,
                     "start": float(window.moments[0]),
-                    **self._make_tensors(index, forgery.scene),
+                    **self._make_tensors(request, forgery.scene),
                     **label_sync(labels, forgery.scene),
                 }
 
-    def _read_windows(self, number: int, indices: list[int], *, look: bool = True) -> list[Reading] | None:
-        """Read a video's windows; None, said in the log, where a file that was readable no longer is."""
-        row = int(self.rows[number])
+    def _read(self, requests: Sequence[Request], *, look: bool = True) -> list[Reading] | None:
+        """Read some windows of one row; None, said in the log, where a file that was readable no longer is."""
+        row, video, face = requests[0].row, requests[0].video, requests[0].face
         try:
-            track = self.tracks.load(row).follow(self.places[number])
-            methods = [self._choose_method(number, index, track) for index in indices]
-            windows = [self._place_window(track, *what) for what in zip(indices, methods, strict=True)]
-            moments = [
-                find_moment(method, window, track, self.settings, self._draw(index, OTHER))
-                for index, method, window in zip(indices, methods, windows, strict=True)
-            ]
-            found = self._read(row, track, windows + [other for other in moments if other], look=look)
+            track = self.tracks.load(video).follow(face)
+            plans = [self._plan(request, track) for request in requests]
+            windows = [plan.window for plan in plans] + [plan.moment for plan in plans if plan.moment]
+            takes = read_takes(self.tracks, video, track, windows, look=look, locate=self.forges)
         except (MediaError, CacheError) as error:
-            log.warning("%s: its windows stay empty: %s", self.columns["video_id"].iat[number], error)
+            log.warning("%s: its windows stay empty: %s", self.manifest["video_id"].iat[row], error)
             return None
-        others = iter(found[len(windows) :])
+        moments = iter(takes[len(plans) :])
         return [
-            replace(reading, method=method, other=next(others) if moment else self._read_voice(row, index, method))
-            for reading, method, moment, index in zip(found, methods, moments, indices, strict=False)
+            Reading(plan, take, next(moments) if plan.moment else self.forger.read_voice(plan))
+            for plan, take in zip(plans, takes, strict=False)
         ]
 
-    def _choose_method(self, number: int, index: int, track: Track) -> str:
-        """Return by which method a window is to be forged, empty for none."""
-        if self._is_twin(number):
-            return str(self.manifest["method"].iat[number])
-        rng = self._draw(index, METHOD)
-        drawn = index % 2 == 1 if self.pairs else rng.random() < self.settings.forge.share
-        if not (self.forges and self.augment and drawn):
-            return ""
-        possible = self._list_methods(number, track)
-        return str(rng.choice(possible)) if possible else ""
-
-    def _is_twin(self, number: int) -> bool:
-        return bool(self.rows[number] != number) and not self.places[number]  # another face of a video is none
-
-    def _list_methods(self, number: int, track: Track) -> list[str]:
-        return list_methods(self._find_row(number), track, self.settings)
-
-    def _place_window(self, track: Track, index: int, method: str) -> Window:
-        number, rng = index % self.windows, self._draw(index, PLACE)
-        window = place_window(track, self.settings, number=number, of=self.windows, sampling=self.sampling, rng=rng)
+    def _plan(self, request: Request, track: Track) -> Plan:
+        """Choose how a window is forged, if it is, where it lies, and what is heard in it, late or not."""
+        method = self.forger.choose_method(request, track)
+        window = self.place_window(track, number=request.window, rng=request.draw(START))
         # Only what is in step: a window that is out of it, or may be, could fall into it.
-        row = self.rows[index % len(self) // self.windows]
-        if self.augment and method != "delay" and self.columns["in_sync"].iat[row] == 1:
-            late = draw_offset(self.settings.augment, partial(self._draw, index))
-            return delay_window(window, track, seconds=late)
-        return window
+        if self.augment and method != "delay" and self.manifest["in_sync"].iat[request.video] == 1:
+            window = delay_window(window, track, seconds=draw_offset(self.settings.augment, request.draw))
+        return Plan(request, window, method, self.forger.find_moment(request, method, window, track))
 
-    def _read_voice(self, row: int, index: int, method: str) -> Reading | None:
-        """Read the sound of another real that a forgery takes some of, if it is of that kind: best another person's."""
-        if not method or METHODS[method].other != "voice":
-            return None
-        rng = self._draw(index, OTHER)
-        for number in choose_donors(self.manifest["identities"], self.reals, row, rng):
-            try:
-                track = self.tracks.load(number)
-                place = {"number": index % self.windows, "of": self.windows, "sampling": self.sampling}
-                window = place_window(track, self.settings, **place, rng=rng)
-                reading = self._read(number, track, [window], look=False)[0]
-            except (MediaError, CacheError) as error:
-                log.warning("%s: no sound for a forgery: %s", self.columns["video_id"].iat[number], error)
-                continue
-            if reading.heard.any():
-                return reading
-        return None
-
-    def _read(self, row: int, track: Track, windows: list[Window], *, look: bool) -> list[Reading]:
-        wanted = {int(frame) for window in windows for frame in window.numbers[window.inside]} if look else set()
-        canvases, read = track.lay_canvases(self.settings), self._read_cache if self.cached else self._decode
-        found, sounds = read(row, track, canvases, windows, wanted)
-        path = track.trace_face(self.settings.video) if self.forges else None
-        readings = []
-        for window, sound in zip(windows, sounds, strict=True):
-            crops = canvases.crop_window(found, window.numbers[window.inside])
-            landmarks = canvases.locate_window(path.landmarks, window.numbers, list(crops)) if path else None
-            readings.append(Reading(window, crops, *sound, landmarks))
-        return readings
-
-    def _decode(
-        self, number: int, track: Track, canvases: Canvases, windows: list[Window], wanted: set[int]
-    ) -> tuple[dict[int, np.ndarray], list[Heard]]:
-        """Decode the video: the canvases of the wanted frames by number, and each window's sound."""
-        found: dict[int, np.ndarray] = {}
-        sound = crop_faces(
-            self.tracks.source(number),
-            canvases,
-            self.settings,
-            numbers=wanted,
-            take=found.__setitem__,
-            sound_until=max(window.sound_start + window.sound_seconds for window in windows),
-            times=track.times,
-        )
-        gain = choose_gain(track, self.settings.cure)
-        return found, [cut_sound(sound, window, self.settings, gain=gain) for window in windows]
-
-    def _read_cache(
-        self, number: int, track: Track, canvases: Canvases, windows: list[Window], wanted: set[int]
-    ) -> tuple[dict[int, np.ndarray], list[Heard]]:
-        """Read the same from the cache."""
-        gain = choose_gain(track, self.settings.cure)
-
-        def read(file: ArrayFile) -> tuple[dict[int, np.ndarray], list[Heard]]:
-            sound = read_sound(file)
-            crops = read_crops(file, wanted, place=track.place)
-            return crops, [cut_sound(sound, window, self.settings, gain=gain) for window in windows]
-
-        return self.tracks.read(number, read)
-
-    def _make_take(self, reading: Reading) -> Take:
-        """Put together what was read of a window."""
-        window, hears = reading.window, reading.window.moments
-        if self.settings.video.fps != "spread":
-            hears = hears + (window.sound_start - hears[0])
-        rate, (frames, frame_mask) = self.settings.audio.sample_rate, self._stack_crops(reading)
-        scene = Scene(frames, frame_mask, reading.samples, reading.heard, rate, window.moments, hears)
-        return Take(scene, reading.landmarks)
-
-    def _forge(self, index: int, reading: Reading) -> Forgery:
-        take, other = self._make_take(reading), self._make_take(reading.other) if reading.other else None
-        if not reading.method:
-            return Forgery(take.scene, take.scene)
-        forgery = forge_window(reading.method, take, other, self._draw(index, FORGERY))
-        # A twin's window that could not be forged is no fake, and as a real it is there already.
-        is_twin = self._is_twin(index % len(self) // self.windows)
-        return drop_window(take.scene) if is_twin and forgery.method == "real" else forgery
-
-    def _make_scene(self, index: int, reading: Reading) -> Forgery:
-        """Forge a window, if it is to be, and degrade it by what is drawn for this index, forged or not."""
-        forgery, augment, draw = self._forge(index, reading), self.settings.augment, partial(self._draw, index)
+    def _make_scene(self, reading: Reading) -> Forgery:
+        """Forge a window, if it is to be, and degrade it by what is drawn for its index, forged or not."""
+        forgery, augment, draw = self.forger.forge(reading), self.settings.augment, reading.plan.request.draw
         scene = forgery.scene
         if self.forges:
-            scene = disguise_window(scene, forgery.method, draw(DISGUISE))
+            scene = self.disguise(scene, forgery.method, draw(DISGUISE))
         if not self.augment:
             return replace(forgery, scene=code_scene(scene, augment, draw) if self.forges else scene)
         scene = change_picture(scene, lambda frames: augment_frames(frames, augment, draw(PICTURE)))
         samples = augment_sound(scene.samples, augment, draw(SOUND), sample_rate=scene.sample_rate)
         return replace(forgery, scene=augment_scene(replace(scene, samples=samples), augment, draw))
 
-    def _make_tensors(self, index: int, scene: Scene) -> dict[str, torch.Tensor]:
+    def _make_tensors(self, request: Request, scene: Scene) -> dict[str, torch.Tensor]:
         frames, frame_mask, sound_mask = scene.frames, scene.frame_mask.copy(), scene.sound_mask.copy()
         log_mel, augment = compute_log_mel(torch.from_numpy(scene.samples), self.settings.audio), self.settings.augment
         if self.augment:
-            log_mel = augment_log_mel(log_mel, augment, partial(self._draw, index))
-            rng = self._draw(index, STREAMS)
+            log_mel = augment_log_mel(log_mel, augment, request.draw)
+            rng = request.draw(STREAMS)
             if frame_mask.any() and sound_mask.any() and rng.random() < augment.drop_stream:
                 (frame_mask if rng.random() < 0.5 else sound_mask)[:] = False
                 frames[~frame_mask] = 0
@@ -387,16 +228,6 @@ class MultimodalDataset(Dataset):
             "log_mel": log_mel,
             "sound_mask": torch.from_numpy(sound_mask),
         }
-
-    def _stack_crops(self, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
-        """Return a window's crops `[T, size, size, 3]`, zeros where there is none, and where there are any."""
-        T, size = self.settings.video.frames, self.settings.video.size
-        window, crops = reading.window, reading.crops
-        frames, seen = np.zeros((T, size, size, 3), np.uint8), np.zeros(T, bool)
-        for step in np.flatnonzero(window.inside):
-            if window.numbers[step] in crops:
-                frames[step], seen[step] = crops[window.numbers[step]], True
-        return frames, seen
 
     def _make_empty(self) -> dict[str, Any]:
         """Return a sample that shows nothing, says nothing and counts for nothing."""
@@ -409,3 +240,65 @@ class MultimodalDataset(Dataset):
             "sound_mask": torch.zeros(video.frames, dtype=torch.bool),
             **dict.fromkeys(("label", *STREAM_LABELS), UNKNOWN),
         }
+
+    # What else can be asked of it
+
+    def read_sound(self, index: int) -> np.ndarray:
+        """Return the waveform that a sample's log-mel is made of, float32 `[S]` at `audio.sample_rate`."""
+        readings = self._read([self._locate(index)], look=self.forges)
+        if readings is None:
+            return np.zeros(round(self.settings.window_seconds * self.settings.audio.sample_rate), np.float32)
+        return self._make_scene(readings[0]).scene.samples
+
+    def read_forgery(self, index: int) -> tuple[Take, Forgery]:
+        """Return a window as it was read, and what is forged of it, before either is degraded.
+
+        Raises:
+            MediaError: its video can no longer be read.
+        """
+        request = self._locate(index)
+        readings = self._read([request])
+        if readings is None:
+            raise MediaError(f"{self.manifest['video_id'].iat[request.row]}: cannot be read")
+        return readings[0].take, self.forger.forge(readings[0])
+
+    def read_pair(self, index: int) -> tuple[Scene, Forgery]:
+        """Return a window left real, and forged, by the very same draws: in nothing but the forgery do they differ.
+
+        Both are disguised, as whatever leaves this dataset, but not degraded.
+
+        Raises:
+            MediaError: its video can no longer be read.
+        """
+        draw, (_, forgery) = self._locate(index).draw, self.read_forgery(index)
+        plain, scene = (
+            self.disguise(scene, forgery.method, draw(DISGUISE)) for scene in (forgery.plain, forgery.scene)
+        )
+        return plain, replace(forgery, scene=scene)
+
+    @property
+    def prior(self) -> float:
+        """Share of fakes among the windows, about: with those that are forged of reals."""
+        fakes = float(self.manifest["label"].mean())
+        return fakes + (1 - fakes) * self.settings.forge.share * self.forger.draws
+
+    def find_labels(self) -> set[int]:
+        """Return which labels its windows have; of windows that are drawn anew in each round, which they can have.
+
+        It looks for one window of each label. A twin's are made for it, but only where there are no other fakes.
+        """
+        labels = set(self.manifest["label"].tolist())
+        if self.augment:
+            return labels | ({1} if self.forger.draws and self.forger.can_forge() else set())
+        return {label for label in labels if label in self._label_rows(np.flatnonzero(self.manifest["label"] == label))}
+
+    def _label_rows(self, rows: np.ndarray) -> Iterator[int]:
+        """Yield the labels of these rows' windows, of which only a twin's are read; what cannot be read has none."""
+        for row in rows.tolist():
+            requests = [self._locate(row * self.windows + window) for window in range(self.windows)]
+            if requests[0].twin:
+                yield from (sample["label"] for sample in self._make_samples(requests))
+                continue
+            with suppress(MediaError, CacheError):
+                track, truth = self.tracks.load(requests[0].video), self._find_truth(requests[0])
+                yield from (label_window(truth, self._plan(request, track).window)["label"] for request in requests)

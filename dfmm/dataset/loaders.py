@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pandas as pd
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader, default_collate
 from dfmm.dataset.batches import BatchOrder, balance_videos
 from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.manifest import select_split
+from dfmm.processes import hide_main
 from dfmm.settings import Settings
 
 
@@ -78,9 +81,17 @@ def make_window_loader(
     return _make_loader(dataset, order)
 
 
+class _Loader(DataLoader):
+    """A loader whose workers do not import the script that starts them, where they are not forked from it."""
+
+    def __iter__(self) -> Iterator[Any]:
+        with nullcontext() if multiprocessing.get_start_method() == "fork" else hide_main():
+            return super().__iter__()
+
+
 def _make_loader(dataset: MultimodalDataset, order: BatchOrder) -> DataLoader:
     workers = min(dataset.settings.data.workers, len(order))
-    return DataLoader(
+    return _Loader(
         dataset,
         batch_sampler=order,
         num_workers=workers,

@@ -10,10 +10,9 @@ import numpy as np
 
 from dfmm.degrade import Scene
 from dfmm.extraction.cures import Span, choose_span, limit_sound
-from dfmm.faces.track import SILENCE, Track
-from dfmm.forge import LATE, METHODS, draw_moment
+from dfmm.faces.track import Track
 from dfmm.manifest import STREAM_LABELS, parse_segments
-from dfmm.media.sound import Sound
+from dfmm.media.sound import Sound, has_motion
 from dfmm.settings import Settings
 
 # Columns of the manifest that a window's labels come from.
@@ -113,21 +112,6 @@ def label_window(row: Mapping[str, Any], window: Window) -> dict[str, int]:
     return labels
 
 
-def find_moment(
-    method: str, window: Window, track: Track, settings: Settings, rng: np.random.Generator
-) -> Window | None:
-    """Return where another moment of the same clip is that a forgery shows or sounds; None where it needs none."""
-    if not method or METHODS[method].other != "moment":
-        return None
-    span = window.span or Span(0.0, track.duration)
-    if method == "delay":
-        low, high = max(span.start, track.sound_start), min(span.end, track.sound_end) - window.sound_seconds
-        start = draw_moment(window.sound_start, low, high, rng, farthest=LATE[1])
-        return None if start is None else replace(window, sound_start=start)
-    start = draw_moment(window.moments[0], span.start, span.end - settings.window_seconds, rng)
-    return None if start is None else place_window(track, settings, sampling=start)
-
-
 def cut_sound(
     sound: Sound | None, window: Window, settings: Settings, *, gain: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -143,4 +127,4 @@ def cut_sound(
     if window.span:
         samples = limit_sound(samples, window.sound_start, window.span, sample_rate=sound.sample_rate)
         heard &= (centres >= window.span.start) & (centres < window.span.end)
-    return samples, heard & (np.abs(samples).max() > SILENCE)
+    return samples, heard & has_motion(samples)

@@ -1,7 +1,7 @@
-"""What the world does to a clip: every degradation with its strength, the draws training makes of them, and what
-labels still hold.
+"""What the world does to a clip: every degradation, with its strength, and what labels still hold.
 
-`DEGRADATIONS` lists them; `degrade_frames` and `degrade_sound` do the work on frames and sound.
+`DEGRADATIONS` lists them, training draws of them; `degrade.frames` and `degrade.sound` do the work. A new one is a
+function there, a row here, and a share in `sections.Augment`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,23 @@ from dfmm.degrade.sound import (
     stretch_time,
 )
 from dfmm.sections import Augment
+
+__all__ = [
+    "DEGRADATIONS",
+    "Degradation",
+    "Scene",
+    "augment_frames",
+    "augment_log_mel",
+    "augment_scene",
+    "augment_sound",
+    "change_picture",
+    "code_scene",
+    "delay_sound",
+    "draw_offset",
+    "frames",
+    "label_sync",
+    "make_scene",
+]
 
 # Sound that is ahead of the picture, or behind it, by more seconds than these is noticed (ITU-R BT.1359-1).
 NOTICED_AHEAD, NOTICED_BEHIND = 0.045, 0.125

@@ -7,12 +7,20 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[],
+    submodules=["synchrony"],
     submod_attrs={
         "score": ["score_files", "score_split", "score_windows"],
-        "evaluate": ["compare_streams", "evaluate_run", "read_evaluation"],
+        "evaluate": [
+            "compare_streams",
+            "evaluate_run",
+            "learn_evidence",
+            "open_synchrony",
+            "read_evaluation",
+            "read_evidence",
+        ],
+        "evidence": ["describe_evidence"],
         "protocols": ["evaluate_datasets"],
-        "measures": ["make_report", "name_evaluation", "pair_methods"],
+        "summary": ["make_report", "name_evaluation", "pair_methods"],
         "synchrony": ["judge_files", "judge_videos"],
         "report": ["METRICS", "find_mistakes", "write_report"],
     },

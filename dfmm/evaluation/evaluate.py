@@ -4,39 +4,109 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from dfmm.audit.shortcuts import measure_trivia, score_trivia
 from dfmm.audit.synchrony import correlate_videos
-from dfmm.dataset import load_manifest
-from dfmm.dataset.loaders import make_evaluation_loader
-from dfmm.evaluation.measures import UNNAMED, make_report, name_dataset, name_evaluation, pair_methods, score_column
-from dfmm.evaluation.score import score_split, tabulate_batch
+from dfmm.dataset import load_manifest, make_evaluation_loader
+from dfmm.evaluation.calibration import compare_calibration
+from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence, fit_evidence
+from dfmm.evaluation.score import add_synchrony, score_split, tabulate_batch
+from dfmm.evaluation.summary import UNNAMED, make_report, name_dataset, name_evaluation, pair_methods, score_column
 from dfmm.evaluation.synchrony import COLUMNS, judge_videos
 from dfmm.extraction.cures import describe_cures
 from dfmm.files import write_whole
-from dfmm.manifest import TEXT_COLUMNS, fingerprint_manifest, read_manifest
-from dfmm.metrics import choose_threshold
-from dfmm.model import load_model, withhold_streams
+from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, read_manifest
+from dfmm.model import MultimodalModel, load_model, save_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
-from dfmm.model.synchrony import load_synchrony
+from dfmm.model.synchrony import SynchronyModel, load_synchrony
 from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
 from dfmm.settings import Settings, load_settings, resolve_path
 from dfmm.training.synchrony import find_synchrony
 
+# Columns of the video table: what pieces of evidence are made of, and what they say.
+EVIDENCE = (*(sense.column for sense in SENSES.values()), *(f"{name}_evidence" for name in SENSES))
 
-def choose_run_threshold(model: nn.Module, manifest: pd.DataFrame, settings: Settings, *, progress: bool) -> float:
-    """Return the threshold that the settings' rule picks on the validation split."""
-    videos, _ = score_split(model, manifest, "val", settings, progress=progress)
-    scored = videos[videos["status"] == "ok"]
-    return choose_threshold(scored["label"], scored["score"], rule=settings.evaluate.threshold)
+
+def learn_evidence(run: Run, *, manifest: pd.DataFrame | None = None, progress: bool = True) -> Evidence:
+    """Learn on the run's validation split how to join what each sense says, and keep it in the model's file.
+
+    What is kept there is returned while data and settings are those it was learnt with.
+
+    Args:
+        manifest: of the run's data, where it is at hand.
+
+    Raises:
+        RunError: the run has no checkpoint.
+    """
+    if not run.checkpoint.is_file():
+        raise RunError(f"{run.name} has no checkpoint to evaluate; run 03_train on it first")
+    model, saved, facts = load_model(run.checkpoint)
+    settings = read_settings(run, saved)
+    manifest = load_manifest(settings, progress=progress) if manifest is None else manifest
+    learnt_on, kept = describe_lesson(manifest, settings), read_evidence(facts)
+    if kept and kept.learnt_on == learnt_on:
+        return kept
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    options = {"synchrony": open_synchrony(run.checkpoint, settings), "progress": progress}
+    videos, _ = score_split(model, manifest, "val", settings, **options)
+    found = fit_evidence(
+        videos[videos["status"] == "ok"],
+        prior=facts["prior"],
+        rule=settings.evaluate.threshold,
+        taught=list_taught(manifest, settings),
+        learnt_on=learnt_on,
+    )
+    save_model(model.cpu(), saved, run.checkpoint, **{**facts, "evidence": found.dump()})
+    return found
+
+
+def describe_lesson(manifest: pd.DataFrame, settings: Settings) -> str:
+    """Return what evidence is learnt from, in words: where it changes, it is learnt anew."""
+    windows, how = settings.evaluate.windows, settings.model.aggregation
+    heard = "with" if settings.synchrony.use else "without"
+    rule = settings.evaluate.threshold
+    return f"data {fingerprint_manifest(manifest)}, {windows} windows ({how}), {heard} synchrony, threshold by {rule}"
+
+
+def open_synchrony(checkpoint: str | Path, settings: Settings) -> SynchronyModel | None:
+    """Return what was learnt of mouths and speech beside a checkpoint, else the package's; None where it is off."""
+    return load_synchrony(find_synchrony(Path(checkpoint))) if settings.synchrony.use else None
+
+
+def read_evidence(facts: Mapping[str, Any]) -> Evidence | None:
+    """Return the evidence that a model's file says how to join, as `load_model` returned its facts; None of before."""
+    return Evidence.load(facts["evidence"]) if "evidence" in facts else None
+
+
+def list_taught(manifest: pd.DataFrame, settings: Settings) -> list[str]:
+    """Return the senses that learnt from both kinds of their label: a head that saw one kind says nothing."""
+    train = manifest[manifest["split"] == "train"]
+    kinds = {name: set(train[name]) & {0, 1} for name in ("label", *STREAM_LABELS)}
+    heads = {name for name, found in kinds.items() if len(found) == 2 or settings.forge.share > 0}
+    # Synchrony is learnt from genuine clips alone.
+    return [name for name, sense in SENSES.items() if sense.label in heads or sense.otherwise]
+
+
+def load_run(run: Run) -> tuple[MultimodalModel, Settings, dict[str, Any]]:
+    """Return a run's best model, with the run's settings as they are now, and the facts saved beside the model.
+
+    Since the model was saved, its data may have moved, or another threshold be wanted: what a run may change.
+    """
+    model, saved, facts = load_model(run.checkpoint)
+    return model, read_settings(run, saved), facts
+
+
+def read_settings(run: Run, saved: Settings) -> Settings:
+    """Return a run's settings as they are now; those saved with its model where it has none."""
+    file = run / "settings.yaml"
+    return load_settings(file) if file.is_file() else saved
 
 
 def evaluate_run(
@@ -45,18 +115,15 @@ def evaluate_run(
     *,
     manifest: str | Path | None = None,
     root: str | Path | None = None,
-    threshold: float | None = None,
-    taken: Collection[str] = (),
     progress: bool = True,
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
-    """Evaluate a run's best checkpoint on a split, with the threshold chosen on its own validation split.
+    """Evaluate a run's best checkpoint on a split, with evidence and threshold as its own validation split taught.
 
     Methods of which no part was in the run's training split are marked as unseen.
 
     Args:
-        manifest, root: another dataset than the run's own, to test on.
-        threshold: the one chosen on validation, where that is known already.
-        taken: names of datasets whose evaluations this one must not overwrite, besides the run's own.
+        manifest, root: another dataset than the run's own, to test on. Its folder is its own, too: where another
+            manifest's videos were evaluated under the same name, it is named after its folder and file as well.
 
     Returns:
         The report, the videos' table and the windows' table, as written to `evaluations/<dataset>-<split>/`.
@@ -65,44 +132,48 @@ def evaluate_run(
         RunError: the run has no checkpoint.
         ManifestError: no such split, or a manifest that is wrong.
     """
-    if not run.checkpoint.is_file():
-        raise RunError(f"{run.name} has no checkpoint to evaluate; run 03_train on it first")
-    model, settings, facts = load_model(run.checkpoint)
+    evidence = learn_evidence(run, progress=progress)
+    model, settings, facts = load_run(run)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     own = load_manifest(settings, progress=progress)
-    if threshold is None:
-        threshold = choose_run_threshold(model, own, settings, progress=progress)
     table, trained = own, settings
     if manifest is not None:
         table, settings = _open_other(manifest, root, settings)
-    videos, windows = score_split(model, table, split, settings, progress=progress)
+    synchrony = open_synchrony(run.checkpoint, settings)
+    senses = {"evidence": evidence, "synchrony": synchrony}
+    videos, windows = score_split(model, table, split, settings, **senses, progress=progress)
     videos["trivia_score"] = score_by_trivia(own, videos, trained, settings)
     videos["mouth_loudness"] = videos["video_id"].map(correlate_videos(videos[videos["status"] == "ok"], settings))
-    if settings.synchrony.use:
-        synchrony = load_synchrony(find_synchrony(run.checkpoint))
-        videos = videos.join(judge_videos(videos[videos["status"] == "ok"], settings, synchrony, progress=progress))
-    videos["predicted"] = (videos["score"] >= threshold).where(videos["status"] == "ok").astype("Int64")
+    videos["predicted"] = (videos["score"] >= evidence.threshold).where(videos["status"] == "ok").astype("Int64")
     report = {
         "run": run.name,
         "data_fingerprint": fingerprint_manifest(table),
-        "checkpoint": {"file": run.checkpoint.name, "sha256": hash_file(run.checkpoint)[:16], **facts},
+        "checkpoint": {"file": run.checkpoint.name, "sha256": hash_file(run.checkpoint)[:16], **_leave_out(facts)},
         "prior": facts["prior"],
-        "threshold": {"value": threshold, "rule": settings.evaluate.threshold, "chosen_on": "val"},
+        "threshold": {"value": evidence.threshold, "rule": evidence.rule, "chosen_on": "val"},
+        "evidence": evidence.dump(),
         "aggregation": settings.model.aggregation,
         "cures": describe_cures(settings),
-        "synchrony": dict(synchrony.facts) if settings.synchrony.use else None,
+        "synchrony": dict(synchrony.facts) if synchrony else None,
     }
     seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
-    options = {"threshold": threshold, "replicates": settings.evaluate.replicates, "seen": seen}
-    report |= make_report(videos, windows, split=split, **options)
+    options = {"replicates": settings.evaluate.replicates, "streams": settings.model.streams, "seen": seen}
+    report |= make_report(videos, windows, split=split, threshold=evidence.threshold, **options)
+    report["calibration"] = compare_calibration(videos[videos["status"] == "ok"], prior=facts["prior"])
     if manifest is not None:
-        folder = Path(settings.data.root).name
-        report["dataset"] = _name_apart(report["dataset"], folder, {*taken, name_dataset(own)})
+        report["manifest"] = str(resolve_path(manifest))
+        report["root"] = settings.data.root
+        report["dataset"] = _name_apart(report, run, own=name_dataset(own))
     folder = run / "evaluations" / name_evaluation(report)
     write_json(report, folder / "report.json")
     write_table(videos, folder / "scores.csv")
     write_table(windows, folder / "windows.csv")
     return report, videos, windows
+
+
+def _leave_out(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's facts without what the report tells elsewhere."""
+    return {name: value for name, value in facts.items() if name != "evidence"}
 
 
 def _open_other(manifest: str | Path, root: str | Path | None, settings: Settings) -> tuple[pd.DataFrame, Settings]:
@@ -112,12 +183,25 @@ def _open_other(manifest: str | Path, root: str | Path | None, settings: Setting
     return table, settings.model_copy(update={"data": settings.data.model_copy(update={"root": str(root)})})
 
 
-def _name_apart(name: str, folder: str, taken: Collection[str]) -> str:
-    """Return a dataset's name; its folder is added where that is taken, then a number."""
+def _name_apart(report: dict[str, Any], run: Run, *, own: str) -> str:
+    """Return what to call another dataset, so that its folder is neither the run's own nor another manifest's."""
+    name, file = report["dataset"], Path(report["manifest"])
+    folder = Path(report["root"]).name
     names = [name] if name != UNNAMED else []
     names += [folder if name == UNNAMED else f"{name}-{folder}"]
+    names += [f"{names[-1]}-{file.stem}"]
     numbered = (f"{names[-1]}-{number}" for number in itertools.count(2))
-    return next(one for one in itertools.chain(names, numbered) if one not in taken)
+    return next(one for one in itertools.chain(names, numbered) if _is_free(one, report, run, own))
+
+
+def _is_free(dataset: str, report: dict[str, Any], run: Run, own: str) -> bool:
+    """Is there no evaluation of this name, or an earlier one of the same manifest and root?"""
+    evaluation = name_evaluation({**report, "dataset": dataset})
+    if evaluation == name_evaluation({**report, "dataset": own}):
+        return False
+    page = run / "evaluations" / evaluation / "report.json"
+    before = json.loads(page.read_text(encoding="utf-8")) if page.is_file() else report
+    return all(before.get(name) == report[name] for name in ("manifest", "root"))
 
 
 def score_by_trivia(own: pd.DataFrame, videos: pd.DataFrame, trained: Settings, settings: Settings) -> pd.Series:
@@ -152,9 +236,10 @@ def read_evaluation(run: Run, split: str = "test") -> tuple[dict[str, Any], pd.D
 def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> dict[str, dict[str, Any]]:
     """Return the AUC of the joint score, over all fakes and for each method, with both streams and with each alone.
 
-    A stream is withheld by its mask, as if the clip had none.
+    A stream is withheld by its mask, as if the clip had none; its evidence is missing then.
     """
-    model, settings, _ = load_model(run.checkpoint)
+    model, settings, facts = load_run(run)
+    evidence, synchrony = read_evidence(facts), open_synchrony(run.checkpoint, settings)
     manifest = load_manifest(settings, progress=progress)
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
     tables: dict[str, list[pd.DataFrame]] = {"both": [], "video": [], "audio": []}
@@ -164,13 +249,17 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
         for streams, parts in tables.items():
             left = withhold_streams(batch, streams)
             parts.append(tabulate_batch(model(left), left))
-    aucs, both = {}, pd.concat([manifest, loader.dataset.twins])
+    aucs, table = {}, pd.concat([manifest, loader.dataset.twins])
     for streams, parts in tables.items():
-        videos = both.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
+        videos = table.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
+        videos["fusion_score"] = videos["score"]
+        if streams == "both" and synchrony:
+            videos = add_synchrony(videos, judge_videos(videos, settings, synchrony, progress=False))
+        videos = apply_evidence(videos, evidence) if evidence else videos
         scored = videos[videos["score"].notna()]
-        rows = {"all": scored, **{method: some for method, _, some in pair_methods(scored)}}
+        groups = {"all": scored, **{method: rows for method, _, rows in pair_methods(scored)}}
         aucs[streams] = {
-            name: score_column(some, some["score"], settings.evaluate.replicates) for name, some in rows.items()
+            name: score_column(rows, rows["score"], settings.evaluate.replicates) for name, rows in groups.items()
         }
     return aucs
 
@@ -182,5 +271,6 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV that `write_table` wrote: empty means no score, but is a text like any other in a text's column."""
-    numbers = {name: [""] for name in (*SCORES, *COLUMNS, "weight", "trivia_score", "mouth_loudness", "predicted")}
+    names = (*SCORES, "weight", "trivia_score", "mouth_loudness", "predicted", *COLUMNS, *EVIDENCE)
+    numbers = {name: [""] for name in names}
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=numbers)

@@ -8,28 +8,24 @@ from typing import Any
 
 import pandas as pd
 
-from dfmm.evaluation.evaluate import evaluate_run
-from dfmm.model import load_model
+from dfmm.evaluation.evaluate import evaluate_run, load_run
 from dfmm.runs import Run
 
 log = logging.getLogger("dfmm")
 
 
 def evaluate_datasets(
-    run: Run, split: str = "test", *, threshold: float | None = None, progress: bool = True
+    run: Run, split: str = "test", *, progress: bool = True
 ) -> Iterator[tuple[str, tuple[dict[str, Any], pd.DataFrame, pd.DataFrame] | str]]:
     """Evaluate a run on each of the other datasets that `evaluate.datasets` lists; one that fails costs only itself.
 
     Yields:
         The manifest's path, and what `evaluate_run` returns, or why it failed.
     """
-    _, settings, _ = load_model(run.checkpoint)
-    taken: list[str] = []
+    _, settings, _ = load_run(run)
     for file in settings.evaluate.datasets:
         try:
-            found = evaluate_run(run, split, manifest=file, threshold=threshold, taken=taken, progress=progress)
-            taken.append(found[0]["dataset"])
-            yield file, found
+            yield file, evaluate_run(run, split, manifest=file, progress=progress)
         except (ValueError, RuntimeError, OSError) as error:
             log.warning("%s is not evaluated: %s", file, error)
             yield file, str(error)

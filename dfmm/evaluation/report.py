@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dfmm import figures
+from dfmm.evaluation.evidence import SENSES, Evidence, describe_evidence
 from dfmm.files import write_whole
 from dfmm.runs import PACKAGES
 
@@ -42,6 +43,8 @@ CAPTIONS = {
     "are of the row.",
     "methods": "A row a method, with its number of videos: the further right its dot, the easier it is found, and an "
     "interval across the dotted line may be chance. Small marks are the streams, each alone.",
+    "reliability": "On the dotted line a score is the probability that it claims to be; above it, fakes are more than "
+    "it says, below it fewer. Each point is a tenth of the videos, or ten of them: some distance is chance.",
     "curves": "Where the training loss falls on and the validation loss rises, the model learns its training videos by "
     "heart. The dotted line marks the epoch that is kept.",
     "timeline": "what each stream found from window to window. In all lines, up is suspicious.",
@@ -111,6 +114,8 @@ def draw_pictures(
         "confusion": figures.plot_confusion(report),
         "methods": figures.plot_methods(report),
     }
+    if "calibration" in report:
+        drawn["reliability"] = figures.plot_reliability(report["calibration"], note=note)
     if history is not None and len(history):
         drawn["curves"] = figures.plot_curves(history, best_epoch=report["checkpoint"].get("epoch"), note=note)
     pictures = [Picture(name, figure, CAPTIONS[name]) for name, figure in drawn.items()]
@@ -160,11 +165,19 @@ def render_html(report: Mapping[str, Any], scores: pd.DataFrame, images: list[di
         pictures=images,
         metrics=METRICS,
         streams=figures.STREAMS,
-        wrong=find_mistakes(scores).head(WORST).to_dict("records"),
+        senses=SENSES,
+        wrong=describe_mistakes(scores, report),
         unscored=unscored.head(UNSCORED).to_dict("records"),
         unscored_more=max(len(unscored) - UNSCORED, 0),
         versions=read_versions(),
     )
+
+
+def describe_mistakes(scores: pd.DataFrame, report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of the most confidently wrong videos, with what each piece of evidence says as `says`."""
+    rows = find_mistakes(scores).head(WORST).to_dict("records")
+    evidence = Evidence.load(report["evidence"]) if "evidence" in report else None
+    return [{**row, "says": describe_evidence(row, evidence) if evidence else {}} for row in rows]
 
 
 def format_plain(value: Any) -> str:

@@ -12,17 +12,18 @@ import pandas as pd
 import torch
 from torch import nn
 
-from dfmm.dataset.loaders import make_evaluation_loader, make_window_loader
-from dfmm.evaluation.synchrony import describe_synchrony, judge_tracks
+from dfmm.dataset import make_evaluation_loader, make_window_loader
+from dfmm.evaluation.evidence import Evidence, apply_evidence, describe_evidence
+from dfmm.evaluation.synchrony import describe_synchrony, judge_tracks, judge_videos, tabulate_verdicts
 from dfmm.extraction.extract import extract_tracks, tabulate_tracks
 from dfmm.manifest import STREAM_LABELS
 from dfmm.model import MultimodalModel
 from dfmm.model.aggregation import SCORES, aggregate_windows
-from dfmm.model.synchrony import SynchronyModel
+from dfmm.model.synchrony import Synchrony, SynchronyModel
 from dfmm.runs import show_progress
 from dfmm.sections import Model
 from dfmm.settings import Settings
-from dfmm.training.trainer import predict
+from dfmm.training import predict
 
 # Of each video: the share of frames with the followed face, how many faces there are, shots, and gaps in the following.
 FOUND = ["face_coverage", "faces", "shots", "gaps"]
@@ -58,14 +59,26 @@ def tabulate_batch(outputs: dict[str, torch.Tensor], batch: dict[str, Any]) -> p
 
 
 def score_split(
-    model: nn.Module, manifest: pd.DataFrame, split: str, settings: Settings, *, progress: bool = True
+    model: nn.Module,
+    manifest: pd.DataFrame,
+    split: str,
+    settings: Settings,
+    *,
+    evidence: Evidence | None = None,
+    synchrony: SynchronyModel | None = None,
+    progress: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score a split's videos.
 
+    Args:
+        evidence: how to join what each sense says; without it a video's score is the network's own.
+        synchrony: asked as well whether mouth and sound belong together; its answer is the clip's `in_sync_score`.
+
     Returns:
         The split's rows with `status` (`ok`, `unscored`, `failed`), `reason`, `streams` (what was scored: `both`,
-        `video`, `audio` or nothing), `windows`, the scores, aggregated as `model.aggregation` says, and what was found
-        of faces (`FOUND`); and the windows, a row each.
+        `video`, `audio` or nothing), `windows`, the network's scores, aggregated as `model.aggregation` says
+        (`fusion_score` is that of both streams), `score`, joined from all evidence, with each piece's `…_evidence`, and
+        what was found of faces (`FOUND`); and the windows, a row each.
     """
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
     wanted = manifest[manifest["split"] == split]
@@ -74,13 +87,24 @@ def score_split(
     wanted = pd.concat([wanted, loader.dataset.twins], ignore_index=True)
     windows = score_windows(model, loader, progress=progress)
     videos = _join_scores(wanted, windows, loader.dataset.failures, settings.model)
+    if synchrony:
+        # A twin is forged as it is read: its file would be judged as the real one that it is.
+        judged = videos[(videos["status"] == "ok") & ~videos["video_id"].isin(loader.dataset.twins["video_id"])]
+        videos = add_synchrony(videos, judge_videos(judged, settings, synchrony, progress=progress))
+    videos = apply_evidence(videos, evidence) if evidence else videos
     found = tabulate_tracks(loader.dataset.tracks.manifest, loader.dataset.tracks)[["video_id", *FOUND]]
     return videos.merge(found, on="video_id", how="left"), windows
 
 
+def add_synchrony(videos: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """Return the videos with what was judged of their synchrony; `in_sync_score` then is that of the clip."""
+    videos = videos.join(judged)
+    return videos.assign(in_sync_score=videos["in_step"].fillna(videos["in_sync_score"]))
+
+
 def _join_scores(manifest: pd.DataFrame, windows: pd.DataFrame, failures: dict[str, str], model: Model) -> pd.DataFrame:
     videos = manifest.merge(aggregate_windows(windows, model.aggregation), on="video_id", how="left")
-    videos["windows"] = videos["windows"].fillna(0).astype(int)
+    videos["windows"], videos["fusion_score"] = videos["windows"].fillna(0).astype(int), videos["score"]
     failed = videos["video_id"].isin(failures)
     videos["status"] = np.select([failed, videos["windows"] == 0], ["failed", "unscored"], "ok")
     presence = windows.groupby("video_id")[["has_face", "has_sound"]].any()
@@ -109,55 +133,63 @@ def score_files(
     model: MultimodalModel,
     settings: Settings,
     *,
+    evidence: Evidence | None = None,
     synchrony: SynchronyModel | None = None,
     progress: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Score video files one by one; a bad one costs only itself.
 
     Args:
+        evidence: how to join what each sense says; without it a score is the network's own.
         synchrony: asked as well whether mouth and sound belong together, unless `synchrony.use` is off.
 
     Yields:
         For each file, in order: `path`, `status` (`ok`, `unscored`, `failed`), `reason`, `streams` (what was scored:
         `both`, `video`, `audio` or nothing), `score`, `video_fake`, `audio_fake`, `in_sync` (probabilities, None where
-        that stream is absent), `face` (whose scores these are; 0 for the first), `windows` (of that face), and
-        the video's length in `seconds`; with `synchrony` also that, as `describe_synchrony` returns it, None where
-        mouth and sound cannot be compared.
+        that stream is absent), `face` (whose scores these are; 0 for the first), `windows` (of that face), the video's
+        length in `seconds`, and `evidence`: what each piece says, in words; with `synchrony` also that, as
+        `describe_synchrony` returns it, None where mouth and sound cannot be compared; `in_sync` then is its answer.
     """
     files = list(dict.fromkeys(map(str, files)))
     for at in show_progress(range(0, len(files), CHUNK), "files", unit=f"{CHUNK} files", show=progress):
-        yield from _score_chunk(files[at : at + CHUNK], model, settings, synchrony)
+        yield from _score_chunk(files[at : at + CHUNK], model, settings, evidence, synchrony)
 
 
 def _score_chunk(
-    files: list[str], model: MultimodalModel, settings: Settings, synchrony: SynchronyModel | None
+    files: list[str],
+    model: MultimodalModel,
+    settings: Settings,
+    evidence: Evidence | None,
+    synchrony: SynchronyModel | None,
 ) -> list[dict[str, Any]]:
     labels = dict.fromkeys(("label", *STREAM_LABELS), -1)
     rows = [{"video_id": file, "path": str(Path(file).absolute()), **labels} for file in files]
     table = pd.DataFrame(rows).assign(video_segments="", audio_segments="")
-    judged = _judge_chunk(table, settings, synchrony)  # first: whatever decodes a whole video finds its track as well
+    verdicts = _judge_chunk(table, settings, synchrony)  # first: whatever decodes a whole video finds its track as well
     loader = make_window_loader(table, settings, windows=settings.evaluate.windows, progress=False)
     tracks, failures = loader.dataset.tracks, loader.dataset.failures
     empty = pd.DataFrame(columns=["video_id", "face", *SCORES, "window", "weight", "has_face", "has_sound"])
     windows = score_windows(model, loader, progress=False) if len(loader.dataset) else empty
-    videos = _join_scores(table, windows, failures, settings.model).set_index("video_id")
-    lines = []
-    for file in files:
-        line = _describe_file(file, videos.loc[file], tracks[file].duration if file in tracks else None)
-        lines.append(line | ({"synchrony": judged.get(file)} if synchrony else {}))
-    return lines
+    videos = _join_scores(table, windows, failures, settings.model)
+    videos = add_synchrony(videos, tabulate_verdicts(videos, verdicts)) if synchrony else videos
+    videos = (apply_evidence(videos, evidence) if evidence else videos).set_index("video_id")
+    lengths = {file: tracks[file].duration if file in tracks else None for file in files}
+    lines = [_describe_file(file, videos.loc[file], lengths[file], evidence) for file in files]
+    if synchrony is None:
+        return lines
+    judged = {name: describe_synchrony(verdict) for name, verdict in verdicts.items() if not verdict.reason}
+    return [line | {"synchrony": judged.get(line["path"])} for line in lines]
 
 
-def _judge_chunk(table: pd.DataFrame, settings: Settings, synchrony: SynchronyModel | None) -> dict[str, Any]:
-    """Return what is said of the synchrony of each file of which anything can be said."""
+def _judge_chunk(table: pd.DataFrame, settings: Settings, synchrony: SynchronyModel | None) -> dict[str, Synchrony]:
+    """Return what is said of the synchrony of each file."""
     if synchrony is None or not settings.synchrony.use:
         return {}
     tracks, _ = extract_tracks(table, settings, talks=True, progress=False)
-    verdicts = judge_tracks(tracks, synchrony)
-    return {name: describe_synchrony(verdict) for name, verdict in verdicts.items() if not verdict.reason}
+    return judge_tracks(tracks, synchrony)
 
 
-def _describe_file(file: str, row: pd.Series, seconds: float | None) -> dict[str, Any]:
+def _describe_file(file: str, row: pd.Series, seconds: float | None, evidence: Evidence | None) -> dict[str, Any]:
     scores = {
         name.removesuffix("_score"): None if pd.isna(row[name]) else round(float(row[name]), 6) for name in SCORES
     }
@@ -170,4 +202,5 @@ def _describe_file(file: str, row: pd.Series, seconds: float | None) -> dict[str
         "face": None if pd.isna(row["face"]) else int(row["face"]),
         "windows": int(row["windows"]),
         "seconds": None if seconds is None else round(seconds, 3),
+        "evidence": describe_evidence(row, evidence) if evidence and row["status"] == "ok" else {},
     }

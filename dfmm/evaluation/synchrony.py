@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def judge_tracks(tracks: Tracks, model: SynchronyModel) -> dict[str, Synchrony]:
     found = {}
     for number, name in enumerate(tracks):
         try:
-            talks = [tracks.read_talk(number, place=place) for place in range(tracks.load(number).places)]
+            talks = [tracks.read_talk(number, face=face) for face in range(tracks.load(number).followable)]
         except (MediaError, CacheError) as error:
             log.warning("%s: synchrony is not judged: %s", tracks.path(number), error)
             continue
@@ -59,7 +59,11 @@ def judge_videos(
     """Return `COLUMNS` of every video, in its row; NaN where mouth and sound cannot be compared."""
     rows = videos.drop_duplicates("video_id").reset_index(drop=True)
     tracks, _ = extract_tracks(rows, settings, talks=True, progress=progress)
-    verdicts = judge_tracks(tracks, model)
+    return tabulate_verdicts(videos, judge_tracks(tracks, model))
+
+
+def tabulate_verdicts(videos: pd.DataFrame, verdicts: Mapping[str, Synchrony]) -> pd.DataFrame:
+    """Return `COLUMNS` of every video, in its row; NaN where there is no verdict."""
     nothing = Synchrony("no video")
     table = [[getattr(verdicts.get(name, nothing), of) for of in COLUMNS.values()] for name in videos["video_id"]]
     return pd.DataFrame(table, index=videos.index, columns=list(COLUMNS), dtype=float)
@@ -128,7 +132,7 @@ def format_synchrony(line: dict[str, Any]) -> str:
     late = f"the sound fits best {abs(lag):.0f} ms {'late' if lag >= 0 else 'early'}"
     parts = [f"{late} (confidence {found['confidence']:.2f})"]
     if found["in_step"] is not None:
-        parts.append(f"in step: {found['in_step']:.2f}; {found['genuine']:.0%} of genuine clips look as bad")
+        parts.append(f"in step: {found['in_step']:.2f}; {found['genuine']:.0%} of genuine clips look as bad or worse")
     parts.append(f"{found['foreign']:.0%} of other speech fits as well")
     if found["worst"]:
         start, end, correlation = found["worst"]

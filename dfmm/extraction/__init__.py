@@ -4,4 +4,10 @@ Others use `extract` (all of a manifest), `tracks` (what was kept, by video), `s
 tars), `cures` (what is done to every video alike) and `pool` (tasks that a broken file cannot stop).
 """
 
-__all__ = ["cures", "extract", "pool", "shards", "store", "tracks"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["cures", "extract", "pool", "shards", "store", "tracks"],
+    submod_attrs={"extract": ["extract_tracks", "tabulate_tracks"]},
+)

@@ -95,7 +95,8 @@ def cure_media(media: Media, cure: Cure) -> Media:
     numbers = range(max(int(shown[0]), 0), int(shown[1]))
     frames = {number - numbers.start: media.frames[number] for number in numbers if number in media.frames}
     times = np.maximum(media.times[numbers.start : numbers.stop] - span.start, 0)
-    return replace(media, frames=frames, times=times, sound=sound)
+    sizes = media.sizes - [numbers.start, 0, 0]
+    return replace(media, frames=frames, times=times, sound=sound, sizes=sizes)
 
 
 def describe_cures(settings: Settings) -> list[str]:

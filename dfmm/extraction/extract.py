@@ -117,7 +117,7 @@ def _describe_scope(settings: Settings) -> list[Any]:
 
 
 def name_failures(settings: Settings) -> Path:
-    """Return where the failures of a manifest's videos are listed, unless another place is named."""
+    """Return where the failures of a manifest's videos are listed, unless another file is named."""
     name = hash_values([*_describe_scope(settings), settings.data.manifest])
     return resolve_path(settings.data.cache) / "failures" / f"{name}.csv"
 
@@ -143,6 +143,7 @@ def tabulate_tracks(manifest: pd.DataFrame, tracks: Mapping[str, Track]) -> pd.D
             "shots": track.shots,
             "gaps": track.gaps,
             "has_sound": track.has_sound,
+            "lone_channel": track.lone_channel,
         }
         for track in (tracks[name] for name in manifest["video_id"])
     ]

@@ -7,7 +7,6 @@ import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -17,13 +16,13 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from dfmm.media.container import MediaError
+from dfmm.processes import hide_main
 from dfmm.sections import Extract
 
 SECONDS_TO_START = 600  # a worker that has not imported what it needs by then will not
 SECONDS_PER_FILE = 600  # after this, and a second more for each of so many bytes, a worker is taken to hang, and killed
 BYTES_PER_SECOND = 1_000_000
 MMAP_THRESHOLD, MMAP_BYTES = -3, 1 << 17  # mallopt's M_MMAP_THRESHOLD
-IMPORTED_AGAIN = 73  # exit status of a worker that was started by a script without a guard, and ran it again
 
 Submit = Callable[[Callable[..., Any], Sequence[Any], float], Future]
 
@@ -49,7 +48,6 @@ def run_tasks(
     """
     if not tasks:
         return
-    _check_main()
     engine = {"local": _open_processes, "ray": _open_ray, "dask": _open_dask}[settings.engine]
     waiting: dict[Future, int] = {}
     numbers = iter(range(len(tasks)))
@@ -82,30 +80,6 @@ def _settle(future: Future, path: str | os.PathLike[str]) -> Any:
 def count_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _check_main() -> None:
-    """Find out whether workers can be started: each imports the script that starts them, and must not start its own.
-
-    Raises:
-        PoolError: they cannot.
-    """
-    # What multiprocessing itself goes by; its own error would end each worker anew, without end.
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        os._exit(IMPORTED_AGAIN)
-    main = sys.modules["__main__"]
-    if getattr(main, "__file__", None) is None or getattr(main, "__spec__", None) is not None:
-        return  # a notebook, or a module: `python -m`
-    probe = multiprocessing.get_context("spawn").Process(target=int)
-    probe.start()
-    probe.join()
-    if probe.exitcode == IMPORTED_AGAIN:
-        raise PoolError(
-            f"{main.__file__}: worker processes import this script, and would do all it does once more; "
-            'put what it does under `if __name__ == "__main__":`'
-        )
-    if probe.exitcode:
-        raise PoolError(f"{main.__file__}: worker processes fail as they import this script; why stands above")
 
 
 class Guard:
@@ -145,7 +119,8 @@ class Guard:
         context = multiprocessing.get_context("spawn")
         self._pipe, far_end = context.Pipe()
         process = context.Process(target=_serve, args=(far_end,), daemon=True)
-        process.start()
+        with hide_main():
+            process.start()
         far_end.close()  # the process has its own; this one would keep the pipe open after its death
         self._process = process
         if self._closed:  # meanwhile, by another thread
@@ -220,7 +195,6 @@ def _open_processes(settings: Extract, most: int) -> Iterator[tuple[Submit, int]
 
 @contextmanager
 def _open_ray(settings: Extract, most: int) -> Iterator[tuple[Submit, int]]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = _import_engine("ray", "ray")
     ours = not ray.is_initialized()
     if ours:
@@ -244,7 +218,8 @@ def _open_dask(settings: Extract, most: int) -> Iterator[tuple[Submit, int]]:
         if not address:
             workers = min(settings.workers or count_cores(), most)
             options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
-            address = stack.enter_context(distributed.LocalCluster(**options))
+            with hide_main():
+                address = stack.enter_context(distributed.LocalCluster(**options))
         client = stack.enter_context(distributed.Client(address))
         slots = min(settings.workers or sum(client.nthreads().values()) or 1, most)
         executor = client.get_executor(pure=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import logging
 import re
 import tarfile
 from collections.abc import Callable, Iterator
@@ -26,10 +27,14 @@ from dfmm.settings import Settings
 MANIFEST, FACTS = "manifest.parquet", "shards.json"
 SHARD_BYTES = 256 << 20
 SHARD = re.compile(r"shard-\d{6}\.tar")  # what a shard may be called: never a path
+# Formats that are still read, and what is known to be wrong with them.
+EARLIER = {7: "written when pictures mirrored, not square or changing in size were not yet shown as players show them"}
 PLACES = ("shard", "shard_offset", "shard_bytes")  # columns of the manifest: in which tar, and where in it
 TALKS = ("talk_offset", "talk_bytes")  # of mouths and speech, in the same tar; shards of before have none
 
 T = TypeVar("T")
+
+log = logging.getLogger("dfmm")
 
 
 def write_shards(tracks: Tracks, folder: Path, *, shard_bytes: int = SHARD_BYTES, progress: bool = True) -> Path:
@@ -81,7 +86,7 @@ def _write_members(
                 places = [path.name, tar.offset - _round_up(len(content)), len(content)]
                 if tracks.talks:
                     tracks.read_talk(number)  # what is damaged is found now, and made again
-                    content = tracks.place_talk(number).read_bytes()
+                    content = tracks.talk_entry(number).read_bytes()
                     _add_member(tar, f"{number:08d}.talk.safetensors", content)
                     places += [tar.offset - _round_up(len(content)), len(content)]
                 yield tuple(places)
@@ -131,8 +136,10 @@ class Shards(Tracks):
             )
         made, asked = json.loads(facts.read_text(encoding="utf-8")), _list_settings(settings)
         others = [f"{name}: {made.get(name)} → {value}" for name, value in asked.items() if made.get(name) != value]
-        if made["format"] != FORMAT or others:
+        if made["format"] not in (FORMAT, *EARLIER) or others:
             raise ManifestError(f"{self.root}: made with other settings (then → now): {', '.join(others) or 'format'}")
+        if made["format"] in EARLIER:
+            log.warning("%s: %s; write the shards anew to mend it", self.root, EARLIER[made["format"]])
 
     def read(self, number: int, read: Callable[[ArrayFile], T]) -> T:
         """Apply a function to what is kept of this row's video.
@@ -142,7 +149,7 @@ class Shards(Tracks):
         """
         return read(self._open(*(self.manifest[column].iat[number] for column in PLACES)))
 
-    def read_talk(self, number: int, *, place: int = 0) -> tuple[Mouths, Speech | None] | None:
+    def read_talk(self, number: int, *, face: int = 0) -> tuple[Mouths, Speech | None] | None:
         """Return what `Tracks.read_talk` does, None where shards were written without mouths.
 
         Raises:
@@ -151,7 +158,7 @@ class Shards(Tracks):
         if any(column not in self.manifest for column in TALKS):
             return None
         file = self._open(*(self.manifest[column].iat[number] for column in (PLACES[0], *TALKS)))
-        return read_mouths(file, place=place), read_speech(file)
+        return read_mouths(file, face=face), read_speech(file)
 
     def _open(self, name: str, offset: int, size: int) -> ArrayFile:
         if not SHARD.fullmatch(name):

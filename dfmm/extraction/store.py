@@ -32,6 +32,8 @@ except ImportError:  # Windows
 HEADER_BYTES = 8184  # with the eight bytes of its length two blocks of most disks
 TYPES = {"uint8": "U8", "uint32": "U32", "int64": "I64", "float32": "F32", "float64": "F64"}
 NAMES = {short: name for name, short in TYPES.items()}
+# What a track calls otherwise than its files do, which keep the names that they were first written with.
+STORED = {"face": "place", "other_faces": "other_places"}
 CHECKSUMS = ".checksums"  # an array's name and this: the CRC-32 of every block
 STALE_SECONDS = 3600  # where files cannot be locked, one is taken for left behind so long after its last byte
 
@@ -236,16 +238,20 @@ class StoredSamples:
 
 def write_track(writer: ArrayWriter, track: Track) -> None:
     """Write a track's arrays and numbers."""
-    facts = asdict(track)
+    facts = {STORED.get(name, name): value for name, value in asdict(track).items()}
     for name in [name for name, value in facts.items() if isinstance(value, np.ndarray)]:
         writer.append(name, facts.pop(name))
     writer.values["track"] = facts
 
 
 def read_track(file: ArrayFile) -> Track:
-    """Read a track."""
-    facts = file.values["track"]
-    return Track(**{name: facts[name] if name in facts else file.read(name) for name in Track.__dataclass_fields__})
+    """Read a track; what the version that wrote it did not know yet is as it is without."""
+    facts, values = file.values["track"], {}
+    for name in Track.__dataclass_fields__:
+        kept = STORED.get(name, name)
+        if kept in facts or kept in file.blocks:
+            values[name] = facts[kept] if kept in facts else file.read(kept)
+    return Track(**values)
 
 
 def write_sound(writer: ArrayWriter, sound: Sound | None) -> None:
@@ -262,29 +268,29 @@ def read_sound(file: ArrayFile) -> Sound | None:
     return None if facts is None else Sound(StoredSamples(file), **facts)
 
 
-def name_crops(place: int) -> tuple[str, str]:
+def name_crops(face: int) -> tuple[str, str]:
     """Return the names of the arrays of the canvases of a face, and of their frames' numbers."""
-    return (f"crops.{place}", f"numbers.{place}") if place else ("crops", "numbers")
+    return (f"crops.{face}", f"numbers.{face}") if face else ("crops", "numbers")
 
 
-def read_crops(file: ArrayFile, numbers: Iterable[int], *, place: int = 0) -> dict[int, np.ndarray]:
-    """Return the canvases of these frames, uint8 `[side, side, 3]` by number, where the face of this place has any."""
-    crops, names = name_crops(place)
+def read_crops(file: ArrayFile, numbers: Iterable[int], *, face: int = 0) -> dict[int, np.ndarray]:
+    """Return the canvases of these frames, uint8 `[side, side, 3]` by number, where this face has any."""
+    crops, names = name_crops(face)
     kept = file.read(names)
     wanted = np.unique(np.fromiter(numbers, np.int64))
     rows = np.flatnonzero(np.isin(kept, wanted))
     return {int(kept[row]): file.read(crops, row, row + 1)[0] for row in rows}
 
 
-def write_mouths(writer: ArrayWriter, mouths: Mouths, *, place: int = 0) -> None:
-    """Write the mouth of the face of this place."""
+def write_mouths(writer: ArrayWriter, mouths: Mouths, *, face: int = 0) -> None:
+    """Write the mouth of this face."""
     for name, rows in vars(mouths).items():
-        writer.append(f"mouths.{place}.{name}", rows)
+        writer.append(f"mouths.{face}.{name}", rows)
 
 
-def read_mouths(file: ArrayFile, *, place: int = 0) -> Mouths:
-    """Read the mouth of the face of this place."""
-    return Mouths(**{name: file.read(f"mouths.{place}.{name}") for name in Mouths.__dataclass_fields__})
+def read_mouths(file: ArrayFile, *, face: int = 0) -> Mouths:
+    """Read the mouth of this face."""
+    return Mouths(**{name: file.read(f"mouths.{face}.{name}") for name in Mouths.__dataclass_fields__})
 
 
 def write_speech(writer: ArrayWriter, speech: Speech | None) -> None:

@@ -39,7 +39,7 @@ from dfmm.media.speech import SAMPLE_RATE, Speech, describe_speech, has_phonemes
 from dfmm.settings import Settings, SettingsError, resolve_path
 
 ROOM = 128 << 20  # bytes for a video's frames: one that fits is decoded once, for its track and its crops
-FORMAT = 7  # of the cache: a higher number makes older entries void
+FORMAT = 8  # of the cache: a higher number makes older entries void (8: pictures and sound as players show them)
 TALK_FORMAT = 1  # of what is kept of mouths and speech, alike
 
 # Tracks are small, but to read one and lay its canvases takes longer than to read a window: so many are remembered, if
@@ -51,43 +51,43 @@ T = TypeVar("T")
 log = logging.getLogger("dfmm")
 
 
-def save_track(track: Track, place: Path) -> None:
+def save_track(track: Track, file: Path) -> None:
     """Write a track; the file appears whole or not at all."""
-    with ArrayWriter(place) as writer:
+    with ArrayWriter(file) as writer:
         write_track(writer, track)
 
 
-def load_track(place: Path) -> Track | None:
+def load_track(file: Path) -> Track | None:
     """Read a saved track; None if there is none, or it is damaged and must be found again."""
     try:
-        return read_track(ArrayFile(place))
+        return read_track(ArrayFile(file))
     except CacheError:
         return None
 
 
 def save_crops(
-    path: str | Path | Recording, track: Track, place: Path, settings: Settings, *, talk_place: Path | None = None
+    path: str | Path | Recording, track: Track, file: Path, settings: Settings, *, talk_file: Path | None = None
 ) -> None:
     """Write a video's track, the canvases of all frames with a face, and its sound; no frame is kept in memory.
 
     Args:
-        talk_place: where to write mouths and speech, which are found as the frames go by.
+        talk_file: where to write mouths and speech, which are found as the frames go by.
 
     Raises:
         MediaError: the video cannot be read.
         CacheError: the disk does not take it.
     """
-    finders = find_mouths(track, settings) if talk_place else [None] * track.places
-    with ArrayWriter(place) as writer:
-        faces = zip(map(track.follow, range(track.places)), finders, strict=True)
+    finders = find_mouths(track, settings) if talk_file else [None] * track.followable
+    with ArrayWriter(file) as writer:
+        faces = zip(map(track.follow, range(track.followable)), finders, strict=True)
         sounds = [_write_crops(writer, path, face, finder, settings) for face, finder in faces]
         write_sound(writer, sounds[0])
         write_track(writer, track)
-    if talk_place:
+    if talk_file:
         sound = sounds[0]
         if sound is not None and sound.sample_rate != SAMPLE_RATE:
-            sound = read_media(path, keep=lambda number: False, sample_rate=SAMPLE_RATE).sound
-        save_talk(finders, sound, talk_place, settings)
+            sound = read_media(path, keep=lambda number: False, sample_rate=SAMPLE_RATE, mix=track.mix).sound
+        save_talk(finders, sound, talk_file, settings)
 
 
 def _write_crops(
@@ -98,7 +98,7 @@ def _write_crops(
     settings: Settings,
 ) -> Sound | None:
     """Write the canvases of the face that a track follows; return the sound."""
-    (crops, names), canvases, numbers = name_crops(track.place), track.lay_canvases(settings), []
+    (crops, names), canvases, numbers = name_crops(track.face), track.lay_canvases(settings), []
 
     def take(number: int, crop: np.ndarray) -> None:
         writer.append(crops, crop[None])
@@ -106,7 +106,8 @@ def _write_crops(
 
     writer.append(crops, np.zeros((0, canvases.side, canvases.side, 3), np.uint8))
     watch = finder.take if finder else None
-    sound = crop_faces(path, canvases, settings, numbers=range(len(track.times)), take=take, watch=watch)
+    wanted = range(len(track.times))
+    sound = crop_faces(path, canvases, settings, numbers=wanted, take=take, watch=watch, mix=track.mix)
     writer.append(names, np.array(numbers, np.int64))
     return sound
 
@@ -114,18 +115,18 @@ def _write_crops(
 def find_mouths(track: Track, settings: Settings) -> list[MouthFinder]:
     """Return what finds the mouth of each face that a track can follow."""
     mesh = load_mesh() if choose_extra("mesh", settings) else None
-    return [MouthFinder(track.follow(place), settings.video, mesh) for place in range(track.places)]
+    return [MouthFinder(track.follow(face), settings.video, mesh) for face in range(track.followable)]
 
 
-def save_talk(finders: list[MouthFinder], sound: Sound | None, place: Path, settings: Settings) -> None:
+def save_talk(finders: list[MouthFinder], sound: Sound | None, file: Path, settings: Settings) -> None:
     """Write the mouths that were found in a video, and what is said in its sound."""
-    with ArrayWriter(place) as writer:
-        for number, finder in enumerate(finders):
-            write_mouths(writer, finder.finish(), place=number)
+    with ArrayWriter(file) as writer:
+        for face, finder in enumerate(finders):
+            write_mouths(writer, finder.finish(), face=face)
         write_speech(writer, describe_speech(sound, phonemes=choose_extra("phonemes", settings)))
 
 
-def find_talk(path: str | Path | Recording, track: Track, place: Path, settings: Settings) -> None:
+def find_talk(path: str | Path | Recording, track: Track, file: Path, settings: Settings) -> None:
     """Decode a video for its mouths and speech alone, and write them.
 
     Raises:
@@ -143,8 +144,9 @@ def find_talk(path: str | Path | Recording, track: Track, place: Path, settings:
         keep=lambda number: number < len(track.times) and any(finder.wants(number) for finder in finders),
         sample_rate=SAMPLE_RATE,
         take=take,
+        mix=track.mix,
     )
-    save_talk(finders, media.sound, place, settings)
+    save_talk(finders, media.sound, file, settings)
 
 
 def choose_extra(name: str, settings: Settings) -> bool:
@@ -213,14 +215,14 @@ class Tracks(Mapping[str, Track]):
         """
         return prepare_file(self.path(number), self.settings)
 
-    def place(self, number: int, *, crops: bool) -> Path:
+    def entry(self, number: int, *, crops: bool) -> Path:
         """Return where what is kept of it is: its track alone, or its crops and sound too."""
         key = self.keys[number].decode()
         if crops:
             key = hash_values([key, *list_crop_settings(self.settings).values()])
         return self.cache / ("crops" if crops else "tracks") / key[:2] / f"{key}.safetensors"
 
-    def place_talk(self, number: int) -> Path:
+    def talk_entry(self, number: int) -> Path:
         """Return where this row's mouths and speech are; found in another way, or without an extra, elsewhere."""
         found = [choose_extra(name, self.settings) for name in ("mesh", "phonemes")]
         key = hash_values([self.keys[number].decode(), TALK_FORMAT, *found])
@@ -231,13 +233,13 @@ class Tracks(Mapping[str, Track]):
 
         Whatever cuts crops sees all frames: mouths come with them.
         """
-        crops = self.place(number, crops=True) if self.crops else None
+        crops = self.entry(number, crops=True) if self.crops else None
         talks = self.talks or (self.crops and self.settings.synchrony.use)
-        return self.path(number), self.place(number, crops=False), crops, self.place_talk(number) if talks else None
+        return self.path(number), self.entry(number, crops=False), crops, self.talk_entry(number) if talks else None
 
     def is_kept(self, number: int) -> bool:
-        kept = self.place(number, crops=self.crops).is_file()
-        return kept and (not self.talks or self.place_talk(number).is_file())
+        kept = self.entry(number, crops=self.crops).is_file()
+        return kept and (not self.talks or self.talk_entry(number).is_file())
 
     def load(self, number: int) -> Track:
         """Read the track of this row's video, or return it as it was read not long ago.
@@ -254,35 +256,35 @@ class Tracks(Mapping[str, Track]):
 
     def read(self, number: int, read: Callable[[ArrayFile], T]) -> T:
         """Apply a function to the file kept of this row's video, made again where it is damaged."""
-        place = self.place(number, crops=self.crops)
+        file = self.entry(number, crops=self.crops)
         try:
-            return read(ArrayFile(place))
+            return read(ArrayFile(file))
         except CacheError as error:
             log.warning("%s; it is made again", error)
             path, track, crops, _ = self.name_files(number)
             make_entry(path, track, crops, self.settings)
-            return read(ArrayFile(place))
+            return read(ArrayFile(file))
 
-    def read_talk(self, number: int, *, place: int = 0) -> tuple[Mouths, Speech | None] | None:
-        """Return the mouth of the face of this place, and what is said in this row's video; made again where damaged.
+    def read_talk(self, number: int, *, face: int = 0) -> tuple[Mouths, Speech | None] | None:
+        """Return the mouth of this face, and what is said in this row's video; made again where damaged.
 
         None where it was not kept.
 
         Raises:
             MediaError: it is damaged, and the video can no longer be read.
         """
-        file = self.place_talk(number)
+        file = self.talk_entry(number)
         try:
-            return _read_talk(ArrayFile(file), place)
+            return _read_talk(ArrayFile(file), face)
         except CacheError as error:
             log.warning("%s; it is made again", error)
             file.unlink(missing_ok=True)
-            make_entry(self.path(number), self.place(number, crops=False), None, self.settings, file)
-            return _read_talk(ArrayFile(file), place)
+            make_entry(self.path(number), self.entry(number, crops=False), None, self.settings, file)
+            return _read_talk(ArrayFile(file), face)
 
 
-def _read_talk(file: ArrayFile, place: int) -> tuple[Mouths, Speech | None]:
-    return read_mouths(file, place=place), read_speech(file)
+def _read_talk(file: ArrayFile, face: int) -> tuple[Mouths, Speech | None]:
+    return read_mouths(file, face=face), read_speech(file)
 
 
 def find_root(settings: Settings) -> str:
@@ -325,25 +327,25 @@ def hash_values(values: list[Any]) -> str:
 
 def make_entry(
     path: str | Path,
-    track_place: Path,
-    crops_place: Path | None,
+    track_file: Path,
+    crops_file: Path | None,
     settings: Settings,
-    talk_place: Path | None = None,
+    talk_file: Path | None = None,
 ) -> str:
     """Find a video's track, unless it is kept already; its crops and sound, its mouths and speech, if asked for.
 
     Returns:
         The detector that found the face.
     """
-    video, track = prepare_file(path, settings), load_track(track_place)
-    if talk_place is not None and talk_place.is_file():  # found when other crops were cut
-        talk_place = None
+    video, track = prepare_file(path, settings), load_track(track_file)
+    if talk_file is not None and talk_file.is_file():  # found when other crops were cut
+        talk_file = None
     if track is None:
-        video = Recording(video, room=ROOM if crops_place or talk_place else 0)
+        video = Recording(video, room=ROOM if crops_file or talk_file else 0)
         track = find_track(video, settings.video)
-        save_track(track, track_place)
-    if crops_place is not None:
-        save_crops(video, track, crops_place, settings, talk_place=talk_place)
-    elif talk_place is not None:
-        find_talk(video, track, talk_place, settings)
+        save_track(track, track_file)
+    if crops_file is not None:
+        save_crops(video, track, crops_file, settings, talk_file=talk_file)
+    elif talk_file is not None:
+        find_talk(video, track, talk_file, settings)
     return track.detector

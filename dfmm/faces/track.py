@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dfmm.faces.crops import Canvases, FacePath, lay_canvases, trace_path
+from dfmm.media.sound import SILENCE, name_lone_channel
 from dfmm.sections import Video
 from dfmm.settings import Settings
 
@@ -16,7 +17,6 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-SILENCE = 1e-4  # a sound that never gets louder, of full scale 1, is no evidence: −80 dB
 FOLLOWED = ("box_times", "boxes", "landmarks")  # what a track holds of a face,
 OTHERS = ("other_times", "other_boxes", "other_landmarks")  # and of those beside it
 
@@ -25,12 +25,12 @@ OTHERS = ("other_times", "other_boxes", "other_landmarks")  # and of those besid
 class Track:
     """One video as later steps see it. Boxes and landmarks are in pixels, times in seconds after the first frame.
 
-    It follows one face, that of `place` 0. Where `video.face` is `all`, `follow` returns the same video with one of the
+    It follows one face, that of number 0. Where `video.face` is `all`, `follow` returns the same video with one of the
     others followed.
     """
 
     times: np.ndarray  # float64 [N], of every frame
-    width: int
+    width: int  # of the first frame, in square pixels
     height: int
     look_times: np.ndarray  # float64 [L], of the frames in which a face was looked for, or told from those around
     cut_times: np.ndarray  # float64 [C], of the frames with which another shot begins
@@ -46,8 +46,11 @@ class Track:
     leading_silence: float  # seconds of sound before the first sample above `ONSET`
     trailing_silence: float = 0.0  # and after the last
     level: float = -120.0  # loudness of what is no pause, as `gate_power` tells
-    place: int = 0  # of the face that is followed
-    other_places: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # int64 [K], 1 and more
+    mix: dict[str, list[float]] = field(default_factory=dict)  # of the sound's channels, by layout; empty for mono
+    # Where the picture's size changes midway: the number of a frame, its width and its height, int64 [K, 3].
+    sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.int64))
+    face: int = 0  # which one is followed
+    other_faces: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # int64 [K], 1 and more
     other_times: np.ndarray = field(default_factory=lambda: np.zeros(0))  # float64 [K], frames they were found in
     other_boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))  # float32 [K, 4]
     other_landmarks: np.ndarray = field(default_factory=lambda: np.zeros((0, 5, 2), np.float32))  # float32 [K, 5, 2]
@@ -81,6 +84,11 @@ class Track:
         return self.sound_peak > SILENCE
 
     @property
+    def lone_channel(self) -> str:
+        """The channel that is heard alone, because the others would cancel it out; empty where all are mixed."""
+        return name_lone_channel(self.mix)
+
+    @property
     def face_coverage(self) -> float:
         """Share of the frames looked at in which the followed face was found."""
         return 1.0 if self.uses_centre else len(self.boxes) / max(len(self.look_times), 1)
@@ -97,21 +105,21 @@ class Track:
         return int(missing[:1].sum() + (missing[1:] & ~missing[:-1]).sum())
 
     @property
-    def places(self) -> int:
+    def followable(self) -> int:
         """How many faces can be followed; one where there is none."""
-        return 1 + int(self.other_places.max(initial=0))
+        return 1 + int(self.other_faces.max(initial=0))
 
-    def follow(self, place: int) -> Track:
-        """Return the track that follows the face of this place."""
-        return self._others[place - 1] if place else self
+    def follow(self, face: int) -> Track:
+        """Return the track that follows this face."""
+        return self._others[face - 1] if face else self
 
     @functools.cached_property
     def _others(self) -> list[Track]:
         tracks = []
-        for place in range(1, self.places):
-            rows = self.other_places == place
+        for face in range(1, self.followable):
+            rows = self.other_faces == face
             found = {name: getattr(self, other)[rows] for name, other in zip(FOLLOWED, OTHERS, strict=True)}
-            tracks.append(replace(self, place=place, **found))
+            tracks.append(replace(self, face=face, **found))
         return tracks
 
     def trace_face(self, video: Video) -> FacePath:
@@ -120,9 +128,9 @@ class Track:
         It is known where it was found at most two looks away.
         """
         if self.uses_centre:
-            N = len(self.times)
-            centres, sides = np.tile([self.width / 2, self.height / 2], (N, 1)), min(self.width, self.height)
-            return FacePath(np.zeros(N, int), centres, np.full(N, float(sides)), np.full((N, 5, 2), np.nan))
+            shots = np.searchsorted(self.sizes[:, 0], np.arange(len(self.times)), side="right")
+            shapes = np.concatenate([[[self.width, self.height]], self.sizes[:, 1:]])[shots].astype(np.float64)
+            return FacePath(shots, shapes / 2, shapes.min(axis=1), np.full((len(shots), 5, 2), np.nan))
         reach = (2 * video.detect_every + 0.5) * self.frame_seconds  # the half frame forgives rounded clocks
         known = (self.box_times, self.boxes, self.landmarks)
         return trace_path(self.times, *known, cut_times=self.cut_times, reach=reach)

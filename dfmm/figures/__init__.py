@@ -7,7 +7,6 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[],
     submod_attrs={
         "scores": [
             "plot_confusion",
@@ -17,11 +16,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_scores",
             "select_scored",
         ],
+        "evidence": ["plot_evidence", "plot_reliability"],
         "clips": ["plot_counts", "plot_log_mel", "plot_timeline", "select_windows", "show_frames"],
         "training": ["find_best_epoch", "plot_curves", "plot_overfit", "plot_stages"],
         "audit": ["plot_audit"],
         "degrade": [
-            "describe_amount",
+            "STRENGTHS",
+            "degrade_scene",
+            "format_amount",
             "measure_pictures",
             "measure_sounds",
             "plot_pictures",

@@ -12,7 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dfmm.dataset.spectrogram import compute_log_mel
+from dfmm.dataset import compute_log_mel
 from dfmm.degrade import Degradation, Scene
 from dfmm.figures.style import GREY, GRID, REAL, STREAMS, style_figure
 from dfmm.sections import Audio
@@ -22,7 +22,7 @@ DPI = 72  # noise hardly compresses: a notebook keeps each pixel
 SEED = 0  # the same place is covered, the same noise drawn, at each strength
 
 
-def degrade(one: Degradation, given: Scene | torch.Tensor, strength: float) -> Scene | torch.Tensor:
+def degrade_scene(one: Degradation, given: Scene | torch.Tensor, strength: float) -> Scene | torch.Tensor:
     """Degrade a scene or a log-mel as the gallery does: at every strength with the same draws."""
     return one.apply(given, strength, np.random.default_rng(SEED))
 
@@ -45,7 +45,7 @@ def measure_pictures(scene: Scene, table: Sequence[Degradation]) -> pd.DataFrame
     frames = scene.frames.astype(float)
 
     def measure(one: Degradation, strength: float) -> float:
-        error = np.mean((degrade(one, scene, strength).frames - frames) ** 2)
+        error = np.mean((degrade_scene(one, scene, strength).frames - frames) ** 2)
         return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
     return _tabulate(table, measure)
@@ -67,8 +67,8 @@ def _tabulate(table: Sequence[Degradation], measure: Callable[[Degradation, floa
 def _degrade_log_mel(one: Degradation, scene: Scene, strength: float, audio: Audio) -> torch.Tensor:
     """Return the log-mel, float32 `[1, n_mels, F]`, of a degraded sound, or the degraded log-mel of the sound."""
     if one.stream == "log_mel":
-        return degrade(one, compute_log_mel(torch.from_numpy(scene.samples), audio), strength)
-    return compute_log_mel(torch.from_numpy(degrade(one, scene, strength).samples), audio)
+        return degrade_scene(one, compute_log_mel(torch.from_numpy(scene.samples), audio), strength)
+    return compute_log_mel(torch.from_numpy(degrade_scene(one, scene, strength).samples), audio)
 
 
 @style_figure
@@ -82,7 +82,7 @@ def plot_pictures(scene: Scene, table: Sequence[Degradation], *, step: int = 0, 
     figure, grid = _open_grid(table, 1.2, "What the world does to a picture", note, width=6)
     for (row, one), (column, strength) in product(enumerate(table), enumerate((0.0, *STRENGTHS))):
         axes = grid[row, column]
-        axes.imshow(degrade(one, scene, strength).frames[step], interpolation="nearest")
+        axes.imshow(degrade_scene(one, scene, strength).frames[step], interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         axes.set_title(describe_amount(one, strength), fontsize=9, pad=3)
@@ -136,7 +136,7 @@ def plot_times(scene: Scene, table: Sequence[Degradation], *, note: str = "") ->
     figure, grid = _open_grid(table, 1.5, "What is seen and heard when", note, width=8, share=True)
     for (row, one), (column, strength) in product(enumerate(table), enumerate((0.0, *STRENGTHS))):
         axes = grid[row, column]
-        _draw_moments(axes, degrade(one, scene, strength), scene)
+        _draw_moments(axes, degrade_scene(one, scene, strength), scene)
         axes.set_title(describe_amount(one, strength), fontsize=9, pad=3)
         if not column:
             axes.set_ylabel(f"{one.name.replace('_', ' ')}\nmoment (s)", fontsize=9)

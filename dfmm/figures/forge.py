@@ -10,8 +10,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from dfmm.dataset.dataset import MultimodalDataset
-from dfmm.dataset.spectrogram import compute_log_mel
+from dfmm.dataset import MultimodalDataset, compute_log_mel
 from dfmm.degrade import Scene
 from dfmm.figures.clips import show_frames
 from dfmm.figures.style import style_figure

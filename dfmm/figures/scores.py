@@ -177,7 +177,7 @@ def _draw_intervals(axes: Axes, aucs: Sequence[Interval | None]) -> None:
     if known:
         heights = [height for height, _ in known]
         values, low, high = ([auc[name] for _, auc in known] for name in ("value", "low", "high"))
-        look = JOINT | {"label": "all streams, with 95 % interval", "linestyle": "none", "markersize": 7}
+        look = JOINT | {"label": "all evidence, with 95 % interval", "linestyle": "none", "markersize": 7}
         axes.hlines(heights, low, high, color=JOINT["color"], linewidth=1.8)
         axes.plot(values, heights, **look)
 

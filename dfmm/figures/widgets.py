@@ -10,6 +10,7 @@ from IPython.display import Audio, Video
 
 from dfmm.media.decode import Media, read_media
 from dfmm.media.encode import write_video
+from dfmm.media.picture import fit_picture
 
 PREVIEW_SIDE = 192  # pixels of the short side, and seconds: a preview is stored in the notebook, so it stays small
 PREVIEW_SECONDS = 3.0
@@ -35,7 +36,7 @@ def play_video(path: str | Path, *, start: float = 0.0, seconds: float = PREVIEW
         sound_until=end,
     )
     if not len(media.times):
-        return Audio(media.sound.cut(start, min(seconds, media.sound.end - start))[0], rate=16_000)
+        return play_sound(media.sound.cut(start, min(seconds, media.sound.end - start))[0], 16_000)
     frames, fps = _cut_frames(media, start, seconds)
     sound = None if media.sound is None else media.sound.cut(start, len(frames) / fps)[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -43,10 +44,16 @@ def play_video(path: str | Path, *, start: float = 0.0, seconds: float = PREVIEW
         return Video(copy.read_bytes(), embed=True, mimetype="video/mp4", html_attributes="controls")
 
 
+def play_sound(sound: np.ndarray, sample_rate: int) -> Audio:
+    """Return a player of a sound, float `[S]`, as loud as it is: left to itself, IPython makes all equally loud."""
+    return Audio(np.clip(sound, -1, 1), rate=sample_rate, normalize=False)
+
+
 def _cut_frames(media: Media, start: float, seconds: float) -> tuple[np.ndarray, float]:
     """Return the frames of a stretch, uint8 `[N, H, W, 3]` with even sides, at a constant rate of at most 25 fps."""
     end = min(start + seconds, float(media.times[max(media.frames)]) + 0.04)
     moments = np.arange(start, max(end, start + 0.04), 0.04)
     numbers = np.clip(np.searchsorted(media.times, moments + 5e-4, side="right") - 1, 0, len(media.times) - 1)
-    frames = np.stack([media.frames[number] for number in numbers])
+    height, width = media.frames[numbers[0]].shape[:2]
+    frames = np.stack([fit_picture(media.frames[number], width, height) for number in numbers])
     return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2], 25.0

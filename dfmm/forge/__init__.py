@@ -1,28 +1,48 @@
 """Forgeries made of real clips, window by window: what can be forged, how, and what labels are true of it then.
 
-Training draws them, and validation has a fixed one of each real. `forge.frames` and `forge.sound` do the work.
+Training draws them, and validation has a fixed one of each real. `forge.frames`, `patches`, `redraw`,
+`sound` and `voice` do the work.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from dfmm.degrade import Scene, change_picture
-from dfmm.faces.track import SILENCE, Track
-from dfmm.forge.frames import blend_face, disguise_frames, replace_mouth
+from dfmm.faces.track import Track
+from dfmm.forge.frames import Blend, blend_face, disguise_frames, replace_mouth, to_bytes
+from dfmm.forge.patches import patch_face, redraw_face, resample_frames
 from dfmm.forge.sound import FADE, SPLICED, draw_vocoder, find_silence, hush, match_loudness, splice, vocode
+from dfmm.forge.voice import draw_speaker, speak_anew
 from dfmm.manifest import STREAM_LABELS
+from dfmm.media.sound import has_motion
 from dfmm.sections import ForgeMethod
 from dfmm.settings import Settings
 
+__all__ = [
+    "LATE",
+    "METHODS",
+    "Forgery",
+    "Take",
+    "choose_donors",
+    "disguise_window",
+    "draw_moment",
+    "drop_window",
+    "forge_window",
+    "list_methods",
+    "plan_forgeries",
+]
+
 LATE = (0.2, 0.6)  # seconds by which sound, or a mouth, is out of step: from what anybody notices on
 REDRAWN = (0.6, 1.0)  # share of a window in which the mouth is replaced
+COARSE = 0.3  # share of unforged pictures that are resampled as a whole, where others are in part
 TRIALS = 4  # draws of a donor before a window stays as it is
 
 Segment = tuple[float, float]  # seconds after the window's first moment
@@ -39,8 +59,11 @@ class Needs(NamedTuple):
 
 METHODS: Mapping[ForgeMethod, Needs] = {
     "self_blend": Needs(True, False, "", {"video_fake": 1}),
+    "patch": Needs(True, False, "", {"video_fake": 1}),
+    "redraw": Needs(True, False, "", {"video_fake": 1}),
     "mouth": Needs(True, False, "moment", {"video_fake": 1, "in_sync": -1}),
     "vocoder": Needs(False, True, "", {"audio_fake": 1}),
+    "predict": Needs(False, True, "", {"audio_fake": 1}),
     "splice": Needs(False, True, "voice", {"audio_fake": 1, "in_sync": -1}),
     # No stream of these two carries a trace: it is only together that they are false.
     "delay": Needs(True, True, "moment", {"in_sync": 0}),
@@ -83,9 +106,12 @@ def forge_window(method: ForgeMethod, take: Take, other: Take | None, rng: np.ra
         other: for `mouth` and `delay` another moment of the same clip, for `splice` and `swap` a window of another one.
     """
     made = {
-        "self_blend": _blend_face,
+        "self_blend": partial(_change_face, blend_face),
+        "patch": partial(_change_face, patch_face),
+        "redraw": partial(_change_face, redraw_face),
         "mouth": _replace_mouth,
         "vocoder": _vocode,
+        "predict": _speak_anew,
         "splice": _splice,
         "delay": _delay,
         "swap": _swap,
@@ -114,12 +140,12 @@ class Made(NamedTuple):
     plain: Scene | None = None  # None for the window as it was read
 
 
-def _blend_face(take: Take, other: Take | None, rng: np.random.Generator) -> Made | None:
+def _change_face(change: Callable[..., Blend], take: Take, other: Take | None, rng: np.random.Generator) -> Made | None:
     steps = np.flatnonzero(take.known)
     if not len(steps):
         return None
     frames, plain = take.scene.frames.copy(), take.scene.frames.copy()
-    frames[steps], _, plain[steps] = blend_face(frames[steps], take.landmarks[steps], rng)
+    frames[steps], _, plain[steps] = change(frames[steps], take.landmarks[steps], rng)
     scene = replace(take.scene, frames=frames)
     return Made(scene, _time_steps(scene, steps), plain=replace(scene, frames=plain))
 
@@ -145,6 +171,15 @@ def _vocode(take: Take, other: Take | None, rng: np.random.Generator) -> Made | 
     if not is_audible(scene.samples):
         return None
     samples = vocode(scene.samples, vocoder, sample_rate=scene.sample_rate)
+    return Made(replace(scene, samples=samples), audio_segment=_time_samples(scene, 0, len(samples)))
+
+
+def _speak_anew(take: Take, other: Take | None, rng: np.random.Generator) -> Made | None:
+    scene = take.scene
+    speaker = draw_speaker(rng, sample_rate=scene.sample_rate)
+    if not is_audible(scene.samples):
+        return None
+    samples = speak_anew(scene.samples, speaker, sample_rate=scene.sample_rate)
     return Made(replace(scene, samples=samples), audio_segment=_time_samples(scene, 0, len(samples)))
 
 
@@ -204,7 +239,7 @@ def choose_donors(identities: pd.Series, reals: np.ndarray, row: int, rng: np.ra
 
 def is_audible(samples: np.ndarray) -> bool:
     """Is there anything in a sound that could be told from silence?"""
-    return bool(np.abs(samples).max(initial=0) > SILENCE)
+    return has_motion(samples)
 
 
 def _time_steps(scene: Scene, steps: np.ndarray) -> Segment:
@@ -215,11 +250,20 @@ def _time_samples(scene: Scene, first: int, last: int) -> Segment:
     return first / scene.sample_rate, last / scene.sample_rate
 
 
-def disguise_window(scene: Scene, method: str, rng: np.random.Generator) -> Scene:
-    """Give what was not blended the colours and the sharpness that a blend gives."""
-    if method == "self_blend":
+def disguise_window(scene: Scene, method: str, rng: np.random.Generator, *, coarse: bool = False) -> Scene:
+    """Give what was not blended the colours and the sharpness that a blend gives.
+
+    Args:
+        coarse: some is also resampled as coarsely as patches are: it is a part that differs which makes a fake.
+    """
+    if method in ("self_blend", "patch"):
         return scene
-    return change_picture(scene, lambda frames: disguise_frames(frames, rng))
+
+    def change(frames: np.ndarray) -> np.ndarray:
+        frames = disguise_frames(frames, rng)
+        return to_bytes(resample_frames(frames.astype(np.float32), rng)) if coarse and rng.random() < COARSE else frames
+
+    return change_picture(scene, change)
 
 
 # What is forged of which clip

@@ -115,17 +115,26 @@ def draw_outline(part: Part) -> np.ndarray:
     return np.stack(splev(np.linspace(0, 1, 128, endpoint=False), spline), axis=-1)
 
 
+def fill_outline(points: np.ndarray) -> np.ndarray:
+    """Return a mask of all inside an outline in a face's own coordinates, `[n, 2]`: float32 `[CANVAS, CANVAS]`."""
+    points = np.rint((points - CORNER) / SPAN * CANVAS * 16).astype(np.int32)
+    return cv2.fillPoly(np.zeros((CANVAS, CANVAS), np.float32), [points], 1, shift=4)
+
+
+def bend_mask(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Bend a mask, float32 `[CANVAS, CANVAS]`, smoothly this way and that."""
+    bend = cv2.GaussianBlur(rng.uniform(-1, 1, (CANVAS, CANVAS, 2)).astype(np.float32), (0, 0), CANVAS / 12)
+    bend *= CROOKED * CANVAS / max(float(bend.std()), 1e-6)
+    across, down = np.meshgrid(np.arange(CANVAS, dtype=np.float32), np.arange(CANVAS, dtype=np.float32))
+    return cv2.remap(mask, across + bend[..., 0], down + bend[..., 1], cv2.INTER_LINEAR)
+
+
 def draw_mask(part: Part, rng: np.random.Generator) -> np.ndarray:
     """Draw a mask of a part of a face, bent and twice blurred, float32 `[CANVAS, CANVAS]` from 0 to 1.
 
     What the first blur made less sure is taken away before the second, so that the mask fades out inside the part.
     """
-    points = (draw_outline(part) - CORNER) / SPAN * CANVAS
-    mask = cv2.fillPoly(np.zeros((CANVAS, CANVAS), np.float32), [np.rint(points * 16).astype(np.int32)], 1, shift=4)
-    bend = cv2.GaussianBlur(rng.uniform(-1, 1, (CANVAS, CANVAS, 2)).astype(np.float32), (0, 0), CANVAS / 12)
-    bend *= CROOKED * CANVAS / max(float(bend.std()), 1e-6)
-    across, down = np.meshgrid(np.arange(CANVAS, dtype=np.float32), np.arange(CANVAS, dtype=np.float32))
-    mask = cv2.remap(mask, across + bend[..., 0], down + bend[..., 1], cv2.INTER_LINEAR)
+    mask = bend_mask(fill_outline(draw_outline(part)), rng)
     first, second = rng.uniform(*SOFT, 2) * CANVAS
     mask = cv2.GaussianBlur(mask, (0, 0), first)
     mask = cv2.GaussianBlur(np.where(mask < 0.8, 0, mask), (0, 0), second)
@@ -172,7 +181,7 @@ def blend_face(
     face, around = (after, before) if inside else (before, after)
     masks = move_frames(lay_mask(mask, place_face(landmarks), height, width), move)
     mixed = around + masks[..., None] * (move_frames(face, move) - around)
-    return Blend(_to_bytes(mixed), masks, _to_bytes(around))
+    return Blend(to_bytes(mixed), masks, to_bytes(around))
 
 
 def disguise_frames(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -186,7 +195,7 @@ def disguise_frames(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return frames
     done = frames.astype(np.float32)
     done = change_frames(done, jitter) if change else done
-    return _to_bytes(move_frames(done, move) if shift else done)
+    return to_bytes(move_frames(done, move) if shift else done)
 
 
 def replace_mouth(
@@ -216,7 +225,7 @@ def replace_mouth(
     laid = np.stack([cv2.warpAffine(one, fit, (width, height), borderMode=cv2.BORDER_REPLICATE) for one, fit in warped])
     before = frames.astype(np.float32)
     laid *= _match_colours(laid, before, masks) * (1 + rng.uniform(-0.03, 0.03, 3).astype(np.float32))
-    return _to_bytes(before + masks[..., None] * (laid - before)), masks
+    return to_bytes(before + masks[..., None] * (laid - before)), masks
 
 
 def fit_similarities(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -239,5 +248,6 @@ def _match_colours(faces: np.ndarray, frames: np.ndarray, masks: np.ndarray) -> 
     return (theirs / np.maximum(ours, 1)).astype(np.float32)
 
 
-def _to_bytes(frames: np.ndarray) -> np.ndarray:
+def to_bytes(frames: np.ndarray) -> np.ndarray:
+    """Round frames of 0 to 255, of which some may have gone beyond, to uint8."""
     return np.clip(frames + 0.5, 0, 255).astype(np.uint8)

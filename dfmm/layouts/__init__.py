@@ -19,8 +19,10 @@ from dfmm.layouts.fakeavceleb import read_fakeavceleb
 from dfmm.layouts.folders import read_folders, read_realfake
 from dfmm.layouts.lavdf import read_lavdf
 from dfmm.layouts.listing import Listing, Problems
-from dfmm.layouts.split import SHARES, Division, check_shares, find_leaks, split_by_identity
+from dfmm.layouts.split import SHARES, Division, check_shares, check_split, split_by_identity
 from dfmm.manifest import COLUMNS, NO_SPLIT, SPLITS, ManifestError, validate_manifest
+
+__all__ = ["build_manifest", "listing", "split_by_identity"]
 
 MANY = 20  # a column with more values is no property to spread
 
@@ -89,7 +91,7 @@ def build_manifest(
         notes += [f"{dataset}: {line}" for line in told]
         parts.append(table)
     table = pd.concat(parts).sort_values("path", ignore_index=True)
-    leaks = find_leaks(table)
+    leaks = check_split(table)
     return replace(
         listing,
         table=validate_manifest(table, origin=f"{layout} at {root}"),

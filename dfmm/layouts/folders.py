@@ -8,7 +8,16 @@ import numpy as np
 import pandas as pd
 
 from dfmm.layouts.listing import Listing, Problems, list_tree, make_listing
-from dfmm.manifest import STREAM_LABELS, VIDEO_ENDINGS, ManifestError, complete_manifest, read_meta, validate_manifest
+from dfmm.manifest import (
+    AUDIO_ENDINGS,
+    STREAM_LABELS,
+    VIDEO_ENDINGS,
+    ManifestError,
+    complete_manifest,
+    read_meta,
+    validate_manifest,
+)
+from dfmm.tables import read_labels
 
 SPLIT_WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 LABELS = {"real": 0, "fake": 1}
@@ -33,7 +42,7 @@ def read_folders(root: str | Path) -> Listing:
             problems.add("malformed row", [path], str(error))
     table = pd.DataFrame(rows) if rows else pd.DataFrame({"path": [], "label": []}, dtype="str")
     problems.add("no row", videos[~videos.isin(table["path"])], "no meta.json of its own beside it")
-    unlabelled = ~table["label"].astype(str).isin(["0", "1"])
+    unlabelled = ~read_labels(table["label"]).isin([0, 1])
     problems.add("no label", table.loc[unlabelled, "path"], "expected a label real, fake, 0 or 1")
     rows = _drop_wrong(table[~unlabelled], problems)
     return make_listing(rows, problems, root=root, expected="<split>/<video folder>/meta.json")
@@ -59,24 +68,32 @@ def _find_fault(table: pd.DataFrame) -> str:
 
 
 def read_realfake(root: str | Path) -> Listing:
-    """Read videos below folders real/ and fake/, perhaps in turn below train/, val/ and test/.
+    """Read videos, or where there are none sounds, below folders real/ and fake/, perhaps below train/, val/ and test/.
 
-    Which stream is forged, how and who is shown is unknown: the same person may be in two splits.
+    Which stream is forged, how and who is shown is unknown: the same person may be in two splits. Of sounds alone it
+    is known: there is no picture, so `video_fake` and `in_sync` are -1.
 
     Raises:
-        ManifestError: there is no video below a folder real or fake.
+        ManifestError: there is no video or sound below a folder real or fake.
     """
     problems = Problems()
-    videos = list_tree(root, problems).select(VIDEO_ENDINGS)
-    parts = [path.lower().split("/")[:-1] for path in videos]
+    tree = list_tree(root, problems, endings=(*VIDEO_ENDINGS, *AUDIO_ENDINGS))
+    videos, sounds = tree.select(VIDEO_ENDINGS), tree.select(AUDIO_ENDINGS)
+    heard = videos.empty
+    if not heard:
+        problems.add("other file", sounds, "a sound among videos: sounds are read where there is no video at all")
+    files = sounds if heard else videos
+    parts = [path.lower().split("/")[:-1] for path in files]
     said = [[LABELS[part] for part in folders if part in LABELS] for folders in parts]
-    for path, labels in zip(videos, said, strict=True):
+    for path, labels in zip(files, said, strict=True):
         if len(labels) != 1:
             kind, detail = ("malformed name", "below both real and fake") if labels else ("no label", "below neither")
             problems.add(kind, [path], detail)
     labels = pd.Series([labels[0] if len(labels) == 1 else -1 for labels in said], dtype=int)
     splits = [next((SPLIT_WORDS[part] for part in folders if part in SPLIT_WORDS), "") for folders in parts]
-    rows = pd.DataFrame({"path": videos, "split": splits, "label": labels, "dataset": Path(root).resolve().name})
+    rows = pd.DataFrame({"path": files, "split": splits, "label": labels, "dataset": Path(root).resolve().name})
     for name in STREAM_LABELS:
-        rows[name] = labels.map({0: int(name == "in_sync"), 1: -1})
-    return make_listing(rows[labels >= 0], problems, root=root, expected="videos below folders real and fake")
+        rows[name] = labels.map({0: int(name == "in_sync"), 1: -1}) if not heard else -1
+    if heard:
+        rows["audio_fake"] = labels
+    return make_listing(rows[labels >= 0], problems, root=root, expected="videos or sounds below folders real and fake")

@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dfmm.manifest import VIDEO_ENDINGS, ManifestError, complete_manifest, find_outside
+from dfmm.manifest import VIDEO_ENDINGS, ManifestError, complete_manifest
+from dfmm.paths import find_outside, normalise_paths
 
 
 @dataclass
@@ -74,7 +75,8 @@ class Tree:
 def list_tree(root: str | Path, problems: Problems, *, endings: tuple[str, ...] = VIDEO_ENDINGS) -> Tree:
     """List the files with these endings below a root: each folder is read once, no file is opened or asked for.
 
-    Links inside the root are followed. Links out of it, hidden files and unreadable folders are noted as problems.
+    Links inside the root are followed. All else is noted as a problem: links out of it, hidden files and folders,
+    unreadable folders, and files of other endings.
 
     Raises:
         ManifestError: the root is no folder.
@@ -85,6 +87,7 @@ def list_tree(root: str | Path, problems: Problems, *, endings: tuple[str, ...] 
     files: list[str] = []
     links_out: list[str] = []
     hidden: list[str] = []
+    others: list[str] = []
     folders = [("", base, (base,))]
     while folders:
         prefix, place, above = folders.pop()
@@ -100,15 +103,17 @@ def list_tree(root: str | Path, problems: Problems, *, endings: tuple[str, ...] 
                 target = os.path.realpath(target)
                 is_folder = os.path.isdir(target)
                 if target != base and not target.startswith(base.rstrip(os.sep) + os.sep):
-                    if is_folder or path.lower().endswith(endings):
-                        links_out.append(path)
+                    (links_out if is_folder or path.lower().endswith(endings) else others).append(path)
                     continue
-            if is_folder and not entry.name.startswith("."):
+            if entry.name.startswith("."):
+                hidden.append(path + "/" * is_folder)
+            elif is_folder:
                 if target not in above:  # a link to where it stands would never end
                     folders.append((f"{path}/", target, (*above, target)))
-            elif not is_folder and path.lower().endswith(endings):
-                (hidden if entry.name.startswith(".") else files).append(path)
+            else:
+                (files if path.lower().endswith(endings) else others).append(path)
     problems.add("hidden file", sorted(hidden), "left by some program, no part of the data")
+    problems.add("other file", sorted(others), "by its ending nothing that is read here")
     problems.add("outside the root", sorted(links_out), "a link leads there")
     return Tree(Path(base), sorted(_drop_unwritable(files, problems)), links_out)
 
@@ -125,6 +130,7 @@ def match_files(rows: pd.DataFrame, files: pd.Series, tree: Tree, problems: Prob
 
     Rows of missing files, second rows of a file and files without a row are noted.
     """
+    rows = rows.assign(path=normalise_paths(rows["path"], tree.root))
     outside = find_outside(rows["path"])
     problems.add("outside the root", rows.loc[outside, "path"], "its row names a path that leaves the root")
     rows = rows[~outside]

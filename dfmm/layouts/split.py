@@ -71,9 +71,9 @@ def split_by_identity(
     table = table.reset_index(drop=True)
     rows, names, labels = list_people(table)
     strata = table.groupby(list(by), sort=True, dropna=False).ngroup().to_numpy()
-    place = _divide(rows, names, strata, np.array([*shares.values()]), np.random.default_rng(seed))
-    split, reasons = _settle(table, rows, place[names], [*shares])
-    named = place[[not label.startswith("\0") for label in labels]]
+    assigned = _divide(rows, names, strata, np.array([*shares.values()]), np.random.default_rng(seed))
+    split, reasons = _settle(table, rows, assigned[names], [*shares])
+    named = assigned[[not label.startswith("\0") for label in labels]]
     return Division(
         table.assign(split=split),
         pd.DataFrame({"video_id": table["video_id"], "reason": reasons})[reasons != ""].reset_index(drop=True),
@@ -110,11 +110,11 @@ def list_people(table: pd.DataFrame) -> tuple[Array, Array, list[str]]:
     return pairs["index"].to_numpy(), codes, list(labels)
 
 
-def _settle(table: pd.DataFrame, rows: Array, places: Array, splits: list[str]) -> tuple[pd.Series, pd.Series]:
+def _settle(table: pd.DataFrame, rows: Array, assigned: Array, splits: list[str]) -> tuple[pd.Series, pd.Series]:
     """Return each video's split, and why it has none."""
     first, last = np.full(len(table), len(splits)), np.full(len(table), -1)
-    np.minimum.at(first, rows, places)
-    np.maximum.at(last, rows, places)
+    np.minimum.at(first, rows, assigned)
+    np.maximum.at(last, rows, assigned)
     words = np.array([*splits, NO_SPLIT], dtype=object)
     split = pd.Series(words[np.where(first == last, first, len(splits))], index=table.index)
     crossing = "names people of " + pd.Series(words[first]) + " and of " + pd.Series(words[last])
@@ -139,16 +139,16 @@ def _divide(rows: Array, names: Array, strata: Array, shares: Array, rng: np.ran
     # A group that stays whole is moved as one person.
     item = np.unique(np.where(torn[group[:people]], np.arange(people), people + group[:people]), return_inverse=True)[1]
     weights = _weigh_items(item[names], strata[rows], np.bincount(rows)[rows])
-    place = np.full(len(weights), -1)
+    assigned = np.full(len(weights), -1)
     if torn.any():
         # Those that weigh something are placed together with the torn, so that one makes up for the other.
         heavy = weights.sum(1) > WHOLE / 10 * shares.min() * n
         loose = np.union1d(item[torn[group[:people]]], np.flatnonzero(heavy))
         inside = torn[group[people:]][rows]
         edges, costs = _gather_edges(rows[inside], np.searchsorted(loose, item[names[inside]]), len(loose))
-        place[loose] = _Cut(edges, costs, weights[loose], shares).search(rng)
-    _fill(place, weights, shares, rng)
-    return place[item]
+        assigned[loose] = _Cut(edges, costs, weights[loose], shares).search(rng)
+    _fill(assigned, weights, shares, rng)
+    return assigned[item]
 
 
 def _weigh_items(items: Array, strata: Array, sizes: Array) -> Array:
@@ -173,23 +173,23 @@ def _gather_edges(rows: Array, items: Array, n: int) -> tuple[csr_array, Array]:
     return together, np.array([counts[edge] for edge in edges], float)
 
 
-def _fill(place: Array, weights: Array, shares: Array, rng: np.random.Generator) -> None:
+def _fill(assigned: Array, weights: Array, shares: Array, rng: np.random.Generator) -> None:
     """Place, in place, the items that have none (-1), the heaviest first, where most of their videos are missing."""
     wanted = shares[:, None] * weights.sum(0)
     held = np.zeros_like(wanted)
-    np.add.at(held, place[place >= 0], weights[place >= 0])
-    free = rng.permutation(np.flatnonzero(place < 0))
+    np.add.at(held, assigned[assigned >= 0], weights[assigned >= 0])
+    free = rng.permutation(np.flatnonzero(assigned < 0))
     single = weights[free].sum(1) <= 1
     for item in free[~single][np.argsort(-weights[free[~single]].sum(1), kind="stable")]:
-        place[item] = _find_room(held, wanted, weights[item])
-        held[place[item]] += weights[item]
+        assigned[item] = _find_room(held, wanted, weights[item])
+        held[assigned[item]] += weights[item]
     # Videos on their own are dealt out by the thousand.
     for stratum in range(weights.shape[1]):
         items = free[single & (weights[free, stratum] > 0)]
         if len(items):
             missing = np.maximum(wanted[:, stratum] - held[:, stratum], 0) + 1e-9
             bounds = np.round(np.cumsum(missing) / missing.sum() * len(items)).astype(int)
-            place[items] = np.searchsorted(bounds, np.arange(len(items)), side="right")
+            assigned[items] = np.searchsorted(bounds, np.arange(len(items)), side="right")
 
 
 def _find_room(held: Array, wanted: Array, weight: Array) -> int:
@@ -227,94 +227,94 @@ class _Cut:
     def _grow(self, rng: np.random.Generator) -> Array:
         """Let the smaller splits grow, each from a random item along the closest ties; the largest takes the rest."""
         *small, largest = np.argsort(self.shares, kind="stable")
-        place, mass = np.full(len(self.weights), -1), self.weights.sum(1)
+        assigned, mass = np.full(len(self.weights), -1), self.weights.sum(1)
         for split in small:
-            close, held = np.zeros(len(place)), 0.0
-            while (free := np.flatnonzero(place < 0)).size and held < self.shares[split] * mass.sum():
+            close, held = np.zeros(len(assigned)), 0.0
+            while (free := np.flatnonzero(assigned < 0)).size and held < self.shares[split] * mass.sum():
                 closeness = close[free] / np.maximum(self.degree[free], 1e-9)
                 item = free[np.argmax(closeness + 1e-9 * rng.random(len(free)))]
-                place[item], held = split, held + mass[item]
+                assigned[item], held = split, held + mass[item]
                 ties = self.ties_of[item]
                 np.add.at(close, self.item[ties], self.costs[self.edge[ties]])
-        return np.where(place < 0, largest, place)
+        return np.where(assigned < 0, largest, assigned)
 
     def _scatter(self, rng: np.random.Generator) -> Array:
-        place, held = np.zeros(len(self.weights), int), np.zeros_like(self.wanted)
-        for item in rng.permutation(len(place)):
-            place[item] = _find_room(held, self.wanted, self.weights[item])
-            held[place[item]] += self.weights[item]
-        return place
+        assigned, held = np.zeros(len(self.weights), int), np.zeros_like(self.wanted)
+        for item in rng.permutation(len(assigned)):
+            assigned[item] = _find_room(held, self.wanted, self.weights[item])
+            held[assigned[item]] += self.weights[item]
+        return assigned
 
-    def _refine(self, place: Array) -> tuple[Array, float]:
+    def _refine(self, assigned: Array) -> tuple[Array, float]:
         """Return the division and its cost after passes of moves, until a pass finds nothing better."""
-        cost = self._measure(place)
+        cost = self._measure(assigned)
         while True:
-            better, lower = self._pass(place, cost)
+            better, lower = self._pass(assigned, cost)
             if lower > cost - 1e-6:
-                return place, cost
-            place, cost = better, lower
+                return assigned, cost
+            assigned, cost = better, lower
 
-    def _pass(self, place: Array, cost: float) -> tuple[Array, float]:
+    def _pass(self, assigned: Array, cost: float) -> tuple[Array, float]:
         """Move each item at most once, the cheapest move first even if it costs; return the best division met."""
-        place, everyone = place.copy(), np.arange(len(place))
-        best, lowest, since = place, cost, 0
-        counts, held = self._count(place), self._hold(place)
-        gain = np.zeros((len(place), len(self.shares)))
-        np.add.at(gain, self.item, self._weigh(slice(None), counts, place))
-        moved = np.zeros(len(place), bool)
+        assigned, everyone = assigned.copy(), np.arange(len(assigned))
+        best, lowest, since = assigned, cost, 0
+        counts, held = self._count(assigned), self._hold(assigned)
+        gain = np.zeros((len(assigned), len(self.shares)))
+        np.add.at(gain, self.item, self._weigh(slice(None), counts, assigned))
+        moved = np.zeros(len(assigned), bool)
         while since < PATIENCE and not moved.all():
-            change = gain[everyone, place][:, None] - gain + self._change_balance(place, held)
-            change[everyone, place] = change[moved] = np.inf
+            change = gain[everyone, assigned][:, None] - gain + self._change_balance(assigned, held)
+            change[everyone, assigned] = change[moved] = np.inf
             item, split = divmod(int(change.argmin()), len(self.shares))
             cost += change[item, split]
             ties, edges = self.ties_of[item], self.edges_of[item]
-            np.subtract.at(gain, self.item[ties], self._weigh(ties, counts, place))
-            counts[edges, place[item]] -= 1
-            held[place[item]] -= self.weights[item]
-            place[item] = split
+            np.subtract.at(gain, self.item[ties], self._weigh(ties, counts, assigned))
+            counts[edges, assigned[item]] -= 1
+            held[assigned[item]] -= self.weights[item]
+            assigned[item] = split
             counts[edges, split] += 1
             held[split] += self.weights[item]
-            np.add.at(gain, self.item[ties], self._weigh(ties, counts, place))
+            np.add.at(gain, self.item[ties], self._weigh(ties, counts, assigned))
             moved[item], since = True, since + 1
             if cost < lowest - 1e-6:
-                best, lowest, since = place.copy(), cost, 0
+                best, lowest, since = assigned.copy(), cost, 0
         return best, lowest
 
-    def _measure(self, place: Array) -> float:
+    def _measure(self, assigned: Array) -> float:
         """Videos left out, and the price of what is out of balance."""
-        cut = self._count(place).max(1, initial=0) < self.sizes
-        return float(self.costs[cut].sum() + self._misfit(self._hold(place)).sum())
+        cut = self._count(assigned).max(1, initial=0) < self.sizes
+        return float(self.costs[cut].sum() + self._misfit(self._hold(assigned)).sum())
 
-    def _count(self, place: Array) -> Array:
+    def _count(self, assigned: Array) -> Array:
         """How many items of each edge are in each split, `[edges, splits]`."""
         counts = np.zeros((len(self.costs), len(self.shares)), int)
-        np.add.at(counts, (self.edge, place[self.item]), 1)
+        np.add.at(counts, (self.edge, assigned[self.item]), 1)
         return counts
 
-    def _hold(self, place: Array) -> Array:
+    def _hold(self, assigned: Array) -> Array:
         """What each split holds of each stratum, `[splits, strata]`."""
         held = np.zeros_like(self.wanted)
-        np.add.at(held, place, self.weights)
+        np.add.at(held, assigned, self.weights)
         return held
 
     def _misfit(self, held: Array, split: Array | slice = slice(None)) -> Array:
         beyond = np.maximum(np.abs(held - self.wanted[split]) - self.slack[split], 0)
         return (self.price[split] * beyond).sum(-1)
 
-    def _change_balance(self, place: Array, held: Array) -> Array:
+    def _change_balance(self, assigned: Array, held: Array) -> Array:
         """What moving each item to each split changes in the price of balance, `[n, splits]`."""
         now = self._misfit(held)
-        leave = self._misfit(held[place] - self.weights, place) - now[place]
+        leave = self._misfit(held[assigned] - self.weights, assigned) - now[assigned]
         return leave[:, None] + self._misfit(held + self.weights[:, None]) - now
 
-    def _weigh(self, ties: Array | slice, counts: Array, place: Array) -> Array:
+    def _weigh(self, ties: Array | slice, counts: Array, assigned: Array) -> Array:
         """What is kept of each tie's edge if its item is in each split, `[ties, splits]`: all its others are there."""
         edge = self.edge[ties]
-        others = counts[edge] - (place[self.item[ties]][:, None] == np.arange(len(self.shares)))
+        others = counts[edge] - (assigned[self.item[ties]][:, None] == np.arange(len(self.shares)))
         return self.costs[edge][:, None] * (others == self.sizes[edge][:, None] - 1)
 
 
-def find_leaks(table: pd.DataFrame) -> pd.DataFrame:
+def check_split(table: pd.DataFrame) -> pd.DataFrame:
     """Return identities and originals that are in more than one split: columns kind, name, detail."""
     table = table[table["split"].isin(SPLITS)]
     family = table["original"].where(table["original"] != "", table["video_id"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Iterator
@@ -19,10 +20,12 @@ LARGEST_PICTURE = 4096 * 4096
 LONGEST_SECONDS = 3 * 3600
 MOST_STREAMS = 64
 
+SAME_SECONDS = 1e-6  # two times that differ by less are one
+
 # Demuxers that read one file, and nothing it names: no playlists (hls, dash, concat, sdp, imf), devices, or images.
 FORMATS = (
     *("mov", "matroska", "avi", "mpeg", "mpegts", "flv", "asf", "ogg", "rm", "mxf", "nut", "ivf", "dv", "wtv"),
-    *("h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "yuv4mpegpipe"),
+    *("h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "yuv4mpegpipe", "gif", "apng"),
     *("wav", "w64", "aiff", "caf", "flac", "mp3", "aac", "ac3", "eac3", "amr", "au"),
 )
 OPEN_OPTIONS = {
@@ -76,10 +79,38 @@ def _open(path: str | Path) -> av.container.InputContainer:
 
 
 def find_streams(container: av.container.InputContainer) -> list[av.VideoStream | av.AudioStream]:
-    """Return the first video stream that is no cover picture, and the first audio stream, where there are any."""
-    covers = av.stream.Disposition.attached_pic
+    """Return the video stream that players show, never a cover picture, and the audio stream, where there are any.
+
+    That is the first of those flagged as default; where none is flagged, the first. One for which there is no decoder
+    is returned only where there is none for the others either.
+    """
+    covers, default = av.stream.Disposition.attached_pic, av.stream.Disposition.default
     pictures = [stream for stream in container.streams.video if not stream.disposition & covers]
-    return [*pictures[:1], *container.streams.audio[:1]]
+    return [
+        max(streams, key=lambda stream: (stream.codec_context is not None, bool(stream.disposition & default)))
+        for streams in (pictures, container.streams.audio)
+        if streams
+    ]
+
+
+def measure_lateness(stream: av.VideoStream, told: float) -> float:
+    """Return by how many seconds the first frame shown of an MP4 or QuickTime file is later than it tells.
+
+    Where an edit list begins between two frames, FFmpeg drops what lies before, and moves all pictures so that the next
+    frame is at the very beginning, but not the sound. Without its `advanced_editlist` frames keep their times.
+    """
+    container = stream.container
+    if not container.format.name.startswith("mov"):
+        return 0.0
+    plain = {**OPEN_OPTIONS, "advanced_editlist": "0"}
+    with av.open(container.name, container_options=plain, metadata_errors="replace") as again:
+        shown = math.inf
+        for packet in again.demux(again.streams[stream.index]):
+            if packet.pts is None or packet.dts is None or packet.dts * packet.time_base > shown:
+                break  # no frame that comes later in the file is shown earlier
+            time = float(packet.pts * packet.time_base)
+            shown = min(shown, time if time > told - SAME_SECONDS else math.inf)
+        return max(shown - told, 0.0) if shown < math.inf else 0.0
 
 
 def _check_picture(stream: av.VideoStream | av.AudioStream) -> None:

@@ -5,24 +5,34 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import av.error
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
-from dfmm.media.container import DECODE_OPTIONS, LONGEST_SECONDS, MediaError, find_streams, open_media
-from dfmm.media.sound import Sound, SoundTrack
+from dfmm.media.container import (
+    DECODE_OPTIONS,
+    LONGEST_SECONDS,
+    SAME_SECONDS,
+    MediaError,
+    find_streams,
+    measure_lateness,
+    open_media,
+)
+from dfmm.media.picture import Converter, Deinterlacer, PixelShape, deinterlace, measure_picture
+from dfmm.media.sound import Mix, Sound, SoundTrack
 
 # A keyframe later than this is leapt to: a second opening of the file costs less than a second of a small picture.
 LATE_SECONDS = 10.0
 DEEPEST = 16  # frames by which the order of decoding may differ from the order of showing
-SAME_SECONDS = 1e-6  # two times that differ by less are one
 
 # These tell of a packet only where it stands in the file: the frames, in the order they are shown, take these places.
 UNTIMED = ("avi", "h264", "hevc", "m4v", "mpegvideo", "obu")
+# And these hold sound alone, without times: FFmpeg counts on as if all packets lasted as long as the first.
+COUNTED = ("aac", "mp3", "ac3", "eac3", "amr")
 # A packet that fails so is passed over, as players do: one damaged packet costs itself, not the file.
 DAMAGE = (av.error.InvalidDataError, av.error.ArgumentError, av.error.PatchWelcomeError, av.error.ExternalError)
 
@@ -34,8 +44,15 @@ class Media:
     frames: dict[int, np.ndarray]  # wanted frames by number, uint8 RGB [H, W, 3]
     times: np.ndarray  # of every decoded frame, float64 [N], in seconds after the first; empty without a picture
     sound: Sound | None  # up to where decoding stopped; None without an audio track
-    width: int  # of the picture as it is shown, before any scaling, in pixels
+    width: int  # of the first picture as it is shown, before any scaling, in pixels
     height: int
+    # Where the picture's size changes midway: the number of a frame, its width and its height, int64 [K, 3].
+    sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.int64))
+
+    def measure_frame(self, number: int) -> tuple[int, int]:
+        """Return the width and height of the frame of this number as it is shown."""
+        at = int(np.searchsorted(self.sizes[:, 0], number, side="right"))
+        return tuple(self.sizes[at - 1, 1:].tolist()) if at else (self.width, self.height)
 
 
 class Recording:
@@ -52,7 +69,7 @@ class Recording:
     def __init__(self, path: str | Path, *, spread: int | None = None, room: int = 128 << 20):
         self.path, self.spread, self.room = path, spread, room
         self.chosen: frozenset[int] | None = None  # of the frames; all of them, where it is not known how many
-        self.frames: dict[int, av.VideoFrame] = {}
+        self.frames: dict[int, tuple[av.VideoFrame, Fraction]] = {}  # and the ratio of their pixels' sides
         self.media: Media | None = None  # once it was decoded to its end, but for the frames
 
     def __fspath__(self) -> str:
@@ -66,11 +83,11 @@ class Recording:
         if self.spread and count:
             self.chosen = frozenset(spread_numbers(count, self.spread).tolist())
 
-    def hold(self, number: int, frame: av.VideoFrame) -> None:
+    def hold(self, number: int, frame: av.VideoFrame, ratio: Fraction) -> None:
         """Hold a frame, or none any more where there is no more room."""
         if self.media is None and self.room > 0 and (self.chosen is None or number in self.chosen):
             self.room -= sum(plane.buffer_size for plane in frame.planes)
-            self.frames[number] = frame
+            self.frames[number] = frame, ratio
             if self.room <= 0:
                 self.frames.clear()
 
@@ -84,12 +101,10 @@ class Recording:
         self, keep: Callable[[int], bool], short_side: int | None, hand_over: Callable[[int, np.ndarray], None]
     ) -> None:
         """Hand over the wanted frames once more."""
-        converter = _Converter(short_side)
-        for number, frame in self.frames.items():
-            if not number:
-                converter.measure(frame)
+        converter = Converter(short_side)
+        for number, (frame, ratio) in self.frames.items():
             if keep(number):
-                hand_over(number, converter.convert(frame))
+                hand_over(number, converter.convert(frame, ratio))
 
 
 def spread_numbers(count: int, frames: int) -> np.ndarray:
@@ -107,6 +122,7 @@ def read_media(
     sound_until: float | None = None,
     take: Callable[[int, np.ndarray], None] | None = None,
     times: np.ndarray | None = None,
+    mix: Mix | None = None,
 ) -> Media:
     """Decode a file once from its start: its wanted frames, all frame times, and its sound.
 
@@ -119,6 +135,8 @@ def read_media(
         times: of all frames, as an earlier call returned them. With `last_frame` they allow for a leap to a keyframe
             late in an MP4 or QuickTime file: the same frames and the same sound come back, and these times. Only of
             damage that no decoder notices may the picture differ.
+        mix: how the sound's channels are mixed, as an earlier call returned it; where it is not given and decoding
+            stops early, by what was heard until then.
 
     Raises:
         MediaError: the file is missing, broken, has neither picture nor sound, or demands more than this module allows.
@@ -132,12 +150,13 @@ def read_media(
         wanted = [number for number in range(min(last_frame + 1, len(times))) if keep(number)]
         late, given = _read_late(path, wanted, times, short_side, hand_over)
         if late is not None:
-            sound = _read_sound(path, late.origin, sample_rate, sound_until)
-            return Media(frames, times, sound, late.converter.width, late.converter.height)
+            sound = _read_sound(path, late.origin, SoundTrack(sample_rate, mix), sound_until)
+            return Media(frames, times, sound, *late.size)
     with open_media(path) as container:
         streams = find_streams(container)
         pictures = _Pictures(streams[0], lambda number: number not in given and keep(number), short_side, hand_over)
-        media = _read_streams(path, streams, pictures, SoundTrack(sample_rate), last_frame, sound_until)
+        sound = SoundTrack(sample_rate, mix, counted=container.format.name in COUNTED)
+        media = _read_streams(path, streams, pictures, sound, last_frame, sound_until)
         return replace(media, frames=dict(sorted(frames.items())))
 
 
@@ -165,13 +184,14 @@ def _read_streams(
             taker.take(frame)
         if last_frame is not None and pictures.reaches(last_frame) and sound.reaches(sound_until, pictures.times):
             break
+    else:
+        pictures.flush()
     if not pictures.times and (pictures.expected or sound.start is None):
         raise MediaError(f"{path}: not one frame could be decoded")
     # Frames come in the order they are shown in; times that do not rise were told for another order.
     times = np.sort(np.array(pictures.times, np.float64))
     origin = times[0] if len(times) else sound.start
-    shape = pictures.converter.width, pictures.converter.height
-    media = Media({}, times - origin, sound.finish(origin), *shape)
+    media = Media({}, times - origin, sound.finish(origin + pictures.late), *pictures.size, pictures.list_sizes())
     if recording and last_frame is None and recording.room > 0:  # else its sound alone would be of no use
         recording.media = media
     return media
@@ -195,28 +215,31 @@ def _read_late(
         return None, given
     with open_media(path) as container:
         picture = find_streams(container)[0]
-        decoded = _decode_whole(picture, path)
-        first = next(decoded, None)
-        if first is None or first.time is None or not _leap(picture, first.time, times[max(wanted[0] - DEEPEST, 0)]):
-            return None, given
         pictures = _Pictures(picture, set(wanted).__contains__, short_side, hand_over)
+        decoded = _decode_whole(picture, path, pictures)
+        first = next(decoded, None)
+        if first is None or first.time is None:
+            return None, given
         pictures.measure(first)
+        if not _leap(picture, first.time, times[max(wanted[0] - DEEPEST, 0)]):
+            return None, given
         following = None
-        for frame in decoded:
+        for frame in deinterlace(decoded):
             time = (frame.time or 0.0) - first.time
             number = int(np.searchsorted(times, time - SAME_SECONDS))
             if number > wanted[-1] or abs(times[number] - time) > SAME_SECONDS or following not in (None, number):
                 break
             following = number + 1
             if pictures.keep(number):
-                hand_over(number, pictures.converter.convert(frame))
+                pictures.show(number, frame)
                 given.add(number)
     return (pictures if given == set(wanted) else None), given
 
 
-def _decode_whole(picture: av.VideoStream, path: str | Path) -> Iterator[av.VideoFrame]:
+def _decode_whole(picture: av.VideoStream, path: str | Path, pictures: _Pictures) -> Iterator[av.VideoFrame]:
     """Yield frames up to the first that is damaged: what a decoder makes of it depends on all that went before."""
     for packet in _demux([picture], path):
+        pictures.expect(packet)
         try:
             frames = packet.decode()
         except DAMAGE:
@@ -239,13 +262,15 @@ def _leap(picture: av.VideoStream, start: float, seconds: float) -> bool:
     return True
 
 
-def _read_sound(path: str | Path, origin: float, sample_rate: int, sound_until: float | None) -> Sound | None:
+def _read_sound(
+    path: str | Path | Recording, origin: float, sound: SoundTrack, sound_until: float | None
+) -> Sound | None:
     """Decode a file's sound alone, from its start; the picture begins at `origin` on the file's clock."""
     with open_media(path) as container:
-        if not container.streams.audio:
+        streams = find_streams(container)[1:]
+        if not streams:
             return None
-        sound = SoundTrack(sample_rate)
-        for packet in _demux([container.streams.audio[0]], path):
+        for packet in _demux(streams, path):
             for frame in _decode(packet):
                 sound.take(frame)
             if sound_until is not None and sound.reaches(sound_until, [origin]):
@@ -273,27 +298,6 @@ def _decode(packet: av.Packet) -> list[av.VideoFrame] | list[av.AudioFrame]:
         return []
 
 
-class _Converter:
-    """Turns decoded frames into pictures of one size, that of a file's first frame."""
-
-    def __init__(self, short_side: int | None):
-        self.short_side = short_side
-        self.width = self.height = 0  # as it is shown, before any scaling
-        self.size = (0, 0)  # of converted frames, before they are turned
-        self.reformatter = VideoReformatter()
-
-    def measure(self, first: av.VideoFrame) -> None:
-        sideways = round(first.rotation / 90) % 2
-        self.width, self.height = (first.height, first.width) if sideways else (first.width, first.height)
-        scale = 1.0 if self.short_side is None else min(1.0, self.short_side / min(first.width, first.height))
-        self.size = round(first.width * scale), round(first.height * scale)
-
-    def convert(self, frame: av.VideoFrame) -> np.ndarray:
-        image = self.reformatter.reformat(frame, *self.size, "rgb24", interpolation="AREA", threads=1).to_ndarray()
-        turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
 class _Pictures:
     """Hands over the wanted frames, and collects the times of all; of a stream of sound there are none."""
 
@@ -304,36 +308,69 @@ class _Pictures:
         short_side: int | None,
         hand_over: Callable[[int, np.ndarray], None],
     ):
-        self.keep, self.hand_over, self.converter = keep, hand_over, _Converter(short_side)
-        self.hold: Callable[[int, av.VideoFrame], None] | None = None  # is given every frame as it is
-        self.origin = 0.0  # of the first frame, on the file's clock
+        self.keep, self.hand_over, self.converter = keep, hand_over, Converter(short_side)
+        self.hold: Callable[[int, av.VideoFrame, Fraction], None] | None = None  # is given every frame as it is
+        self.origin = self.late = 0.0  # of the first frame on the file's clock; by how much it tells too early a time
         self.times: list[float] = []
+        self.sizes: list[tuple[int, int, int]] = []  # numbers of frames with which it changes, widths and heights
         self.expected = stream.type == "video"
+        self.cut: bool | None = None  # does it begin with what an edit list cuts off?
+        self.stream, self.deinterlacer = stream, Deinterlacer()
+        self.shape = PixelShape(stream) if self.expected and stream.codec_context else None
         self.seconds = float(1 / ((self.expected and stream.average_rate) or 25))  # a frame's, where it does not tell
         self.slots = deque[float]() if stream.container.format.name in UNTIMED else None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the first picture; zeros where there is none."""
+        return self.sizes[0][1:] if self.sizes else (0, 0)
+
+    def list_sizes(self) -> np.ndarray:
+        """Return at which frames the size changes, and to what, int64 `[K, 3]`."""
+        return np.array(self.sizes[1:], np.int64).reshape(-1, 3)
 
     def expect(self, packet: av.Packet) -> None:
         """Note the place of a packet in the file where that is all there is."""
         if self.slots is not None and packet.dts is not None:
             self.slots.append(float(packet.dts * packet.time_base))
+        if self.cut is None:
+            self.cut = packet.is_discard
 
     def take(self, frame: av.VideoFrame) -> None:
-        if not self.times:
-            self.measure(frame)
+        for whole in self.deinterlacer.take(frame):
+            self._take(whole)
+
+    def flush(self) -> None:
+        """Take what is still to come once all is decoded."""
+        for frame in self.deinterlacer.finish():
+            self._take(frame)
+
+    def _take(self, frame: av.VideoFrame) -> None:
+        number = len(self.times)
+        self.measure(frame)
         if self.hold:
-            self.hold(len(self.times), frame)
-        if self.keep(len(self.times)):
-            self.hand_over(len(self.times), self.converter.convert(frame))
+            self.hold(number, frame, self.ratio)
+        if self.keep(number):
+            self.show(number, frame)
         self.times.append(self._tell_time(frame))
+
+    def show(self, number: int, frame: av.VideoFrame) -> None:
+        """Hand over a frame."""
+        self.hand_over(number, self.converter.convert(frame, self.shape.tell(frame)))
 
     def reaches(self, last_frame: int) -> bool:
         """Is this frame there, if there are any?"""
         return len(self.times) > last_frame or not self.expected
 
     def measure(self, frame: av.VideoFrame) -> None:
-        """Take note of what the first frame says of all."""
-        self.origin = frame.time or 0.0
-        self.converter.measure(frame)
+        """Take note of what a frame says of its size, and the first of all of the clock."""
+        self.ratio = self.shape.tell(frame)
+        size = measure_picture(frame, self.ratio)
+        if not self.sizes:
+            self.late = measure_lateness(self.stream, frame.time or 0.0) if self.cut else 0.0
+            self.origin = (frame.time or 0.0) + self.late
+        if not self.sizes or size != self.sizes[-1][1:]:
+            self.sizes.append((len(self.times), *size))
 
     def _tell_time(self, frame: av.VideoFrame) -> float:
         time = frame.time

@@ -24,11 +24,12 @@ import numpy as np
 from dfmm.files import write_beside
 from dfmm.media.container import MediaError
 from dfmm.media.decode import Media, read_media
+from dfmm.media.picture import fit_picture
 from dfmm.media.sound import Sound
 from dfmm.sections import Cure
 from dfmm.settings import Settings, resolve_path
 
-FORMAT = 1  # of the encoding: a higher number makes older files void
+FORMAT = 2  # of the encoding: a higher number makes older files void
 
 
 def list_profile(cure: Cure) -> list[float]:
@@ -96,6 +97,8 @@ def _encode_media(container: av.container.OutputContainer, source: str | Path, m
 
     def take(number: int, frame: np.ndarray) -> None:
         nonlocal written
+        if abs(frame.shape[0] - video.height) > 1 or abs(frame.shape[1] - video.width) > 1:  # it was turned midway
+            frame = fit_picture(frame, video.width, video.height)
         picture = np.ascontiguousarray(frame[: video.height, : video.width])
         for _ in range(counts[number]):
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from array import array
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import av
-import av.error
 import numpy as np
 
 from dfmm.media.container import LONGEST_SECONDS
@@ -21,6 +21,18 @@ CLOCK_TOLERANCE_SECONDS = 0.008
 LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
 LOUDEST = 16  # of full scale 1
 
+# Of channels in a mix (ITU-R BS.775, one front channel); one whose place is not known counts like the centre.
+SHARES = {
+    **dict.fromkeys(("FL", "FR", "FLC", "FRC", "WL", "WR"), 0.7071),
+    **dict.fromkeys(("BL", "BR", "SL", "SR", "BC"), 0.5),
+    "LFE": 0.0,
+}
+SILENCE = 1e-4  # a sound that never gets louder, of full scale 1, is no evidence: −80 dB
+LOST = 0.1  # of the strongest channel's power: a mix that has less is not what was said
+LISTENING_SECONDS = 300  # after which it is settled how channels are mixed: so much of them is held side by side
+
+Mix = Mapping[str, Sequence[float]]  # by the name of a layout, by what each of its channels is multiplied
+
 
 @dataclass
 class Sound:
@@ -32,6 +44,7 @@ class Sound:
     samples: np.ndarray  # float32 [S]
     sample_rate: int
     start: float
+    mix: Mix = field(default_factory=dict)  # of which it came about, where there were several channels
 
     @property
     def end(self) -> float:
@@ -51,15 +64,26 @@ class Sound:
 
 
 class SoundTrack:
-    """Collects one unbroken stream of mono sound while it comes in."""
+    """Collects one unbroken stream of mono sound while it comes in.
 
-    def __init__(self, sample_rate: int):
-        self.sample_rate = sample_rate
+    How channels are mixed depends on what is in each of them: until that is known, they wait side by side.
+
+    Args:
+        mix: as it was found when the same file was read before.
+        counted: times are not told, but counted at the first sample rate: another one makes them void.
+    """
+
+    def __init__(self, sample_rate: int, mix: Mix | None = None, *, counted: bool = False):
+        self.sample_rate, self.mix, self.counted = sample_rate, dict(mix or {}), counted
+        self.timed = True
         self.samples = array("f")  # grows in place, so that an hour of sound is held once
         self.start: float | None = None
         self.resampler: av.AudioResampler | None = None
         self.kind: tuple[str, str, int] | None = None
-        self.gain = np.float32(1)
+        self.layout = "mono"
+        self.waiting: deque[tuple[str, np.ndarray]] = deque()  # layouts and their channels, [n, C]
+        self.length = 0  # of all samples, with those that wait
+        self.powers: dict[str, ChannelPowers] = {}
 
     def expect(self, packet: av.Packet) -> None:
         """Nothing: sound always has its times."""
@@ -72,9 +96,11 @@ class SoundTrack:
         told, frame.pts = frame.time, None  # the resampler is given one unbroken stream; gaps are filled here
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if kind != self.kind:  # streams may change midway, and a damaged packet may claim to
-            layout, self.gain = _choose_mix(frame.layout.name)
-            self.resampler, self.kind = av.AudioResampler("flt", layout, self.sample_rate), kind
-        gap = 0.0 if told is None else told - self.start - len(self.samples) / self.sample_rate
+            self._append(self._resample(None))
+            self.timed &= not (self.counted and self.kind and self.kind[2] != frame.sample_rate)
+            self.layout, self.kind = frame.layout.name, kind
+            self.resampler = av.AudioResampler("flt", self.layout, self.sample_rate)
+        gap = 0.0 if told is None or not self.timed else told - self.start - self.length / self.sample_rate
         chunk = self._resample(frame)
         if CLOCK_TOLERANCE_SECONDS < gap <= LONGEST_SECONDS:
             self._append_silence(round(gap * self.sample_rate))
@@ -87,56 +113,115 @@ class SoundTrack:
         if seconds is None or self.start is None:
             return seconds is None
         origin = times[0] if times else self.start
-        return self.start - origin + len(self.samples) / self.sample_rate >= seconds
+        return self.start - origin + self.length / self.sample_rate >= seconds
 
     def finish(self, origin: float) -> Sound | None:
         if self.start is None:
             return None
         self._append(self._resample(None))
-        return Sound(np.frombuffer(self.samples, np.float32), self.sample_rate, self.start - origin)
+        self._settle()
+        mix = {layout: weights for layout, weights in self.mix.items() if len(weights) > 1}
+        return Sound(np.frombuffer(self.samples, np.float32), self.sample_rate, self.start - origin, mix)
 
     def _resample(self, frame: av.AudioFrame | None) -> np.ndarray:
-        mixed = [self._mix(chunk) for chunk in self.resampler.resample(frame)] if self.resampler else []
-        return mixed[0] if len(mixed) == 1 else np.concatenate([np.zeros(0, np.float32), *mixed])
-
-    def _mix(self, chunk: av.AudioFrame) -> np.ndarray:
-        samples = np.frombuffer(chunk.planes[0], np.float32)
-        if self.gain == 1:
-            return samples[: chunk.samples]
-        channels = chunk.layout.nb_channels
-        return samples[: chunk.samples * channels].reshape(-1, channels).sum(axis=1) / self.gain
+        """Return what comes out of the resampler, float32 `[n, C]`."""
+        channels = av.AudioLayout(self.layout).nb_channels
+        chunks = self.resampler.resample(frame) if self.resampler else []
+        planes = [np.frombuffer(chunk.planes[0], np.float32)[: chunk.samples * channels] for chunk in chunks]
+        samples = planes[0] if len(planes) == 1 else np.concatenate([np.zeros(0, np.float32), *planes])
+        return samples.reshape(-1, channels)
 
     def _append(self, chunk: np.ndarray) -> None:
         self._check_room(len(chunk))
         if not np.abs(chunk).max(initial=0) < LOUDEST:  # damaged floats may be anything, or no numbers
             chunk = np.nan_to_num(chunk, posinf=0, neginf=0).clip(-LOUDEST, LOUDEST)
-        self.samples.frombytes(chunk.view(np.uint8))
+        if chunk.shape[1] == 1:
+            self.mix.setdefault(self.layout, [1.0])
+        elif self.layout not in self.mix:
+            self.powers.setdefault(self.layout, ChannelPowers(chunk.shape[1])).add(chunk)
+        self._queue(self.layout, chunk)
 
     def _append_silence(self, length: int) -> None:
         self._check_room(length)
         for start in range(0, length, 1 << 20):  # hours of it are not to be in memory twice
-            self.samples.frombytes(bytes(4 * min(1 << 20, length - start)))
+            self._queue("silence", np.zeros((min(1 << 20, length - start), 1), np.float32))
+
+    def _queue(self, layout: str, chunk: np.ndarray) -> None:
+        """Let a chunk wait until it is known how to mix it, which may be now."""
+        self.waiting.append((layout, chunk))
+        self.length += len(chunk)
+        self._mix()
+        if self.length - len(self.samples) > LISTENING_SECONDS * self.sample_rate:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Choose how to mix what waits, by what has been heard of it."""
+        for layout, powers in self.powers.items():
+            self.mix.setdefault(layout, choose_weights(layout, powers.covariance))
+        self._mix()
+
+    def _mix(self) -> None:
+        while self.waiting and (self.waiting[0][0] in self.mix or self.waiting[0][0] == "silence"):
+            layout, chunk = self.waiting.popleft()
+            mixed = chunk[:, 0] if chunk.shape[1] == 1 else chunk @ np.array(self.mix[layout], np.float32)
+            self.samples.frombytes(np.ascontiguousarray(mixed).view(np.uint8))
 
     def _check_room(self, length: int) -> None:
-        if len(self.samples) + length > LONGEST_SECONDS * self.sample_rate:
+        if self.length + length > LONGEST_SECONDS * self.sample_rate:
             raise ValueError(f"its sound lasts longer than {LONGEST_SECONDS / 3600:g} hours")
 
 
-@functools.cache
-def _choose_mix(layout: str) -> tuple[str, np.float32]:
-    """Return what channels are mixed down to, and by how much that makes sound louder that is the same in all of them.
+class ChannelPowers:
+    """Measures how strong channels are, and how much of each is in the others."""
 
-    FFmpeg adds channels up: without a correction the same voice is 3 dB louder in stereo than in mono. Channels of
-    which it does not know where they belong stay as they are; their mean is taken.
+    def __init__(self, channels: int):
+        self.count, self.sums, self.products = 0, np.zeros(channels), np.zeros((channels, channels))
+
+    def add(self, chunk: np.ndarray) -> None:
+        """Take account of samples `[n, C]`."""
+        self.count += len(chunk)
+        self.sums += chunk.sum(axis=0, dtype=np.float64)
+        self.products += chunk.T @ chunk
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Covariance of the channels, float64 `[C, C]`."""
+        means = self.sums / max(self.count, 1)
+        return self.products / max(self.count, 1) - np.outer(means, means)
+
+
+def choose_weights(layout: str, covariance: np.ndarray) -> list[float]:
+    """Return by what channels are multiplied before they are added up to mono.
+
+    The shares are those of ITU-R BS.775. What is the same in all channels is as loud as in one of them, and what is in
+    one of them alone is, too: a channel counts by how strong it is next to the strongest, and silence not at all. Where
+    channels cancel each other out, as a microphone's two wires do, the strongest is taken alone.
+
+    Args:
+        covariance: of the channels, `[C, C]`.
     """
-    channels = av.AudioLayout(layout).nb_channels
-    frame = av.AudioFrame.from_ndarray(np.ones((1, 1024 * channels), np.float32), format="flt", layout=layout)
-    frame.sample_rate = HIGHEST_RATE
-    try:
-        mixed = av.AudioResampler("flt", "mono", HIGHEST_RATE).resample(frame)[0].to_ndarray()
-    except av.error.ArgumentError:
-        return layout, np.float32(channels)
-    return "mono", max(mixed[0, -1], np.float32(1))
+    names = [channel.name for channel in av.AudioLayout(layout).channels]
+    shares = np.array([SHARES.get(name, 1.0) for name in names])
+    power = np.maximum(covariance.diagonal(), 0)
+    power = power * (shares > 0) if power[shares > 0].any() else power
+    strength = np.sqrt(power / power.max()) if power.any() else np.ones(len(power))
+    weights = shares / max(float(shares @ strength), 1e-9)
+    if weights @ covariance @ weights < LOST * power.max():
+        weights = np.eye(len(power))[power.argmax()]
+    return weights.tolist()
+
+
+def name_lone_channel(mix: Mix) -> str:
+    """Return the channel that is heard alone, because the others would cancel it out; empty where all are mixed."""
+    for layout, weights in mix.items():
+        if np.count_nonzero(weights) == 1:
+            return av.AudioLayout(layout).channels[int(np.argmax(weights))].name
+    return ""
+
+
+def has_motion(samples: np.ndarray) -> bool:
+    """Is there anything to hear in samples `[S]`? What is constant is as silent as what is zero."""
+    return bool(len(samples)) and float(samples.max() - samples.min()) > 2 * SILENCE
 
 
 def set_level(sound: np.ndarray, *, loudness: float, crest: float) -> np.ndarray:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import timm
 import torch
-from timm.layers import to_2tuple
 from timm.models import group_parameters
 from torch import nn
 
@@ -34,18 +34,42 @@ def make_backbone(name: str, pretrained: bool | str, *, size: int) -> nn.Module:
     options = {"num_classes": 0, **fix_size(name, size)}
     try:
         backbone = timm.create_model(name, **options)
-        check_patches(backbone, size)
         measure_width(backbone, size)
+        check_reach(backbone, size)
     except Exception as error:  # each model refuses sizes in its own way
         raise BackboneError(
             f"model.backbone {name} does not work at video.size={size}: {shorten(error)}; {suggest_sizes(name, size)}"
         ) from error
+    try:
+        return fill_pretrained(backbone, name, pretrained, **options)
+    except BackboneError as error:
+        own = timm.get_pretrained_cfg(name).input_size[-1]
+        if own == size or not _fits_at(name, pretrained, own):
+            raise
+        raise BackboneError(
+            f"model.backbone {name} has a weight for each place of a picture, and these are for one size only: "
+            f"set video.size={own} ({size} is set), or model.pretrained=false"
+        ) from error
+
+
+def fill_pretrained(backbone: nn.Module, name: str, pretrained: bool | str, **options: Any) -> nn.Module:
+    """Return a backbone with the weights that `make_backbone` is asked for."""
     if pretrained is True:
         return fetch_backbone(name, **options)
     if pretrained:
         origin = "the package" if pretrained == "package" else pretrained
         fill_backbone(backbone, read_weights(pretrained, name), name=name, origin=origin)
     return backbone
+
+
+def _fits_at(name: str, pretrained: bool | str, size: int) -> bool:
+    """Could these weights be loaded into a model that is made for another size?"""
+    options = {"num_classes": 0, **fix_size(name, size)}
+    try:
+        fill_pretrained(timm.create_model(name, **options), name, pretrained, **options)
+    except Exception:  # as in `make_backbone`
+        return False
+    return True
 
 
 def check_name(setting: str, name: str, *others: str) -> None:
@@ -63,11 +87,15 @@ def fix_size(name: str, size: int | tuple[int, int]) -> dict[str, Any]:
     return {"img_size": size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
 
 
-def check_patches(backbone: nn.Module, size: int) -> None:
-    """Raise a ValueError where patches do not fill the picture: its right and lower edges would go unseen."""
-    patch = getattr(getattr(backbone, "patch_embed", None), "patch_size", None)
-    if patch is not None and any(size % side for side in to_2tuple(patch)):
-        raise ValueError(f"it reads patches of {to_2tuple(patch)[0]} pixels")
+def check_reach(backbone: nn.Module, size: int) -> None:
+    """Raise a ValueError where features do not depend on every row and column of the picture: its edges go unseen."""
+    picture = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    with evaluation_mode(backbone), torch.enable_grad():
+        (reach,) = torch.autograd.grad(backbone(picture).square().sum(), picture)
+    seen = reach[0].ne(0).any(dim=0)
+    rows, columns = int(seen.any(dim=1).sum()), int(seen.any(dim=0).sum())
+    if min(rows, columns) < size:
+        raise ValueError(f"of {size} × {size} pixels it reads {rows} × {columns} only")
 
 
 @torch.no_grad()
@@ -97,17 +125,17 @@ def suggest_sizes(name: str, size: int) -> str:
     """Say at which sizes near this one a model works, and which is its own."""
     own = timm.get_pretrained_cfg(name).input_size[-1]
     near = sorted({stride * n for stride in STRIDES for n in range(1, 1024 // stride)}, key=lambda at: abs(at - size))
-    works = sorted([at for at in near[:10] if at != size and _works_at(name, at)][:3])
+    works = sorted(islice((at for at in near[:10] if at != size and _works_at(name, at)), 3))
     said = f"its own size is {own}"
     return f"it works at {', '.join(map(str, works))}, and {said}" if works else said
 
 
 def _works_at(name: str, size: int) -> bool:
+    options = {"num_classes": 0, **fix_size(name, size)}
     try:
-        with torch.device("meta"):  # shapes alone: nothing is computed
-            backbone = timm.create_model(name, num_classes=0, **fix_size(name, size))
-        check_patches(backbone, size)
-        measure_width(backbone, size)
+        with torch.device("meta"):  # shapes alone first: nothing is computed
+            measure_width(timm.create_model(name, **options), size)
+        check_reach(timm.create_model(name, **options), size)
     except Exception:  # as in `make_backbone`
         return False
     return True
@@ -133,12 +161,17 @@ def freeze_stages(backbone: nn.Module, share: float) -> list[nn.Module]:
 
 
 def _group_stages(backbone: nn.Module) -> list[list[str]]:
-    if not hasattr(backbone, "group_matcher"):
-        raise BackboneError(
-            f"model.frozen: timm does not name the stages of {type(backbone).__name__}; freeze all (1) or none (0)"
-        )
-    groups = group_parameters(backbone, backbone.group_matcher(coarse=True))
+    try:
+        groups = group_parameters(backbone, backbone.group_matcher(coarse=True))
+    except Exception as error:  # not all of timm's families name their stages, and some name them in part
+        raise BackboneError(_explain_stages(backbone, f"timm does not name its stages ({shorten(error)})")) from error
+    if len(groups) < 2:
+        raise BackboneError(_explain_stages(backbone, "it is of a single stage"))
     return [groups[number] for number in sorted(groups)]
+
+
+def _explain_stages(backbone: nn.Module, why: str) -> str:
+    return f"model.frozen: {type(backbone).__name__} cannot be frozen in part, {why}; freeze all (1) or none (0)"
 
 
 def _is_frozen(module: nn.Module) -> bool:

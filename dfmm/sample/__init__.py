@@ -22,11 +22,14 @@ from dfmm.manifest import complete_manifest, write_manifest
 from dfmm.media.decode import read_media
 from dfmm.media.encode import write_video
 from dfmm.media.sound import set_level
+from dfmm.processes import hide_main
 from dfmm.runs import show_progress, write_json
 from dfmm.sample import acting, portrait, voice
 from dfmm.sample.acting import FPS, Action, Motion
 from dfmm.sample.portrait import Head
 from dfmm.sample.voice import SAMPLE_RATE, Voice
+
+__all__ = ["make_sample"]
 
 VERSION = 1  # of what is made: to be raised whenever the same seed gives other files
 SPLITS = {"train": 0.50, "val": 0.16, "test": 0.34}  # shares of the videos
@@ -400,7 +403,8 @@ def _work_off(make: partial, recipes: list[Recipe], *, workers: int) -> Iterator
     # Spawned, not forked: a fork of a process with threads (PyTorch, OpenCV) may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(recipes)), context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        futures = [pool.submit(make, recipe) for recipe in recipes]
+        with hide_main():
+            futures = [pool.submit(make, recipe) for recipe in recipes]
         try:
             yield from (future.result() for future in as_completed(futures))
         finally:

@@ -7,7 +7,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[],
+    submodules=["synchrony"],
     submod_attrs={
         "trainer": ["Trainer", "check_labels", "predict", "read_history", "require_checkpoint"],
         "debug": ["explain_speed", "measure_gradients", "overfit_batch", "time_stages"],

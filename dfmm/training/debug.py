@@ -13,8 +13,7 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from dfmm.dataset.dataset import MultimodalDataset
-from dfmm.dataset.loaders import collate_windows
+from dfmm.dataset import MultimodalDataset, collate_windows
 from dfmm.model import MultimodalModel, withhold_streams
 from dfmm.settings import Settings
 from dfmm.training.losses import Loss

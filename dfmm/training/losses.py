@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dfmm.dataset.dataset import UNKNOWN
+from dfmm.dataset import UNKNOWN
 from dfmm.manifest import STREAM_LABELS
 from dfmm.model.aggregation import pool_windows
 from dfmm.settings import Settings

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,8 @@ def make_accelerator(settings: Settings, run: Run) -> Accelerator:
     for name in trackers:
         if importlib.util.find_spec(name) is None:
             raise TrainingError(f"logging.trackers: {name} is not installed: pip install 'dfmm[{name}]'")
+    if "trackio" in trackers:
+        place_trackio(run / "trackers" / "trackio")
     if settings.train.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise TrainingError("train.mixed_precision: fp16 needs a GPU; bf16 and no run on the CPU, too")
     AcceleratorState._reset_state()  # a notebook may train twice, with another precision the second time
@@ -44,6 +48,21 @@ def make_accelerator(settings: Settings, run: Run) -> Accelerator:
         # A batch in which no clip has a stream gives that stream's part no gradient.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
     )
+
+
+def place_trackio(folder: Path) -> None:
+    """Have trackio write into a folder, unless the environment variable TRACKIO_DIR names another.
+
+    It reads the variable once, as it is imported: a second training of one process has it imported anew.
+    """
+    if os.environ.get("TRACKIO_DIR", _placed.get("trackio")) != _placed.get("trackio"):
+        return
+    os.environ["TRACKIO_DIR"] = _placed["trackio"] = str(folder)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "trackio"]:
+        del sys.modules[name]
+
+
+_placed: dict[str, str] = {}  # where this process has had trackers write
 
 
 def name_tracked_run(settings: Settings, run: Run) -> dict[str, dict[str, Any]]:

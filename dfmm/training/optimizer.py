@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -75,8 +76,19 @@ class Schedule:
         parts = {"after_step": self.after_step, "after_epoch": self.after_epoch}
         return {name: part.state_dict() for name, part in parts.items() if part is not None}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where `state_dict` was taken."""
+    def load_state_dict(self, state: dict[str, Any], *, step: int | None = None) -> None:
+        """Go on from where `state_dict` was taken.
+
+        Args:
+            step: given where the training has become longer or its steps others: how many of today's were taken. A
+                rate that falls by a plan goes on where the new plan is by then.
+        """
+        if step is not None and self.after_epoch is None:
+            with warnings.catch_warnings():  # of steps of the optimizer, which are not taken again
+                warnings.simplefilter("ignore")
+                for _ in range(step):
+                    self.after_step.step()
+            return
         self.after_step.load_state_dict(state["after_step"])
         if self.after_epoch is not None:
             self.after_epoch.load_state_dict(state["after_epoch"])

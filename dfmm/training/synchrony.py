@@ -74,11 +74,11 @@ def name_person(row: pd.Series) -> str:
     return row["identities"] or f"video:{row['video_id']}"
 
 
-def read_talks(tracks: Tracks, *, place: int = 0) -> Iterator[tuple[int, tuple[Mouths, Speech | None]]]:
+def read_talks(tracks: Tracks, *, face: int = 0) -> Iterator[tuple[int, tuple[Mouths, Speech | None]]]:
     """Yield the mouth and the speech of every video of which they are kept; what is damaged costs only itself."""
     for number in range(len(tracks)):
         try:
-            talk = tracks.read_talk(number, place=place)
+            talk = tracks.read_talk(number, face=face)
         except (MediaError, CacheError) as error:
             log.warning("%s: no mouth and speech: %s", tracks.path(number), error)
             continue

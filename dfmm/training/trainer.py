@@ -7,8 +7,9 @@ import logging
 import math
 import signal
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,15 +24,14 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dfmm.dataset.dataset import UNKNOWN
-from dfmm.dataset.loaders import make_evaluation_loader, make_training_loader
+from dfmm.dataset import UNKNOWN, MultimodalDataset, make_evaluation_loader, make_training_loader
 from dfmm.files import write_whole
 from dfmm.manifest import fingerprint_manifest
 from dfmm.metrics import compute_eer
 from dfmm.model import MultimodalModel, save_model, withhold_streams
 from dfmm.runs import Run, RunError, read_lines, show_progress
 from dfmm.settings import Settings, flatten_settings
-from dfmm.training.checkpoints import load_checkpoint, save_checkpoint
+from dfmm.training.checkpoints import State, load_checkpoint, load_start, save_checkpoint
 from dfmm.training.launch import launch_training
 from dfmm.training.losses import Loss
 from dfmm.training.machine import (
@@ -46,7 +46,7 @@ from dfmm.training.optimizer import Schedule, make_optimizer
 from dfmm.training.synchrony import fit_run_synchrony
 
 SMALLER_IS_BETTER = ("loss", "eer")
-PLACE = ("epoch", "step", "losses", "best_epoch", "finished")  # where a training stands
+PLAN = ("batch_size", "epochs")  # what the schedule's length follows from
 
 log = logging.getLogger("dfmm")
 
@@ -69,7 +69,7 @@ class Trainer:
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.progress = progress and self.rank == 0
         self.metrics_file, self.folder = run / "metrics.jsonl", run / "checkpoints"
-        self.started = self.told = self.stopping = self.finished = False
+        self.started = self.told = self.stopping = False  # to end: this process was told, all of them have agreed
 
     def fit(self) -> pd.DataFrame:
         """Train to the end and return the history: a row an epoch.
@@ -81,16 +81,16 @@ class Trainer:
             launch_training(self.settings, self.manifest, self.run)
             return read_history(self.run)
         with self.accelerator.main_process_first():
-            state = load_checkpoint(self.folder)
-        if state and state["finished"] and self.run.checkpoint.is_file():
+            checkpoint = self._load_checkpoint()
+        if checkpoint and self._is_finished(State.read(checkpoint)) and self.run.checkpoint.is_file():
             log.info("training is done already in %s", self.run.name)
             return read_history(self.run)
         stage = self.run.stage("train") if self.rank == 0 else nullcontext()
         with stage, explain_failures(self.run), self._catch_termination():
-            self._prepare(state)
+            self._prepare(checkpoint)
             self.started = True
             try:
-                while not self.finished:
+                while not self.state.finished:
                     self._run_epoch()
             finally:
                 self.accelerator.end_training()
@@ -98,27 +98,51 @@ class Trainer:
                 fit_run_synchrony(self.manifest, self.settings, self.run, progress=self.progress)
         return read_history(self.run)
 
-    def _prepare(self, state: dict[str, Any] | None) -> None:
+    def _load_checkpoint(self) -> dict[str, Any] | None:
+        """Return where to go on from: the newest checkpoint, or with other batches the newest between two epochs."""
+        checkpoint = load_checkpoint(self.folder)
+        size = self.settings.train.batch_size
+        if checkpoint and checkpoint["step"] and checkpoint.get("batch_size", size) != size:
+            log.warning("with another train.batch_size epoch %d begins again", checkpoint["epoch"])
+            return load_checkpoint(self.folder, between_epochs=True)
+        return checkpoint
+
+    def _is_finished(self, state: State) -> bool:
+        """Are all epochs done, or was there none better for long? What a checkpoint says of it, more epochs change."""
+        train, done = self.settings.train, state.epoch - 1
+        return not state.step and done > 0 and (done >= train.epochs or done - state.best_epoch >= train.patience)
+
+    def _prepare(self, checkpoint: dict[str, Any] | None) -> None:
         """Make all that a training needs, and put it where a checkpoint left it."""
         settings, device = self.settings, self.accelerator.device
         set_seed(settings.seed)
         if device.type == "cpu":
-            share_cores(settings.data.workers, self.world, threads=state["threads"] if state else None)
+            share_cores(settings.data.workers, self.world, threads=checkpoint["threads"] if checkpoint else None)
+        self._check_data(resumed=checkpoint is not None)
         self._open_data()
-        self.raw_model = MultimodalModel(settings).to(device)
+        start = settings.train.start_from
+        self.raw_model = MultimodalModel(settings, pretrained=False if start else None).to(device)
+        started = load_start(self.raw_model, settings) if start and not checkpoint else None
         self.ema = ModelEmaV3(self.raw_model, settings.train.ema, use_warmup=True) if settings.train.ema else None
         optimizer = make_optimizer(self.raw_model, settings.train)
         self.schedule = Schedule(optimizer, settings.train, settings.train.epochs * self.steps)
         self.model, self.optimizer = self.accelerator.prepare(self.raw_model, optimizer)
-        self.epoch, self.step, self.losses = 1, 0, []
-        self.best: tuple[float, float] | None = None
-        self.best_epoch = 0
-        if state:
-            self._restore(state)
+        self.state = self._restore(checkpoint) if checkpoint else State()
         if self.rank == 0:
-            keep_lines(self.metrics_file, self.epoch, self.step)
+            keep_lines(self.metrics_file, self.state.epoch, self.state.step)
             self._describe()
+            if started:
+                self.run.describe(start=started)
         self._start_trackers()
+
+    def _check_data(self, *, resumed: bool) -> None:
+        """Raise a `TrainingError` where a training would go on with other data than it began with."""
+        then, now = self.run.read().get("data_fingerprint"), fingerprint_manifest(self.manifest)
+        if resumed and then not in (None, now):
+            raise TrainingError(
+                f"the manifest in {self.settings.data.root} is not the one that this training began with (fingerprint "
+                f"{then}, now {now}); put that one back, or begin another run, with train.start_from if it is to go on"
+            )
 
     def _open_data(self) -> None:
         """Open the training and the validation split, each process its part of them."""
@@ -127,7 +151,7 @@ class Trainer:
         windows = self.settings.train.val_windows
         self.val_loader = make_evaluation_loader(self.manifest, "val", self.settings, windows=windows, **options)
         for split, loader in (("train", self.train_loader), ("val", self.val_loader)):
-            check_labels(loader.dataset.labels, split)
+            check_labels(loader.dataset, split)
         self.steps = len(self.train_loader.batch_sampler)
         self.prior = self.train_loader.dataset.prior
         grouped = self.settings.model.aggregation == "attention"
@@ -144,31 +168,29 @@ class Trainer:
 
     def _run_epoch(self) -> None:
         """Train one epoch, or what is left of it, validate, keep what is best, and save where to go on from."""
-        order = self.train_loader.batch_sampler
-        order.epoch, order.start = self.epoch, self.step
-        what = f"epoch {self.epoch}/{self.settings.train.epochs}"
-        for batch in show_progress(
-            self.train_loader, what, unit="batch", total=self.steps - self.step, show=self.progress
-        ):
-            self.losses.append(self._take_step(batch))
-            self.step += 1
+        state, order = self.state, self.train_loader.batch_sampler
+        order.epoch, order.start = state.epoch, state.step
+        title, left = f"epoch {state.epoch}/{self.settings.train.epochs}", self.steps - state.step
+        for batch in show_progress(self.train_loader, title, unit="batch", total=left, show=self.progress):
+            state.losses.append(self._take_step(batch))
+            state.step += 1
             self._save_if_due()
         record = {
             "kind": "epoch",
-            "epoch": self.epoch,
-            "train_loss": sum(self.losses) / len(self.losses),
+            "epoch": state.epoch,
+            "train_loss": sum(state.losses) / len(state.losses),
             "lr": self.schedule.rates[-1],
             **self._validate(),
         }
         self._log_metrics(record)
-        self._judge(record)
-        self.epoch, self.step, self.losses = self.epoch + 1, 0, []
+        self._keep_or_stop(record)
+        state.end_epoch()
         self._save()
         self._end_if_stopped()
 
     def _take_step(self, batch: dict[str, Any]) -> float:
         """Move the weights by one batch, in as many forward passes as the settings say, and return its loss."""
-        torch.manual_seed(derive_seed(self.settings.seed, self.epoch, self.step, self.rank))
+        torch.manual_seed(derive_seed(self.settings.seed, self.state.epoch, self.state.step, self.rank))
         self.model.train()
         batch = withhold_streams(send_to_device(batch, self.accelerator.device), self.settings.model.streams)
         counts = self._add_up(self.loss.count(batch))
@@ -194,8 +216,8 @@ class Trainer:
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(self.raw_model, step=self._count_steps() + 1)
-        place = {"kind": "step", "epoch": self.epoch, "step": self.step}
-        self._log_metrics({**place, "loss": loss, "grad_norm": float(norm), "lr": lr})
+        step = {"kind": "step", "epoch": self.state.epoch, "step": self.state.step}
+        self._log_metrics({**step, "loss": loss, "grad_norm": float(norm), "lr": lr})
         return loss
 
     def _add_up(self, values: Tensor) -> Tensor:
@@ -212,7 +234,7 @@ class Trainer:
         names = [name for name, is_wrong in zip(batch["video_id"], wrong.tolist(), strict=True) if is_wrong]
         which = f"from {', '.join(names)}" if names else f"on the videos {', '.join(batch['video_id'])}"
         return (
-            f"the loss is {loss} in epoch {self.epoch}, step {self.step}, {which}; "
+            f"the loss is {loss} in epoch {self.state.epoch}, step {self.state.step}, {which}; "
             "lower train.lr or train.clip, or look at these videos"
         )
 
@@ -241,23 +263,23 @@ class Trainer:
             "val_eer": compute_eer(labels, scores),
         }
 
-    def _judge(self, record: dict[str, Any]) -> None:
+    def _keep_or_stop(self, record: dict[str, Any]) -> None:
         """Keep the model if validation was never better, and find out whether it is time to end."""
-        train, validation = self.settings.train, {name: record[name] for name in record if name.startswith("val_")}
+        state, train = self.state, self.settings.train
         value = record[f"val_{train.monitor}"] * (-1 if train.monitor in SMALLER_IS_BETTER else 1)
         score = (value, -record["val_loss"])  # two epochs with the same AUC are told apart by the loss
-        if self.best is None or score > self.best:
-            self.best, self.best_epoch = score, self.epoch
+        if state.best is None or score > state.best:
+            state.best, state.best_epoch = score, state.epoch
             if self.rank == 0:
                 kept = self.ema.module if self.ema else self.raw_model
-                facts = {"epoch": self.epoch, "prior": self.prior, **validation}
-                save_model(kept, self.settings, self.run.checkpoint, **facts)
+                validation = {name: record[name] for name in record if name.startswith("val_")}
+                save_model(kept, self.settings, self.run.checkpoint, epoch=state.epoch, prior=self.prior, **validation)
         self.schedule.end_epoch(value)
-        waited = self.epoch - self.best_epoch
-        self.finished = self.epoch == train.epochs or waited >= train.patience
+        waited = state.epoch - state.best_epoch
+        state.finished = state.epoch == train.epochs or waited >= train.patience
         log.info(
             "epoch %d/%d  loss %.3f  val loss %.3f  val AUC %.3f%s",
-            *(self.epoch, train.epochs, record["train_loss"], record["val_loss"], record["val_auc"]),
+            *(state.epoch, train.epochs, record["train_loss"], record["val_loss"], record["val_auc"]),
             "  best" if waited == 0 else "",
         )
 
@@ -271,7 +293,7 @@ class Trainer:
 
     def _count_steps(self) -> int:
         """Return how many steps were taken since the beginning."""
-        return (self.epoch - 1) * self.steps + self.step
+        return (self.state.epoch - 1) * self.steps + self.state.step
 
     def _start_trackers(self) -> None:
         if self.settings.logging.trackers:
@@ -285,31 +307,35 @@ class Trainer:
         self._end_if_stopped()
 
     def _end_if_stopped(self) -> None:
-        if self.stopping and not self.finished:
-            raise KeyboardInterrupt(
-                f"SIGTERM: stopped in epoch {self.epoch} after step {self.step}; the same command goes on from there"
-            )
+        if self.stopping and not self.state.finished:
+            at = f"epoch {self.state.epoch} after step {self.state.step}"
+            raise KeyboardInterrupt(f"SIGTERM: stopped in {at}; the same command goes on from there")
 
     def _save(self) -> None:
         if self.rank == 0:
-            parts = {"model": self.raw_model, **self._list_parts()}
-            state = {name: getattr(self, name) for name in (*PLACE, "best")}
-            state |= {"threads": torch.get_num_threads(), **{name: part.state_dict() for name, part in parts.items()}}
-            save_checkpoint(state, self.folder, keep=self.settings.train.keep_checkpoints)
+            weights = {name: part.state_dict() for name, part in self._list_parts().items()}
+            train = self.settings.train
+            facts = {"threads": torch.get_num_threads(), "batch_size": train.batch_size, "epochs": train.epochs}
+            checkpoint = {**asdict(self.state), **facts, **weights}
+            save_checkpoint(checkpoint, self.folder, keep=self.settings.train.keep_checkpoints)
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        """Take up what `_save` wrote."""
-        self.raw_model.load_state_dict(state["model"])
+    def _restore(self, checkpoint: dict[str, Any]) -> State:
+        """Put all parts where a checkpoint left them, and return where the training stood."""
+        state, train = State.read(checkpoint), self.settings.train
+        state.finished = self._is_finished(state)
         for name, part in self._list_parts().items():
-            part.load_state_dict(state[name])
-        for name in PLACE:
-            setattr(self, name, state[name])
-        self.best = tuple(state["best"]) if state["best"] else None
-        log.info("going on in epoch %d after step %d", self.epoch, self.step)
+            if name != "schedule":
+                part.load_state_dict(checkpoint[name])
+        same = all(checkpoint.get(name, getattr(train, name)) == getattr(train, name) for name in PLAN)
+        taken = (state.epoch - 1) * self.steps + state.step
+        self.schedule.load_state_dict(checkpoint["schedule"], step=None if same else taken)
+        log.info("going on in epoch %d after step %d", state.epoch, state.step)
+        return state
 
     def _list_parts(self) -> dict[str, Any]:
-        """Return all with a state of its own besides the model."""
+        """Return all that has weights, or numbers like them, of its own."""
         parts = {
+            "model": self.raw_model,
             "optimizer": self.optimizer,
             "schedule": self.schedule,
             "ema": self.ema and self.ema.module,
@@ -368,13 +394,30 @@ def predict(model: MultimodalModel, loader: DataLoader) -> Iterator[tuple[dict[s
         yield model(batch), batch
 
 
-def check_labels(labels: Collection[int], split: str) -> None:
-    """Raise a `TrainingError` unless both labels are there."""
-    if not {0, 1} <= set(labels):
-        have = {0: "only real videos", 1: "only fakes"}.get(next(iter(labels), None), "no video")
-        why = "; the epoch to keep is chosen there" if split == "val" else ""
-        cure = "; forge.share makes fakes of reals" if 0 in labels else ""
-        raise TrainingError(f"the split {split!r} has {have} that can be read; it needs both labels{why}{cure}")
+def check_labels(dataset: MultimodalDataset, split: str) -> None:
+    """Raise a `TrainingError`, which says what is missing and why, unless a split's windows have both labels."""
+    labels = dataset.find_labels()
+    if {0, 1} <= labels:
+        return
+    have = "only real videos" if 0 in labels else "only fakes" if 1 in labels else "no video"
+    why = "; the epoch to keep is chosen there" if split == "val" else ""
+    cure = f"; {_explain_no_fakes(dataset)}" if 0 in labels else ""
+    raise TrainingError(f"the split {split!r} has {have} that can be read; it needs both labels{why}{cure}")
+
+
+def _explain_no_fakes(dataset: MultimodalDataset) -> str:
+    """Say why a dataset has none, and what would change that."""
+    methods, windows = ", ".join(dataset.settings.forge.methods), dataset.windows
+    if len(dataset.twins):
+        return (
+            f"of each of {len(dataset.twins)} reals a forged twin was to be made, but in none of their windows "
+            f"({windows} each) is what {methods} needs; set other forge.methods, or more train.val_windows"
+        )
+    if (dataset.manifest["label"] == 1).any():
+        return f"none of its fakes is forged where its windows are ({windows} each); set more train.val_windows"
+    if dataset.forges:
+        return f"and none of its reals has what {methods} needs; set other forge.methods"
+    return "forge.share makes fakes of reals"
 
 
 def read_history(run: Run) -> pd.DataFrame:

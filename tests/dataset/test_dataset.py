@@ -385,13 +385,13 @@ def test_a_cache_that_is_damaged_while_it_is_used_costs_nothing(
 ) -> None:
     data = {"root": str(face_clip.path.parent), "cache": str(tmp_path), "read": "cache"}
     dataset = MultimodalDataset(list_videos(face_clip.path), change(tiny, data=data), windows=9)
-    before, place = [dataset[index] for index in range(9)], dataset.tracks.place(0, crops=True)
-    content = place.read_bytes()
+    before, file = [dataset[index] for index in range(9)], dataset.tracks.entry(0, crops=True)
+    content = file.read_bytes()
     at = 8 + HEADER_BYTES + 10 * 48 * 48 * 3  # of frame 10, which only some windows show
-    place.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     for index, sample in enumerate(before):
         assert same(dataset[index], sample)
-    assert place.read_bytes() == content
+    assert file.read_bytes() == content
     assert sum("made again" in message for message in said) == 1
 
 

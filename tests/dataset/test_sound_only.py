@@ -16,8 +16,8 @@ from dfmm.audit.facts import measure_file
 from dfmm.cli import list_files
 from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.evaluation.evaluate import evaluate_run
-from dfmm.evaluation.measures import make_report
 from dfmm.evaluation.score import score_files, score_split
+from dfmm.evaluation.summary import make_report
 from dfmm.extraction.cures import cure_media
 from dfmm.extraction.extract import extract_tracks, tabulate_tracks
 from dfmm.faces.follow import find_track
@@ -165,12 +165,13 @@ def test_a_detector_of_sound_is_trained_evaluated_and_scores(
     Trainer(settings, table, run, progress=False).fit()
     report, videos, _ = evaluate_run(run, "test", progress=False)
     assert report["coverage"]["streams"] == {"both": 0, "video": 0, "audio": 8}
+    assert report["coverage"]["without_face"] == 0  # of a model that looks at none
     assert report["video"]["auc"]["value"] > 0.9  # a whistle is easily heard
     assert videos["video_fake_score"].isna().all()
     model, known, _ = load_model(run.checkpoint)
     files = list_files([settings.data.root + "/ASVspoof2019_LA_eval"])
     assert len(files) == 8
-    for line, score in zip(score_files(files, model, known, progress=False), videos["score"], strict=True):
+    for line, score in zip(score_files(files, model, known, progress=False), videos["fusion_score"], strict=True):
         assert (line["status"], line["streams"], line["video_fake"]) == ("ok", "audio", None)
         assert line["score"] == pytest.approx(score, abs=1e-5)
         assert line["seconds"] == pytest.approx(1.5)

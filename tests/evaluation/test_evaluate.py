@@ -12,13 +12,23 @@ import torch
 
 from dfmm.cli import main
 from dfmm.dataset.loaders import make_evaluation_loader
-from dfmm.evaluation.evaluate import compare_streams, evaluate_run, read_evaluation, read_table, write_table
-from dfmm.evaluation.measures import make_report, name_evaluation
+from dfmm.evaluation.evaluate import (
+    compare_streams,
+    describe_lesson,
+    evaluate_run,
+    learn_evidence,
+    list_taught,
+    read_evaluation,
+    read_evidence,
+    read_table,
+    write_table,
+)
+from dfmm.evaluation.evidence import Evidence, apply_evidence, fit_evidence
 from dfmm.evaluation.score import score_files, score_split, score_windows
+from dfmm.evaluation.summary import make_report, name_evaluation
 from dfmm.manifest import write_manifest
 from dfmm.media.encode import write_video
-from dfmm.metrics import choose_threshold
-from dfmm.model import MultimodalModel, load_model
+from dfmm.model import MultimodalModel, load_model, save_model
 from dfmm.model.aggregation import SCORES, aggregate_windows, pool_windows
 from dfmm.runs import Run, RunError, open_run
 from dfmm.settings import Settings
@@ -87,17 +97,47 @@ def test_an_evaluation_is_read_back_until_the_model_changes(evaluated: tuple, ru
     run.checkpoint.write_bytes(before)
 
 
-def test_the_threshold_is_chosen_on_validation(evaluated: tuple, run: Run) -> None:
+def test_evidence_and_threshold_are_learnt_on_validation(
+    evaluated: tuple, run: Run, tiny: Settings, manifest: pd.DataFrame
+) -> None:
     report, videos, _ = evaluated
     _, val, _ = evaluate_run(run, "val", progress=False)
-    assert report["threshold"]["value"] == choose_threshold(val["label"], val["score"])
-    assert (videos["predicted"] == (videos["score"] >= report["threshold"]["value"])).all()
+    options = {"rule": "balanced_accuracy", "learnt_on": describe_lesson(manifest, tiny)}
+    again = fit_evidence(val, prior=report["prior"], taught=list_taught(manifest, tiny), **options)
+    assert report["evidence"] == again.dump()
+    assert report["threshold"]["value"] == again.threshold
+    assert (videos["predicted"] == (videos["score"] >= again.threshold)).all()
+    pd.testing.assert_series_equal(videos["score"], apply_evidence(videos, again)["score"])
 
 
-def test_a_video_scores_the_mean_of_its_windows(evaluated: tuple) -> None:
+def test_a_model_keeps_how_evidence_is_joined_and_its_weights(evaluated: tuple, run: Run) -> None:
+    weights, before = load_model(run.checkpoint)[0].state_dict(), run.checkpoint.read_bytes()
+    _, _, facts = load_model(run.checkpoint)
+    assert read_evidence(facts).dump() == evaluated[0]["evidence"]
+    assert learn_evidence(run, progress=False) == read_evidence(facts)
+    assert run.checkpoint.read_bytes() == before  # nothing is learnt twice
+    facts["evidence"]["learnt_on"] = "other data"
+    save_model(load_model(run.checkpoint)[0], load_model(run.checkpoint)[1], run.checkpoint, **facts)
+    assert learn_evidence(run, progress=False) == Evidence.load(evaluated[0]["evidence"])
+    assert run.checkpoint.read_bytes() == before
+    assert all(torch.equal(value, weights[name]) for name, value in load_model(run.checkpoint)[0].state_dict().items())
+
+
+def test_what_the_network_says_of_a_video_is_the_mean_of_its_windows(evaluated: tuple) -> None:
     _, videos, windows = evaluated
     means = windows.groupby("video_id")["score"].mean()
-    assert videos.set_index("video_id")["score"].sort_index().to_numpy() == pytest.approx(means.to_numpy())
+    assert videos.set_index("video_id")["fusion_score"].sort_index().to_numpy() == pytest.approx(means.to_numpy())
+
+
+def test_a_file_is_scored_by_the_same_evidence_and_told_in_words(evaluated: tuple, run: Run, tiny: Settings) -> None:
+    _, videos, _ = evaluated
+    model, settings, facts = load_model(run.checkpoint)
+    files, evidence = [f"{tiny.data.root}/{path}" for path in videos["path"][:3]], read_evidence(facts)
+    for line, score in zip(
+        score_files(files, model, settings, evidence=evidence, progress=False), videos["score"], strict=False
+    ):
+        assert line["score"] == pytest.approx(score, abs=1e-5)
+        assert set(line["evidence"]) == {name for name, piece in evidence.pieces.items() if piece.weight > 0}
 
 
 @pytest.mark.parametrize("how", ["mean", "max", "attention", "confident"])
@@ -185,6 +225,16 @@ def test_the_report_says_which_streams_were_used() -> None:
     coverage = make_report(videos, windows, split="test", threshold=0.5, replicates=100)["coverage"]
     assert coverage["streams"] == {"both": 1, "video": 2, "audio": 1}
     assert (coverage["without_face"], coverage["without_sound"]) == (1, 2)
+
+
+@pytest.mark.parametrize("streams", ["video", "audio"])
+def test_no_video_is_without_what_the_model_does_not_use(streams: str) -> None:
+    videos = make_scores([0.9, 0.1, np.nan], [1, 0, 1], status=["ok", "ok", "unscored"])
+    videos = videos.assign(streams=[streams, streams, ""])
+    options = {"split": "test", "threshold": 0.5, "replicates": 100, "streams": streams}
+    coverage = make_report(videos, videos[["video_id", "score", "label"]], **options)["coverage"]
+    assert coverage["streams"] == {"both": 0, "video": 0, "audio": 0, streams: 2}
+    assert (coverage["without_face"], coverage["without_sound"]) == (0, 0)
 
 
 def test_the_report_says_what_was_found_of_faces(evaluated: tuple) -> None:

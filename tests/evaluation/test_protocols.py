@@ -15,9 +15,9 @@ from dfmm.dataset import load_manifest
 from dfmm.dataset.loaders import make_training_loader
 from dfmm.evaluation import evaluate
 from dfmm.evaluation.evaluate import evaluate_run, read_evaluation
-from dfmm.evaluation.measures import make_report, name_evaluation
 from dfmm.evaluation.protocols import evaluate_datasets
 from dfmm.evaluation.report import write_report
+from dfmm.evaluation.summary import make_report, name_evaluation
 from dfmm.figures.scores import plot_methods
 from dfmm.manifest import (
     NO_SPLIT,
@@ -29,7 +29,7 @@ from dfmm.manifest import (
     summarise_manifest,
     write_manifest,
 )
-from dfmm.runs import Run, open_run
+from dfmm.runs import Run, open_run, write_json
 from dfmm.settings import Settings
 from dfmm.training.trainer import Trainer
 
@@ -149,13 +149,13 @@ def test_each_dataset_has_its_report_and_one_that_fails_costs_only_itself(
     settings: Settings, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = evaluate_run(run, "test", progress=False)[0]
-    chosen = []
-    monkeypatch.setattr(evaluate, "choose_run_threshold", lambda *_, **__: chosen.append(1) or 0.5)
-    found = dict(evaluate_datasets(run, threshold=own["threshold"]["value"], progress=False))
+    learnt = []
+    monkeypatch.setattr(evaluate, "fit_evidence", lambda *_, **__: learnt.append(1))
+    found = dict(evaluate_datasets(run, progress=False))
     assert list(found) == settings.evaluate.datasets
     one, gone, two = found.values()
     assert "no such manifest" in gone
-    assert chosen == []  # once, on the run's own validation split
+    assert learnt == []  # once, on the run's own validation split
     assert (name_evaluation(one[0]), name_evaluation(two[0])) == ("sample-one-test", "two-test")
     for name in ("sample-test", "sample-one-test", "two-test"):
         report = json.loads((run / "evaluations" / name / "report.json").read_text())
@@ -182,10 +182,55 @@ def run_settings(run: Run) -> Settings:
     return load_settings(run / "settings.yaml")
 
 
-def test_names_that_are_taken_are_told_apart() -> None:
-    name = evaluate._name_apart
-    assert name("ff", "data", set()) == "ff"
-    assert name("unnamed", "data", set()) == "data"
-    assert name("ff", "data", {"ff"}) == "ff-data"
-    assert name("ff", "data", {"ff", "ff-data"}) == "ff-data-2"
-    assert name("unnamed", "data", {"data", "data-2"}) == "data-3"
+def test_names_that_are_taken_are_told_apart(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+
+    def name(dataset: str, file: str) -> str:
+        """Name an evaluation of a manifest, and leave its report."""
+        root = str(tmp_path / file.rpartition("/")[0])
+        report = {"dataset": dataset, "split": "test", "manifest": str(tmp_path / file), "root": root}
+        report["dataset"] = evaluate._name_apart(report, run, own="own")
+        write_json(report, run / "evaluations" / name_evaluation(report) / "report.json")
+        return report["dataset"]
+
+    for _ in range(2):  # again, each finds its own
+        assert name("ff", "data/m.csv") == "ff"
+        assert name("ff", "other/m.csv") == "ff-other"
+        assert name("ff", "other/b.csv") == "ff-other-b"
+        assert name("ff", "deep/other/b.csv") == "ff-other-b-2"
+        assert name("unnamed", "data/m.csv") == "data"
+        assert name("unnamed", "data/b.csv") == "data-b"
+        assert name("own", "data/m.csv") == "own-data"
+        assert name("f f", "data/f.csv") == "f f"
+        assert name("f/f", "data/g.csv") == "f/f-data"  # their folders would be one
+
+
+def test_two_manifests_of_one_folder_have_a_report_each(
+    run: Run, settings: Settings, manifest: pd.DataFrame, tmp_path: Path
+) -> None:
+    test = manifest[manifest["split"] == "test"].assign(dataset="")
+    for name, part in (("a", test[test["label"] == 1]), ("b", test)):
+        write_manifest(part, tmp_path / f"{name}.csv")
+    one, two, again = (
+        evaluate_run(run, manifest=tmp_path / f"{name}.csv", root=settings.data.root, threshold=0.5, progress=False)[0]
+        for name in "aba"
+    )
+    assert one["dataset"] == again["dataset"] != two["dataset"]
+    for report in (again, two):
+        assert json.loads((run / "evaluations" / name_evaluation(report) / "report.json").read_text()) == report
+    assert two["one_label"] is None
+    assert "all" in one["one_label"]["why"]
+
+
+@pytest.mark.parametrize(("label", "rate"), [(1, 0.75), (0, 0.75)])
+def test_with_one_label_alone_the_report_says_why_and_what_is_left(label: int, rate: float) -> None:
+    scores = make_scores([0.9, 0.8, 0.7, 0.1], [label] * 4)
+    report = make_report(
+        scores, scores[["video_id", "score", "label"]], split="test", threshold=0.5, replicates=100, seen=["swap"]
+    )
+    assert report["video"]["auc"]["value"] is None
+    said = report["one_label"]
+    assert f"all 4 scored videos are {'fakes' if label else 'reals'}" in said["why"]
+    assert said["name"].startswith("recall" if label else "false alarms")
+    assert said["rate"]["value"] == rate
+    assert said["rate"]["low"] < rate < said["rate"]["high"]

@@ -187,18 +187,18 @@ def test_what_is_damaged_is_made_again_when_it_is_asked_for(
     table = table[table["video_id"] == "clip"]
     for crops in (False, True):
         tracks, _ = extract_tracks(table, settings, crops=crops, progress=False)
-        track, place = tracks["clip"], tracks.place(0, crops=crops)
-        good = place.read_bytes()
-        place.write_bytes(good[:-1])
+        track, file = tracks["clip"], tracks.entry(0, crops=crops)
+        good = file.read_bytes()
+        file.write_bytes(good[:-1])
         tracks.recent.clear()  # of these the file is not read again
         said.clear()
         assert_same(tracks["clip"], track)
-        assert place.read_bytes() == good
+        assert file.read_bytes() == good
         assert "made again" in said[0]
-    place.write_bytes(b"")
+    file.write_bytes(b"")
     tracks.recent.clear()
     Path(tracks.path(0)).unlink()
-    tracks.place(0, crops=False).unlink()
+    tracks.entry(0, crops=False).unlink()
     with pytest.raises(MediaError, match="no such file"):
         tracks["clip"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -65,7 +66,7 @@ def test_the_command_extracts_once_names_what_failed_and_lists_it(params: Path, 
     said = finish(params, status=1)
     assert "extracting 20 of 27 videos" in said
     assert "100%" in said
-    assert "file/s" in said
+    assert re.search(r"file/s|s/file", said)  # whichever reads better at its speed
     before, times = hash_files(cache), {path: path.stat().st_mtime_ns for path in cache.glob("[ct]r*/*/*")}
     assert len(times) == 48
     listed = pd.concat(pd.read_csv(file) for file in (cache / "failures").glob("*.csv"))

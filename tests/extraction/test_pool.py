@@ -18,7 +18,7 @@ from dfmm.media.container import MediaError
 from dfmm.sections import Extract
 
 SCRIPT = """
-from dfmm.data.pool import run_tasks
+from dfmm.extraction.pool import run_tasks
 from dfmm.sections import Extract
 print(list(run_tasks(max, [("a", "b")], Extract())))
 """
@@ -156,13 +156,34 @@ def test_a_long_file_is_given_longer(tmp_path: Path) -> None:
     assert pool._allow_seconds(tmp_path / "long") == 3600 + pool._allow_seconds(tmp_path / "none")
 
 
-@pytest.mark.parametrize("engine", ["local", "dask"])
-def test_a_script_without_a_guard_is_told_so(engine: str, tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT.replace("Extract()", f"Extract(engine={engine!r})"))
-    run = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=60)
-    assert run.returncode == 1
-    assert run.stderr.count("Traceback") == 1
-    assert "script.py: worker processes import this script" in run.stderr
+WAYS = {
+    "script": lambda file: ([file], None),
+    "command": lambda file: (["-c", file.read_text()], None),
+    "input": lambda file: ([], file.read_text()),
+    "session": lambda file: (["-i"], file.read_text()),
+    "notebook": lambda file: (["-m", "IPython", "--no-banner", "--quick"], file.read_text()),
+}
+
+
+@pytest.mark.parametrize("way", [*list(WAYS)[:-1], pytest.param("notebook", marks=pytest.mark.slow)])
+def test_a_script_needs_no_guard(way: str, tmp_path: Path) -> None:
+    """Its workers do not import it; it would wait for its own lock, were it run again in one of them."""
+    file = tmp_path / "script.py"
+    file.write_text(
+        f"print('begun')\nfrom filelock import FileLock\nFileLock({str(tmp_path / 'l')!r}).acquire()" + SCRIPT
+    )
+    words, typed = WAYS[way](file)
+    run = subprocess.run([sys.executable, *map(str, words)], input=typed, capture_output=True, text=True, timeout=100)
+    assert run.stdout.count("begun") == 1, run.stderr
+    assert "[(0, 'b')]" in run.stdout
+
+
+@pytest.mark.slow
+def test_a_script_needs_no_guard_with_dask(tmp_path: Path) -> None:
+    file = tmp_path / "script.py"
+    file.write_text("print('begun')" + SCRIPT.replace("Extract()", "Extract(engine='dask')"))
+    run = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=200)
+    assert run.stdout.split("\n")[:2] == ["begun", "[(0, 'b')]"], run.stderr
 
 
 def test_a_missing_engine_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

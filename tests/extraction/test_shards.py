@@ -32,7 +32,7 @@ def kept(tiny: Settings) -> Settings:
 def sharded(kept: Settings, manifest: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings that read the same videos from five shards or so."""
     tracks, _ = extract_tracks(manifest, kept, crops=True, progress=False)
-    size = sum(tracks.place(number, crops=True).stat().st_size for number in range(len(tracks)))
+    size = sum(tracks.entry(number, crops=True).stat().st_size for number in range(len(tracks)))
     folder = write_shards(tracks, tmp_path_factory.mktemp("shards"), shard_bytes=size // 5, progress=False)
     assert 4 <= len(list(folder.glob("*.tar"))) <= 6
     return change(kept, data={"root": str(folder), "manifest": MANIFEST, "read": "shards"})
@@ -75,7 +75,7 @@ def test_webdataset_reads_them(sharded: Settings, kept: Settings, manifest: pd.D
     assert len(found) == len(manifest)
     for number, sample in enumerate(found):
         assert json.loads(sample["json"])["video_id"] == tracks.manifest["video_id"].iat[number]
-        assert sample["safetensors"] == tracks.place(number, crops=True).read_bytes()
+        assert sample["safetensors"] == tracks.entry(number, crops=True).read_bytes()
 
 
 def test_the_same_shards_are_written_twice(sharded: Settings, kept: Settings, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,13 @@ from dfmm.extraction.store import (
     CacheError,
     read_crops,
     read_sound,
+    read_track,
     remove_partials,
     write_sound,
+    write_track,
 )
+from dfmm.faces.follow import describe_media
+from dfmm.media.decode import Media
 from dfmm.media.sound import Sound
 
 BLOCKS = {"times": 7, "nothing": 1, "sound": 10, "crops": 1}  # rows that are written at once
@@ -149,3 +154,16 @@ def test_what_a_killed_process_was_writing_is_removed_and_what_is_being_written_
         remove_partials(tmp_path / "tracks")
         assert list(folder.iterdir()) == [writer.partial]
     assert list(folder.iterdir()) == [folder / "alive"]
+
+
+def test_a_track_is_kept_under_the_names_that_older_files_have(tmp_path: Path) -> None:
+    """Files of the cache outlive the names in the code."""
+    media = Media({}, np.arange(3) / 25, None, 64, 48)
+    track = replace(describe_media(media), face=2, other_faces=np.array([1, 1, 2]))
+    with ArrayWriter(tmp_path / "track") as writer:
+        write_track(writer, track)
+    file = ArrayFile(tmp_path / "track")
+    assert file.values["track"]["place"] == 2
+    assert file.read("other_places").tolist() == [1, 1, 2]
+    back = read_track(file)
+    assert (back.face, back.other_faces.tolist(), back.followable) == (2, [1, 1, 2], 3)

@@ -48,7 +48,7 @@ def test_mouths_that_come_with_crops_are_those_found_alone(
     together, _ = extract_tracks(table, other, crops=True, progress=False)
     assert_same_talk(alone, together)
     assert decoded == ["face.mp4"] * 2
-    assert extract_tracks(table, other, talks=True, progress=False)[0].place_talk(0).is_file()
+    assert extract_tracks(table, other, talks=True, progress=False)[0].talk_entry(0).is_file()
     assert decoded == ["face.mp4"] * 2  # they were kept
 
 
@@ -64,8 +64,8 @@ def test_a_cache_of_before_is_read_and_filled_up(one: tuple[pd.DataFrame, Settin
     table, settings = one
     before = change(settings, synchrony={"use": False})
     tracks, _ = extract_tracks(table, before, crops=True, progress=False)
-    assert not tracks.place_talk(0).exists()
-    crops = tracks.place(0, crops=True)
+    assert not tracks.talk_entry(0).exists()
+    crops = tracks.entry(0, crops=True)
     written = crops.stat().st_mtime_ns
     extract_tracks(table, settings, crops=True, progress=False)
     assert decoded == ["face.mp4"]  # who wants crops alone need not wait for mouths
@@ -81,23 +81,23 @@ def test_other_extras_are_other_entries_and_a_missing_one_is_named(
 ) -> None:
     table, settings = one
     tracks, _ = extract_tracks(table, settings, progress=False)
-    plain = tracks.place_talk(0)
+    plain = tracks.talk_entry(0)
     auto, always = (
         Tracks(tracks.manifest, tracks.keys, change(settings, synchrony={name: wanted}), crops=False)
         for wanted in ("auto", "always")
     )
     monkeypatch.setattr(kept, f"has_{name}", lambda: True)
-    assert auto.place_talk(0) == always.place_talk(0) != plain
+    assert auto.talk_entry(0) == always.talk_entry(0) != plain
     monkeypatch.setattr(kept, f"has_{name}", lambda: False)
-    assert auto.place_talk(0) == plain
+    assert auto.talk_entry(0) == plain
     with pytest.raises(SettingsError, match=rf"pip install 'dfmm\[{name}\]'"):
-        always.place_talk(0)
+        always.talk_entry(0)
 
 
 def test_what_is_damaged_is_found_again(one: tuple[pd.DataFrame, Settings], said: list[str]) -> None:
     table, settings = one
     tracks, _ = extract_tracks(table, settings, talks=True, progress=False)
-    place = tracks.place_talk(0)
+    place = tracks.talk_entry(0)
     good = place.read_bytes()
     place.write_bytes(good[:-1])
     tracks.read_talk(0)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from dfmm.faces import detect as faces
-from dfmm.faces.detect import (
+from dfmm.faces.detect import NOBODY, load_detector
+from dfmm.faces.link import (
     ABSENCE,
     APART,
     MOST_FACES,
-    NOBODY,
     choose_faces,
     count_faces,
     drop_false_alarms,
     link_faces,
-    load_detector,
     measure_overlaps,
 )
 
@@ -140,6 +141,28 @@ def test_who_comes_back_after_long_is_another_face() -> None:
 
 
 # Detecting
+
+
+@pytest.mark.parametrize(
+    "init", ["from retinaface.commons import detect", "class RetinaFace: pass", "raise ValueError('no Keras here')"]
+)
+def test_another_package_of_its_name_is_named(
+    init: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: list[str]
+) -> None:
+    (tmp_path / "retinaface").mkdir()
+    (tmp_path / "retinaface" / "__init__.py").write_text(init)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "retinaface"]:
+        monkeypatch.delitem(sys.modules, name)
+    load_detector.cache_clear()
+    try:
+        assert load_detector("retinaface") is None
+    finally:
+        load_detector.cache_clear()
+        for name in [name for name in sys.modules if name.partition(".")[0] == "retinaface"]:
+            del sys.modules[name]
+    assert f"the module retinaface in {tmp_path / 'retinaface' / '__init__.py'}" in said[0]
+    assert "uninstall the other one" in said[0]
 
 
 def test_a_detector_that_is_not_installed_is_said_once(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:

@@ -24,7 +24,7 @@ from dfmm.manifest import select_split
 from dfmm.runs import open_run
 from dfmm.settings import Settings, SettingsError
 from dfmm.training.machine import TrainingError
-from dfmm.training.trainer import Trainer
+from dfmm.training.trainer import Trainer, check_labels
 from tests.conftest import change
 
 from .test_forge import RATE, REAL, TRUTH
@@ -52,7 +52,7 @@ def open_train(settings: Settings, **options: Any) -> MultimodalDataset:
 def test_training_windows_are_forged_as_often_as_asked_and_anew_in_each_round(forging: Settings) -> None:
     dataset = open_train(forging, windows=8)
     assert set(dataset.manifest["label"]) == {0}
-    assert (dataset.labels, dataset.prior) == ({0, 1}, 0.5)
+    assert (dataset.find_labels(), dataset.prior) == ({0, 1}, 0.5)
     rounds = [[dataset[index + turn * len(dataset)] for index in range(len(dataset))] for turn in range(2)]
     labels = [[sample["label"] for sample in samples] for samples in rounds]
     assert 0.3 < np.mean(labels) < 0.7
@@ -116,8 +116,9 @@ def test_a_pair_differs_in_nothing_but_the_forgery(method: str, forging: Setting
         same = (real.frames == forgery.scene.frames).all(axis=-1)
         left, right, low = take.landmarks[:, 3, 0].min(), take.landmarks[:, 4, 0].max(), take.landmarks[:, :2, 1].min()
         margin = 1.2 * (right - left)
-        assert same[:, :, : max(int(left - margin), 0)].all()
-        assert same[:, : int(low) if method == "mouth" else 2].all()
+        if method not in ("patch", "redraw"):  # these go further out, up to all of the picture
+            assert same[:, :, : max(int(left - margin), 0)].all()
+            assert same[:, : int(low) if method == "mouth" else 2].all()
         assert same.all() == (METHODS[method].labels.get("video_fake") != 1)
         assert np.array_equal(real.samples, take.scene.samples)
         assert np.array_equal(real.samples, forgery.scene.samples) == (forgery.audio_segment is None)
@@ -192,6 +193,24 @@ def test_a_twins_window_that_cannot_be_forged_counts_for_nothing(
         assert bool(sample["frame_mask"].any()) == bool(sample["sound_mask"].any()) == counts
         assert bool(sample["frames"].any()) == bool(dataset.read_sound(index).any()) == counts
         assert counts or {sample[name] for name in REAL} == {-1}
+
+
+def test_twins_that_all_come_out_empty_are_told_of_before_the_first_step(
+    forging: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Canvases, "locate_window", lambda self, points, numbers, cropped: np.full((4, 5, 2), np.nan))
+    chosen, run = change(forging, forge={"methods": ["self_blend"]}), open_run(tmp_path / "empty", forging)
+    with pytest.raises(TrainingError, match=r"'val' has only real.*forged twin.*what self_blend needs"):
+        Trainer(chosen, load_manifest(chosen, progress=False), run, progress=False).fit()
+    assert not (run / "metrics.jsonl").exists()
+
+
+def test_reals_that_no_method_fits_are_told_of(forging: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dfmm.dataset.forging.list_methods", lambda *given: [])
+    dataset = open_train(forging)
+    assert dataset.find_labels() == {0}
+    with pytest.raises(TrainingError, match=r"none of its reals has what self_blend, .* needs"):
+        check_labels(dataset, "train")
 
 
 def test_methods_are_dealt_evenly_to_what_can_be_forged(manifest: pd.DataFrame, forging: Settings) -> None:

@@ -162,8 +162,21 @@ def test_whoever_was_not_blended_is_disguised(frames: np.ndarray, landmarks: np.
     for method in ("real", *METHODS):
         left = [disguise_window(scene, method, np.random.default_rng(seed)) for seed in range(8)]
         changed = [not np.array_equal(one.frames, frames) for one in left]
-        assert any(changed) == (method != "self_blend")
+        assert any(changed) == (method not in ("self_blend", "patch"))
         assert all(one.samples is scene.samples for one in left)
+
+
+def test_where_parts_are_resampled_coarsely_some_of_the_rest_is_as_a_whole(frames: np.ndarray) -> None:
+    scene = make_scene(frames[:1], np.zeros(1280, np.float32), sample_rate=RATE)
+    plain, coarse = (
+        [disguise_window(scene, "real", np.random.default_rng(seed), coarse=coarse).frames for seed in range(100)]
+        for coarse in (False, True)
+    )
+    changed = [not np.array_equal(*pair) for pair in zip(plain, coarse, strict=True)]
+    assert 0.15 < np.mean(changed) < 0.45
+    for seed in np.flatnonzero(changed)[:5]:
+        left = disguise_window(scene, "patch", np.random.default_rng(seed), coarse=True)
+        np.testing.assert_array_equal(left.frames, frames[:1])
 
 
 def test_similarities_bring_points_home() -> None:
@@ -294,8 +307,11 @@ def test_a_splice_lies_within_what_is_heard_of_both(
 
 TRUTH = {
     "self_blend": {"label": 1, "video_fake": 1, "audio_fake": 0, "in_sync": 1},
+    "patch": {"label": 1, "video_fake": 1, "audio_fake": 0, "in_sync": 1},
+    "redraw": {"label": 1, "video_fake": 1, "audio_fake": 0, "in_sync": 1},
     "mouth": {"label": 1, "video_fake": 1, "audio_fake": 0, "in_sync": -1},  # out of step for a part of the window
     "vocoder": {"label": 1, "video_fake": 0, "audio_fake": 1, "in_sync": 1},
+    "predict": {"label": 1, "video_fake": 0, "audio_fake": 1, "in_sync": 1},
     "splice": {"label": 1, "video_fake": 0, "audio_fake": 1, "in_sync": -1},
     "delay": {"label": 1, "video_fake": 0, "audio_fake": 0, "in_sync": 0},
     "swap": {"label": 1, "video_fake": 0, "audio_fake": 0, "in_sync": 0},

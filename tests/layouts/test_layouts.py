@@ -197,17 +197,20 @@ def column(listing: Listing, name: str, *, of: str = "") -> dict[str, object]:
     return dict(zip(table["video_id"].str.rpartition("/")[2], table[name], strict=True))
 
 
+# What layouts themselves go by: lists, labels and protocols.
+READ = (".json", "List_of_testing_videos.txt", "labels.csv", "meta_data.csv", "trl.txt", "trn.txt", "test_files.txt")
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_nothing_is_dropped_in_silence(layout: str, build: Callable[..., Listing], tmp_path: Path) -> None:
+    build(layout)
+    for name in ("notes.txt", "deep/er/.DS_Store", "picture.jpg", "sound.mp3"):
+        touch(tmp_path / layout, name)
     listing = build(layout)
-    on_disk = {
-        p.relative_to(tmp_path / layout).as_posix()
-        for p in (tmp_path / layout).rglob("*")
-        if p.suffix.lower() in (".mp4", ".mov", ".flac")
-    }
+    on_disk = {p.relative_to(tmp_path / layout).as_posix() for p in (tmp_path / layout).rglob("*") if p.is_file()}
     told = set(listing.table["path"]) | set(listing.problems["name"])
     covered = {path for path in on_disk if path in told or f"{path.rpartition('/')[0]}/meta.json" in told}
-    assert covered == on_disk
+    assert {path for path in on_disk - covered if not path.endswith(READ)} == set()
     assert set(listing.table["path"]) <= on_disk
 
 
@@ -591,6 +594,21 @@ def test_metadata_of_another_shape_costs_only_itself(
     listing = build(layout)
     assert 0 < len(listing.table) <= before
     assert set(listing.problems["kind"]) & {"malformed row", "no label"}
+
+
+def test_real_and_fake_may_be_sounds(tmp_path: Path) -> None:
+    touch(tmp_path, "real/a.wav", "real/b.mp3", "fake/c.flac", "fake/.d.wav", "fake/e.txt")
+    listing = read_layout("realfake", tmp_path)
+    table = listing.table.set_index("path")
+    assert table["label"].to_dict() == {"fake/c.flac": 1, "real/a.wav": 0, "real/b.mp3": 0}
+    assert (table["audio_fake"] == table["label"]).all()
+    assert (table[["video_fake", "in_sync"]] == -1).all(axis=None)
+    assert sorted(listing.problems["name"]) == ["fake/.d.wav", "fake/e.txt"]
+
+    touch(tmp_path, "real/a.mp4", "fake/d.mp4")  # sounds beside videos are their copies, as often as not
+    listing = read_layout("realfake", tmp_path)
+    assert listing.table["path"].tolist() == ["fake/d.mp4", "real/a.mp4"]
+    assert {"real/a.wav", "real/b.mp3", "fake/c.flac"} <= set(listing.problems["name"])
 
 
 def test_the_wrong_folder_or_layout_is_told(tmp_path: Path) -> None:

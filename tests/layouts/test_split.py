@@ -10,7 +10,7 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from dfmm.layouts.split import SHARES, Division, _Cut, _gather_edges, find_leaks, split_by_identity
+from dfmm.layouts.split import SHARES, Division, _Cut, _gather_edges, check_split, split_by_identity
 from dfmm.manifest import ManifestError
 
 Video = tuple[str, Iterable[int]]  # method, people
@@ -87,7 +87,7 @@ def check_apart(division: Division) -> None:
     assert sorted(division.left_out["video_id"]) == sorted(
         division.table.loc[division.table["split"] == "none", "video_id"]
     )
-    assert find_leaks(division.table).empty
+    assert check_split(division.table).empty
 
 
 def measure_shares(division: Division) -> pd.DataFrame:
@@ -231,10 +231,10 @@ def test_leaks_are_found_and_counted() -> None:
     table = make_table([("real", (0,)), ("real", (1,)), ("swap", (0, 1)), ("swap", (1, 2)), ("real", (3,))])
     table["split"] = ["train", "test", "test", "none", "val"]
     table.loc[2, "original"] = "v000000"
-    leaks = find_leaks(table)
+    leaks = check_split(table)
     assert leaks.to_numpy().tolist() == [
         ["identity in two splits", "p0000", "train 1, test 1"],
         ["original in two splits", "v000000", "train 1, test 1"],
     ]
-    assert find_leaks(table.assign(split=["train", "val", "none", "test", "val"])).empty is False
-    assert find_leaks(table.assign(split=["train", "test", "none", "none", "val"])).empty
+    assert check_split(table.assign(split=["train", "val", "none", "test", "val"])).empty is False
+    assert check_split(table.assign(split=["train", "test", "none", "none", "val"])).empty

@@ -42,11 +42,53 @@ def test_pictures_are_scaled_as_the_backbones_training_did() -> None:
 
 
 def test_a_size_that_does_not_work_gets_its_neighbours() -> None:
-    with pytest.raises(BackboneError, match=r"video.size=50: it reads patches of 16 pixels; it works at 32, 48, 64"):
+    with pytest.raises(BackboneError, match=r"video.size=50: .* it reads 48 × 48 only; it works at 32, 48, 64"):
         make_backbone("test_vit", pretrained=False, size=50)
     with pytest.raises(BackboneError, match=r"video.size=112: .*it works at 96, 128, and its own size is 160"):
         make_backbone("test_coatnet", pretrained=False, size=112)
     assert make_backbone("test_vit", pretrained=False, size=64)(torch.zeros(1, 3, 64, 64)).shape == (1, 64)
+
+
+ONE_SIZE = ["levit_128s", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+    "mixer_s32_224", "resmlp_12_224", "volo_d1_224", "convit_tiny", "nest_tiny_jx", "hiera_tiny_224", "gmlp_s16_224",
+))]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ONE_SIZE)
+def test_weights_for_one_size_of_picture_say_which(name: str, tmp_path: Path) -> None:
+    """At another one they are resampled, or refused with the size that they are for."""
+    file = tmp_path / "weights.safetensors"
+    save_file(timm.create_model(name).state_dict(), file)
+    said = []
+    for size in (224, 128):
+        try:
+            made = make_backbone(name, pretrained=str(file), size=size)
+        except BackboneError as error:
+            said.append(str(error))
+        else:
+            assert all(value.isfinite().all() for value in made.state_dict().values())
+    assert all("set video.size=224 (128 is set)" in text for text in said)
+
+
+@pytest.mark.parametrize(("name", "size", "read"), [("test_vit", 40, 32), ("mixer_s32_224", 112, 96)])
+def test_no_row_of_the_picture_goes_unread(name: str, size: int, read: int) -> None:
+    with pytest.raises(BackboneError, match=f"of {size} × {size} pixels it reads {read} × {read} only; it works at"):
+        make_backbone(name, pretrained=False, size=size)
+
+
+def test_what_cannot_be_frozen_in_part_says_so() -> None:
+    class OneStage(nn.Module):
+        def __init__(self, matcher: object):
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+            self.group_matcher = lambda coarse: matcher
+
+    for matcher in ({"stem": r"^layer"}, {"stem": r"^other"}, None, {}):
+        with pytest.raises(BackboneError, match=r"cannot be frozen in part.*freeze all"):
+            freeze_stages(OneStage(matcher), 0.5)
+        assert len(freeze_stages(OneStage(matcher), 1)) == 2
+    with pytest.raises(BackboneError, match="does not name its stages"):
+        freeze_stages(nn.Linear(2, 2), 0.5)
 
 
 def test_a_model_that_does_not_keep_time_is_refused_for_sound() -> None:

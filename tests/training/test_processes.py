@@ -25,7 +25,7 @@ KILLS = 20
 
 def start(settings: Path, run: Path, *overrides: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "dfmm", "train", str(settings), *overrides, "--run", str(run)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TRACKIO_DIR": str(run / "trackio")}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
@@ -115,7 +115,7 @@ def test_trackio_is_told_the_metrics(tiny: Settings, tmp_path: Path) -> None:
     pytest.importorskip("trackio")
     save_settings(change(tiny, logging={"trackers": ["trackio"]}), tmp_path / "params.yaml")
     finish(tmp_path / "params.yaml", tmp_path / "run")
-    with sqlite3.connect(tmp_path / "run" / "trackio" / "dfmm.db") as database:
+    with sqlite3.connect(tmp_path / "run" / "trackers" / "trackio" / "dfmm.db") as database:
         told = [json.loads(row[0]) for row in database.execute("SELECT metrics FROM metrics ORDER BY step")]
     told = [record["val_loss"] for record in told if "val_loss" in record]
     assert told == pytest.approx(list(read_steps(tmp_path / "run", "epoch", "val_loss")))

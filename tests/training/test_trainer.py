@@ -15,14 +15,16 @@ import pytest
 import torch
 
 from dfmm.dataset.dataset import MultimodalDataset
+from dfmm.evaluation.evaluate import evaluate_run
 from dfmm.manifest import ManifestError
 from dfmm.model import load_model
 from dfmm.runs import Run, RunError, open_run
-from dfmm.settings import Settings
-from dfmm.training.checkpoints import list_checkpoints, load_checkpoint
+from dfmm.settings import Settings, load_settings
+from dfmm.training.checkpoints import State, list_checkpoints, load_checkpoint
 from dfmm.training.losses import Loss
 from dfmm.training.machine import TrainingError
-from dfmm.training.trainer import Trainer, require_checkpoint
+from dfmm.training.optimizer import cosine_with_warmup
+from dfmm.training.trainer import Trainer, check_labels, read_history, require_checkpoint
 
 from ..conftest import change
 
@@ -116,7 +118,7 @@ def break_training(
     move_weights = Trainer._move_weights
 
     def die(self: Trainer, loss: float) -> float:
-        if (self.epoch, self.step) == (epoch, step):
+        if (self.state.epoch, self.state.step) == (epoch, step):
             raise KeyboardInterrupt
         return move_weights(self, loss)
 
@@ -149,7 +151,7 @@ def test_sigterm_ends_the_step_and_saves_it(
     run, move_weights = open_run(tmp_path / "told", tiny), Trainer._move_weights
 
     def tell(self: Trainer, loss: float) -> float:
-        if (self.epoch, self.step) == (2, 0):
+        if (self.state.epoch, self.state.step) == (2, 0):
             os.kill(os.getpid(), signal.SIGTERM)
         return move_weights(self, loss)
 
@@ -259,6 +261,31 @@ def test_one_label_only_is_refused(tiny: Settings, manifest: pd.DataFrame, tmp_p
         Trainer(tiny, reals, open_run(tmp_path / "reals", tiny), progress=False).fit()
 
 
+def test_fakes_that_are_forged_where_no_window_is_are_told_of(tiny: Settings, manifest: pd.DataFrame) -> None:
+    segments = {"video_segments": "60-61", "audio_segments": "60-61"}
+    val = manifest[manifest["split"] == "val"]
+    late = val.assign(video_fake=val["label"], audio_fake=val["label"], in_sync=1, **segments)
+    check_labels(MultimodalDataset(val, tiny, windows=2, progress=False), "val")
+    with pytest.raises(TrainingError, match=r"'val' has only real.*none of its fakes is forged where.*\(2 each\)"):
+        check_labels(MultimodalDataset(late, tiny, windows=2, progress=False), "val")
+
+
+def test_a_checkpoint_holds_the_whole_state_under_the_names_it_always_had(
+    unbroken: Run, broad: Settings, manifest: pd.DataFrame, tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(unbroken / "checkpoints")
+    facts = {"threads", "batch_size", "epochs"}
+    parts = {"model", "optimizer", "schedule", "ema"}  # and on a GPU at half precision `scaler`
+    assert set(checkpoint) == {"epoch", "step", "losses", "best_epoch", "finished", "best", *facts, *parts}
+    state = State.read(checkpoint)
+    assert state == State(4, 0, [], state.best_epoch, finished=True, best=state.best)
+    assert isinstance(state.best, tuple)
+    history = read_history(unbroken).set_index("epoch")
+    assert state.best == (history["val_auc"][state.best_epoch], -history["val_loss"][state.best_epoch])
+    with pytest.raises(KeyError):
+        State.read({name: checkpoint[name] for name in checkpoint if name != "losses"})
+
+
 def test_only_the_quick_run_makes_its_own_checkpoint(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="03_train"):
         require_checkpoint(open_run(tmp_path / "named", tiny), tiny, manifest)
@@ -302,7 +329,7 @@ def test_a_full_disc_and_a_full_memory_say_what_to_do(
     def fail(self: Trainer, record: dict) -> None:
         raise error
 
-    monkeypatch.setattr(Trainer, "_judge", fail)
+    monkeypatch.setattr(Trainer, "_keep_or_stop", fail)
     run = open_run(tmp_path / "full", tiny)
     with pytest.raises(TrainingError, match=words):
         Trainer(tiny, manifest, run, progress=False).fit()
@@ -340,3 +367,95 @@ def test_a_tracker_is_told_the_metrics(tiny: Settings, manifest: pd.DataFrame, t
     events = accumulator.EventAccumulator(str(run / "trackers" / "dfmm")).Reload()
     assert [event.value for event in events.Scalars("val_loss")] == pytest.approx(list(history["val_loss"]))
     assert [event.step for event in events.Scalars("loss")] == list(range(6))
+
+
+# Other settings
+
+
+def read_lines_of(run: Run, kind: str) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def test_a_run_goes_on_with_other_settings_and_says_which(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(tmp_path / "run", tiny)
+    break_training(tiny, manifest, run, monkeypatch, epoch=3, step=0)
+    (tmp_path / "moved").symlink_to(tiny.data.root)
+    new = change(
+        tiny,
+        data={"root": str(tmp_path / "moved"), "cache": str(tmp_path / "cache")},
+        train={"epochs": 4, "batch_size": 4, "accumulate": 2},
+        evaluate={"windows": 1},
+    )
+    with pytest.raises(TrainingError, match="not the one that this training began with"):
+        Trainer(new, manifest.iloc[1:], open_run(run.path, new), progress=False).fit()
+    run = open_run(run.path, new)
+    Trainer(new, manifest, run, progress=False).fit()
+
+    (note,) = run.read()["changes"]
+    assert len(note["changed"]) == 6
+    assert [line.partition(":")[0] for line in note["changes_weights"]] == [
+        f"train.{name}" for name in ("epochs", "batch_size", "accumulate")
+    ]
+    assert load_settings(run / "settings.yaml") == new
+    steps = read_lines_of(run, "step")
+    assert [(line["epoch"], line["step"]) for line in steps] == [
+        *((epoch, step) for epoch in (1, 2) for step in range(2)),
+        *((epoch, step) for epoch in (3, 4) for step in range(3)),
+    ]
+    climb = max(1, round(12 * new.train.warmup))
+    share = cosine_with_warmup(12, climb)
+    assert [line["lr"] for line in steps[4:]] == pytest.approx([new.train.lr * share(step) for step in range(6, 12)])
+    report = evaluate_run(run, "val", progress=False)[0]
+    assert report["window"]["n"] == report["video"]["n"]  # one window each, and found where the data are now
+
+
+def test_a_finished_training_goes_on_if_it_is_given_more_epochs(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path
+) -> None:
+    run = open_run(tmp_path / "run", change(tiny, train={"epochs": 1}))
+    Trainer(change(tiny, train={"epochs": 1}), manifest, run, progress=False).fit()
+    run.update("03_train", status="done")
+    run.update("01_explore_data", status="done")
+    for wrong in ({"epochs": 1, "batch_size": 4}, {"epochs": 1, "lr": 1e-5}):
+        with pytest.raises(RunError, match="made with other settings"):
+            open_run(run.path, change(tiny, train=wrong))
+    run = open_run(run.path, change(tiny, train={"epochs": 2, "batch_size": 4}))
+    assert {name: stage["status"] for name, stage in run.read()["stages"].items()} == {
+        "train": "outdated", "03_train": "outdated", "01_explore_data": "done"
+    }  # fmt: skip
+    Trainer(change(tiny, train={"epochs": 2, "batch_size": 4}), manifest, run, progress=False).fit()
+    assert run.status("train") == "done"
+    assert len(read_history(run)) == 2
+    with pytest.raises(RunError, match="may grow only"):
+        open_run(run.path, change(tiny, train={"epochs": 1, "batch_size": 4}))
+
+
+def test_with_other_batches_an_epoch_begins_again(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often = change(tiny, train={"epochs": 2, "checkpoint_every": 1, "keep_checkpoints": 9})
+    run = open_run(tmp_path / "run", often)
+    break_training(often, manifest, run, monkeypatch, epoch=2, step=1)
+    new = change(often, train={"batch_size": 4})
+    Trainer(new, manifest, open_run(run.path, new), progress=False).fit()
+    steps = [(line["epoch"], line["step"]) for line in read_lines_of(run, "step")]
+    assert steps == [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
+
+
+def test_training_starts_from_another_runs_weights(
+    finished: Run, tiny: Settings, manifest: pd.DataFrame, tmp_path: Path
+) -> None:
+    start = load_model(finished.checkpoint)[0].state_dict()
+    for number, place in enumerate((finished.path, finished.checkpoint)):
+        settings = change(tiny, train={"epochs": 1, "lr": 1e-9, "start_from": str(place)})
+        run = open_run(tmp_path / str(number), settings)
+        Trainer(settings, manifest, run, progress=False).fit()
+        assert run.read()["start"]["file"] == str(finished.checkpoint)
+        weights = load_model(run.checkpoint)[0].named_parameters()
+        assert all(torch.allclose(value, start[name], atol=1e-6) for name, value in weights)
+    other = change(settings, model={"dim": 32})
+    with pytest.raises(TrainingError, match=r"another shape \(there → here\):\n  model.dim: 16 → 32"):
+        Trainer(other, manifest, open_run(tmp_path / "other", other), progress=False).fit()

@@ -32,12 +32,14 @@ def make_report(
     split: str,
     threshold: float,
     replicates: int,
+    streams: str = "both",
     seen: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Return coverage and metrics of a scored split, ready for JSON.
 
     Args:
         videos, windows: as from `score_split`.
+        streams: that the model uses, as `model.streams`: no video is without what is not looked for.
         seen: the methods of the fakes that the model was trained on; None for those of this split.
     """
     scored = videos[videos["status"] == "ok"]
@@ -46,20 +48,48 @@ def make_report(
     names = videos.set_index("video_id")["identities"]
     known = windows[windows["score"].notna() & windows["label"].isin((0, 1))]
     options = {"threshold": threshold, "replicates": replicates}
+    video = compute_metrics(scored["label"], scored["score"], identities=list(scored["identities"]), **options)
     return {
         "dataset": name_dataset(videos),
         "split": split,
         "videos": len(videos),
         "synthetic": bool((videos["source"] == "synthetic").all()),
-        "coverage": _count_coverage(videos),
-        "video": compute_metrics(scored["label"], scored["score"], identities=list(scored["identities"]), **options),
+        "coverage": _count_coverage(videos, streams),
+        "one_label": describe_one_label(video),
+        "video": video,
         "window": compute_metrics(
             known["label"], known["score"], identities=list(_name_people(known["video_id"], names)), **options
         ),
         "rivals": {name: score_column(scored, scores, replicates) for name, scores in _list_rivals(scored).items()},
+        "pieces": _score_pieces(scored, replicates),
         **_score_novelty(scored, replicates, seen),
         "methods": _score_methods(scored, replicates),
         "sources": _score_sources(scored, replicates),
+    }
+
+
+def describe_one_label(video: dict[str, Any]) -> dict[str, Any] | None:
+    """Say what is left to tell where all scored videos are fakes, or all reals; None where there are both.
+
+    Args:
+        video: as from `compute_metrics`.
+
+    Returns:
+        `why` the metrics that compare are undefined, and of those that are not the one that says it all: its `name`
+        and `rate`, with its interval.
+    """
+    if 0 < video["n_fake"] < video["n"]:
+        return None
+    only, other = ("fakes", "reals") if video["n_fake"] else ("reals", "fakes")
+    found = video["recall"]
+    if only == "reals":  # what is not right is called fake
+        right = video["accuracy"]
+        found = {"value": 1 - right["value"], "low": 1 - right["high"], "high": 1 - right["low"]}
+    return {
+        "why": f"AUC, average precision and error rates compare fakes with reals, and all {video['n']} scored videos "
+        f"are {only}: they are undefined without {other}",
+        "name": "recall (fakes called fake)" if only == "fakes" else "false alarms (reals called fake)",
+        "rate": found,
     }
 
 
@@ -69,19 +99,19 @@ def _name_people(video_ids: pd.Series, identities: pd.Series) -> pd.Series:
     return named.where(named != "", "video:" + video_ids)
 
 
-def _count_coverage(videos: pd.DataFrame) -> dict[str, Any]:
+def _count_coverage(videos: pd.DataFrame, streams: str) -> dict[str, Any]:
     counts = videos["status"].value_counts()
     scored = videos[videos["status"] == "ok"]
-    streams = scored["streams"].value_counts()
+    scored_from = {name: int((scored["streams"] == name).sum()) for name in ("both", "video", "audio")}
     left_out = videos[videos["status"] != "ok"]
     return {
         "scored": int(counts.get("ok", 0)),
         "unscored": int(counts.get("unscored", 0)),
         "failed": int(counts.get("failed", 0)),
         "share": float((videos["status"] == "ok").mean()),
-        "streams": {name: int(streams.get(name, 0)) for name in ("both", "video", "audio")},
-        "without_face": int(streams.get("audio", 0)),
-        "without_sound": int(streams.get("video", 0)),
+        "streams": scored_from,
+        "without_face": scored_from["audio"] if streams != "audio" else 0,
+        "without_sound": scored_from["video"] if streams != "video" else 0,
         "faces": {
             "followed": float(scored["face_coverage"].mean()),
             "several": int((scored["faces"] > 1).sum()),
@@ -105,6 +135,7 @@ def _score_methods(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
             "videos": fakes,
             "auc": score_column(rows, rows["score"], replicates),
             "streams": {name: score_column(rows, scores, replicates) for name, scores in suspicions.items()},
+            "pieces": _score_pieces(rows, replicates),
             **{name: score_column(rows, scores, replicates) for name, scores in _list_rivals(rows).items()},
         }
     return methods
@@ -116,11 +147,17 @@ def _score_novelty(scored: pd.DataFrame, replicates: int, seen: Collection[str] 
     methods = sorted(fakes["method"].unique())
     unseen = find_unseen(methods, methods if seen is None else seen)
     groups = {}
-    for name, some in (("seen", sorted(set(methods) - set(unseen))), ("unseen", unseen)):
-        rows = scored[(scored["label"] == 0) | scored["method"].isin(some)]
-        videos = int(fakes["method"].isin(some).sum())
-        groups[name] = {"methods": some, "videos": videos, "auc": score_column(rows, rows["score"], replicates)}
+    for name, members in (("seen", sorted(set(methods) - set(unseen))), ("unseen", unseen)):
+        rows = scored[(scored["label"] == 0) | scored["method"].isin(members)]
+        videos = int(fakes["method"].isin(members).sum())
+        groups[name] = {"methods": members, "videos": videos, "auc": score_column(rows, rows["score"], replicates)}
     return groups
+
+
+def _score_pieces(rows: pd.DataFrame, replicates: int) -> dict[str, Any]:
+    """Return the AUC of each piece of evidence alone, over the videos that have it."""
+    names = [name.removesuffix("_evidence") for name in rows if name.endswith("_evidence")]
+    return {name: score_column(rows, rows[f"{name}_evidence"], replicates) for name in names}
 
 
 def _list_rivals(videos: pd.DataFrame) -> dict[str, pd.Series]:

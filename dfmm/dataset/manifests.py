@@ -1,0 +1,36 @@
+"""The manifest that settings name: the sample is drawn where it is not there, and what is not to be learnt left out."""
+
+from __future__ import annotations
+
+import logging
+
+import pandas as pd
+from filelock import FileLock
+
+from dfmm.manifest import NO_SPLIT, leave_out_fakes, leave_out_methods, read_manifest
+from dfmm.sample import make_sample
+from dfmm.settings import Settings, resolve_path
+
+log = logging.getLogger("dfmm")
+
+
+def load_manifest(settings: Settings, *, progress: bool = True) -> pd.DataFrame:
+    """Read the manifest that the settings name; where they ask for sample data that is not there, draw it first.
+
+    Fakes of the methods in `data.leave_out`, or with `forge.reals_only` all, are in train and val no longer, but in the
+    split `none`.
+    """
+    root = resolve_path(settings.data.root)
+    if settings.data.sample_videos:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.parent / f".{root.name}.lock"):  # two notebooks side by side draw it once
+            if not (root / "manifest.csv").is_file():
+                log.info("drawing %d synthetic videos into %s", settings.data.sample_videos, settings.data.root)
+            make_sample(root, videos=settings.data.sample_videos, progress=progress)
+    manifest = read_manifest(root / settings.data.manifest, root)
+    if settings.data.leave_out:
+        table = leave_out_methods(manifest, settings.data.leave_out)
+        out = int(((table["split"] == NO_SPLIT) & (manifest["split"] != NO_SPLIT)).sum())
+        log.info("%s: %d fakes are kept out of train and val", ", ".join(settings.data.leave_out), out)
+        manifest = table
+    return leave_out_fakes(manifest) if settings.forge.reals_only else manifest

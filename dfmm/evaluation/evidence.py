@@ -1,0 +1,296 @@
+"""What each sense says of a clip → one score: pieces of evidence, weighed as validation teaches."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, logit
+from sklearn.linear_model import LogisticRegression
+
+from dfmm.audit.shortcuts import assign_folds, group_people
+from dfmm.metrics import choose_threshold
+
+Floats = NDArray[np.float64]
+
+SURE = 1e-7  # a float32 probability nearer to 0 or 1 has lost its odds
+LAG_STEP = 40.0  # ms: from the usual lag to this one more is as much as from here to three
+# How stiffly weights are held to what they are believed to be before a video is seen, about as many videos overrule it:
+# that pieces are independent and calibrated, and that what repeats them adds nothing.
+STIFFNESS, REPEATS_STIFFNESS = 1.0, 10.0
+
+
+@dataclass(frozen=True)
+class Sense:
+    """Where a piece of evidence comes from, and which label says whether it is right."""
+
+    column: str  # of the video table
+    label: str  # the manifest's column
+    forged: int  # the label's value where this sense has something to find
+    words: tuple[str, str]  # what it suggests where it speaks for forgery, and where against
+    otherwise: str = ""  # the label, 1 for forged, that stands in where the first is of one kind
+    calibrated: bool = False  # is it a probability at even odds already, to be trusted where no label can check it?
+
+
+SENSES = {
+    "picture": Sense("video_fake_score", "video_fake", 1, ("a forged picture", "a genuine picture")),
+    "voice": Sense("audio_fake_score", "audio_fake", 1, ("a forged voice", "a genuine voice")),
+    "synchrony": Sense(
+        "in_step", "in_sync", 0, ("sound that is not the mouth's", "the mouth's own sound"), "label", calibrated=True
+    ),
+    "lag": Sense("lag_ms", "in_sync", 0, ("sound moved in time", "sound in its place"), "label"),
+    "fusion": Sense("fusion_score", "label", 1, ("a forgery", "a genuine clip")),
+}
+# What the network's fusion says repeats what its two streams say: it is held to weigh nothing beside them.
+REPEATS = "fusion"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """How one sense's value becomes a log-likelihood ratio, and what that weighs in the score."""
+
+    usual: float  # of what is measured in genuine clips of validation: how far others are from it counts of a lag
+    centre: float  # of the value on validation, and its spread
+    scale: float
+    slope: float  # of the log-likelihood ratio, never negative
+    offset: float
+    share: float  # of fakes that are forged where this sense looks
+    weight: float = 1.0  # never negative
+    forged: int = 0  # videos of validation that taught it; 0 where it is trusted unchecked
+    genuine: int = 0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All pieces and how they are joined. What a clip lacks weighs nothing, and is not guessed.
+
+    Each piece alone is calibrated against its own label by a logistic regression: L_i, how many times more often such a
+    value is seen where that stream is forged. A fake need not be forged there: if a share s_i of fakes is, what the
+    piece says of the clip is z_i = log(1 − s_i + s_i L_i), so that a genuine voice excuses a forged picture no further
+    than it can. A missing piece has L_i = 1 and z_i = 0. The score's log-odds are logit(prior) + bias + Σ w_i z_i.
+    """
+
+    pieces: dict[str, Piece]
+    bias: float
+    prior: float  # share of fakes that the score assumes
+    threshold: float
+    rule: str  # by which the threshold was chosen
+    apart: bool  # was it chosen on scores of people whom the fit had not seen?
+    learnt_on: str = ""  # the data's fingerprint
+
+    def dump(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def load(cls, values: Mapping[str, Any]) -> Evidence:
+        """Take up what `dump` returned."""
+        return cls(**{**values, "pieces": {name: Piece(**piece) for name, piece in values["pieces"].items()}})
+
+
+def fit_evidence(
+    videos: pd.DataFrame, *, prior: float, rule: str, taught: Collection[str] = tuple(SENSES), learnt_on: str = ""
+) -> Evidence:
+    """Learn from scored validation videos how to join what each sense says.
+
+    The threshold is chosen on scores of people that the fit behind them had not seen. Where no sense finds anything,
+    there are no pieces, and the score stays the network's own.
+
+    Args:
+        videos: with the manifest's columns and those of `SENSES`, as far as they are there.
+        prior: share of fakes that the score is to assume, that of training.
+        rule: of `choose_threshold`.
+        taught: the senses that had both kinds of their label to learn from.
+        learnt_on: the data's fingerprint.
+
+    Raises:
+        MetricError: the videos are all real or all fake.
+    """
+    videos = videos[videos["label"].isin((0, 1)) & videos["fusion_score"].notna()].reset_index(drop=True)
+    pieces, bias = _fit_pieces(videos, taught)
+    unseen = _score_unseen(videos, taught, prior)
+    scores = join_evidence(videos, pieces, bias, prior)["score"] if unseen is None else unseen
+    threshold = choose_threshold(videos["label"], scores, rule=rule)
+    return Evidence(pieces, bias, prior, threshold, rule, unseen is not None, learnt_on)
+
+
+def apply_evidence(videos: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
+    """Return the videos with `score` joined from all pieces, and each piece's own `<name>_evidence`.
+
+    The latter is log10 of its likelihood ratio: 1 is ten times as often seen in forgeries, −1 in genuine clips. A video
+    that the network could not score has no score; one without a single piece has the prior.
+    """
+    return join_evidence(videos, evidence.pieces, evidence.bias, evidence.prior)
+
+
+def join_evidence(videos: pd.DataFrame, pieces: Mapping[str, Piece], bias: float, prior: float) -> pd.DataFrame:
+    """Do what `apply_evidence` says."""
+    if not pieces:
+        return videos.assign(score=videos["fusion_score"])
+    ratios = _list_ratios(videos, pieces)
+    odds = sum(piece.weight * _say_of_clip(ratios[name], piece) for name, piece in pieces.items())
+    columns = {f"{name}_evidence": ratio / np.log(10) for name, ratio in ratios.items()}
+    scored = videos["fusion_score"].notna()
+    return videos.assign(score=np.where(scored, expit(logit(prior) + bias + odds), np.nan), **columns)
+
+
+def _fit_pieces(videos: pd.DataFrame, taught: Collection[str]) -> tuple[dict[str, Piece], float]:
+    """Return the pieces that say something, with their weights, and the bias."""
+    found = {name: _calibrate(videos, sense) for name, sense in SENSES.items() if name in taught}
+    pieces = {name: piece for name, piece in found.items() if piece is not None}
+    if not pieces or videos["label"].nunique() < 2:
+        return {}, 0.0
+    ratios = _list_ratios(videos, pieces)
+    parts = np.stack([_say_of_clip(ratios[name], piece) for name, piece in pieces.items()], axis=1)
+    repeats = np.array([name == REPEATS and len(pieces) > 1 for name in pieces])
+    # What no label could check was learnt from nothing here, and keeps the weight 1.
+    free = np.array([piece.forged > 0 for piece in pieces.values()])
+    weights, bias = np.ones(len(pieces)), 0.0
+    if free.any():
+        weights[free], bias = _weigh(parts[:, free], videos["label"].to_numpy(float), repeats[free])
+    weighed = zip(pieces.items(), weights.tolist(), strict=True)
+    return {name: replace(piece, weight=weight) for (name, piece), weight in weighed}, bias
+
+
+def _calibrate(videos: pd.DataFrame, sense: Sense) -> Piece | None:
+    """Return what a sense's values mean, or None: its label is of one kind, or it finds nothing."""
+    if sense.column not in videos:
+        return None
+    forged = _list_forged(videos, sense)
+    usual = float(np.nan_to_num(videos[sense.column].where(forged == 0).median()))
+    values = _read_values(videos, sense, usual)
+    fakes = forged[(videos["label"] == 1).to_numpy() & np.isfinite(forged)]
+    share = float((fakes.sum() + 1) / (len(fakes) + 2))  # Laplace's rule: never none, never all
+    known = np.isfinite(values) & np.isfinite(forged)
+    values, forged = values[known], forged[known]
+    if len(set(forged)) < 2:
+        trusted = Piece(usual, centre=0.0, scale=1.0, slope=1.0, offset=0.0, share=share, genuine=len(values))
+        return trusted if sense.calibrated and len(values) else None
+    centre, scale = float(values.mean()), float(values.std()) or 1.0
+    # Balanced, so that what comes out is a likelihood ratio without any prior.
+    fit = LogisticRegression(class_weight="balanced").fit((values[:, None] - centre) / scale, forged)
+    slope, offset = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    counts = {"forged": int(forged.sum()), "genuine": int((1 - forged).sum())}
+    return Piece(usual, centre, scale, slope, offset, share, **counts) if slope > 0 else None
+
+
+def _list_forged(videos: pd.DataFrame, sense: Sense) -> Floats:
+    """Return whether each video is forged where a sense looks, `[n]`: 1, 0 or NaN for unknown."""
+    own = _mark(videos[sense.label], sense.forged)
+    if sense.otherwise and not _has_both(own, videos[sense.column]):
+        other = _mark(videos[sense.otherwise], 1)
+        return other if _has_both(other, videos[sense.column]) else own
+    return own
+
+
+def _mark(labels: pd.Series, value: int) -> Floats:
+    return (labels == value).where(labels.isin((0, 1))).to_numpy(float)
+
+
+def _has_both(forged: Floats, values: pd.Series) -> bool:
+    return len(set(forged[np.isfinite(forged) & values.notna().to_numpy()])) == 2
+
+
+def _read_values(videos: pd.DataFrame, sense: Sense, usual: float) -> Floats:
+    """Return a sense's values, `[n]`: the larger, the more suspicious; NaN where it is missing."""
+    values = videos[sense.column].to_numpy(float)
+    if sense.column == "lag_ms":
+        return np.log1p(np.abs(values - usual) / LAG_STEP)
+    odds = logit(np.clip(values, SURE, 1 - SURE))
+    return odds if sense.forged else -odds
+
+
+def _list_ratios(videos: pd.DataFrame, pieces: Mapping[str, Piece]) -> dict[str, Floats]:
+    """Return each piece's log-likelihood ratio, `[n]`, NaN where it is missing."""
+    ratios = {}
+    for name, piece in pieces.items():
+        there = SENSES[name].column in videos
+        values = _read_values(videos, SENSES[name], piece.usual) if there else np.full(len(videos), np.nan)
+        ratios[name] = piece.slope * (values - piece.centre) / piece.scale + piece.offset
+    return ratios
+
+
+def _say_of_clip(ratio: Floats, piece: Piece) -> Floats:
+    """Return what a piece says of the whole clip, `[n]`; 0 where it is missing."""
+    return np.logaddexp(np.log1p(-piece.share), np.log(piece.share) + np.nan_to_num(ratio))
+
+
+def _weigh(parts: Floats, labels: Floats, repeats: NDArray[np.bool_]) -> tuple[Floats, float]:
+    """Return weights `[pieces]`, none of them negative, and a bias, by a logistic regression held to 1 and 0.
+
+    Pieces that are independent and calibrated need no correction, and a few dozen videos are to prove that these are
+    not. Both labels count alike, so that the prior comes in afterwards.
+
+    Args:
+        parts: `[n, pieces]`.
+        repeats: bool `[pieces]`, those that are held to 0 instead.
+    """
+    signs = 2 * labels - 1
+    counts = np.where(labels == 1, 0.5 / labels.mean(), 0.5 / (1 - labels.mean()))
+    inputs, centre = np.column_stack([parts, np.ones(len(parts))]), np.append(~repeats, 0.0)
+    stiffness = np.append(np.where(repeats, REPEATS_STIFFNESS, STIFFNESS), STIFFNESS)
+
+    def lose(values: Floats) -> tuple[float, Floats]:
+        odds, moved = signs * (inputs @ values), values - centre
+        slopes = inputs.T @ (-counts * signs * expit(-odds)) + stiffness * moved
+        return float(-(counts * log_expit(odds)).sum() + (stiffness * moved**2).sum() / 2), slopes
+
+    bounds = [(0, None)] * len(repeats) + [(None, None)]
+    found = minimize(lose, centre, jac=True, bounds=bounds, method="L-BFGS-B").x
+    return found[:-1], float(found[-1])
+
+
+def _score_unseen(videos: pd.DataFrame, taught: Collection[str], prior: float) -> Floats | None:
+    """Return scores `[n]`, each from a fit that had not seen the people of its video; None where they are too few."""
+    folds = assign_folds(videos["label"], group_people(videos)[0])
+    if folds is None:
+        return None
+    scores = np.full(len(videos), np.nan)
+    for fold in np.unique(folds):
+        fitted = _fit_pieces(videos[folds != fold].reset_index(drop=True), taught)
+        scores[folds == fold] = join_evidence(videos[folds == fold], *fitted, prior)["score"]
+    return scores
+
+
+# In words
+
+
+def describe_evidence(video: Mapping[str, Any], evidence: Evidence) -> dict[str, str]:
+    """Say of a video, for each piece that has a weight, what it says and how strongly; or that it is missing."""
+    said = {}
+    for name, piece in evidence.pieces.items():
+        ratio = video.get(f"{name}_evidence")
+        if piece.weight > 0:
+            missing = ratio is None or pd.isna(ratio)
+            said[name] = "missing, and left out" if missing else say_ratio(10 ** abs(ratio), ratio > 0, name, piece)
+            if name == "lag" and not missing:
+                said[name] += f" ({say_lag(video['lag_ms'], video.get('lag_confidence'), piece.usual)})"
+    return said
+
+
+def say_lag(lag: float, confidence: float | None, usual: float) -> str:
+    """Return `the sound fits best 120 ms late, confidence 0.31; genuine clips 10 ms late`."""
+    found, others = (f"{abs(value):.0f} ms {'late' if value >= 0 else 'early'}" for value in (lag, usual))
+    sure = "" if confidence is None or pd.isna(confidence) else f", confidence {confidence:.2f}"
+    return f"the sound fits best {found}{sure}; that of genuine clips {others}"
+
+
+def say_ratio(ratio: float, forged: bool, name: str, piece: Piece) -> str:
+    """Return `strong support for a forged picture: 150 times as often seen there`.
+
+    The scale is that of the European Network of Forensic Science Institutes (guideline for evaluative reporting, 2015).
+    What n videos of validation taught cannot vouch for more than n + 1 times.
+    """
+    most = (piece.genuine if forged else piece.forged or piece.genuine) + 1
+    words, others = SENSES[name].words if forged else SENSES[name].words[::-1]
+    if ratio < 2:
+        return f"says nothing: as often seen of {others} as of {words}"
+    steps = ((10, "weak"), (100, "moderate"), (1000, "moderately strong"), (10_000, "strong"), (np.inf, "very strong"))
+    strength = next(word for limit, word in steps if min(ratio, most) < limit)
+    times = f"{ratio:.0f} times" if ratio <= most else f"more than {most} times"
+    return f"{strength} support for {words}: {times} as often seen there as of {others}"

@@ -1,0 +1,167 @@
+"""Tables from files: CSV, Parquet and JSON, each cell read to mean the same whatever it was written in."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from itertools import islice
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+
+LABEL_WORDS = {"0": 0, "1": 1, "-1": -1, "false": 0, "true": 1, "real": 0, "fake": 1}
+JOINTS = {"identities": "|", "method": "+", "video_segments": "|", "audio_segments": "|"}  # of a cell that is a list
+PEEK = 100  # rows whose length is looked at before a CSV is read
+
+
+class ManifestError(ValueError):
+    """A manifest that is missing or wrong; the message names every bad row."""
+
+
+def read_table(path: Path, texts: tuple[str, ...]) -> pd.DataFrame:
+    """Read a `.parquet`, `.json` (a list of objects) or `.jsonl` file, or else CSV, Excel's with `;` or tabs, too.
+
+    Args:
+        texts: columns whose cells stay texts where the format does not tell: `007` of a CSV is no 7.
+
+    Raises:
+        ManifestError: the file is none of these.
+    """
+    try:
+        if path.suffix == ".parquet":
+            table = pyarrow.parquet.read_table(path).to_pandas()
+            return table.reset_index() if any(table.index.names) else table
+        if path.suffix in (".json", ".jsonl"):
+            return _read_json(path)
+        return _read_csv(path, texts)
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: cannot be read, it is not UTF-8 ({error}); save it as CSV UTF-8") from error
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
+    except (ValueError, OSError) as error:
+        raise ManifestError(f"{path}: cannot be read ({str(error).strip()})") from error
+
+
+def _read_json(path: Path) -> pd.DataFrame:
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix == ".jsonl":
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    else:
+        rows = json.loads(text)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ManifestError("expected a list of objects, one for each row, such as pandas' orient='records'")
+    return pd.DataFrame(rows, dtype=object)  # any other type would make 7.0 of 7 where a cell is empty
+
+
+def _read_csv(path: Path, texts: tuple[str, ...]) -> pd.DataFrame:
+    """Read a CSV, whatever its delimiter; commas at the end of rows cost nothing, other cells too many are named."""
+    with path.open("rb") as file:
+        encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    with path.open(encoding=encoding, newline="") as file:
+        first = file.readline()
+        delimiter = max(",;\t", key=first.count)
+        header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+        most = max(map(len, islice(csv.reader(file, delimiter=delimiter), PEEK)), default=0)
+    if not header:
+        raise ValueError("its first line names no column")
+    # A column more than any row has so far: pandas would take the first for an index, and move all others by one.
+    spare = [f"\0{number}" for number in range(max(most - len(header), 0) + 1)]
+    names = [name or f"\0header{number}" for number, name in enumerate(header)] + spare
+    unnamed = [name for name in names if name.startswith("\0")]
+    layout = {"sep": delimiter, "encoding": encoding, "skiprows": 1, "header": None, "names": names}
+    kinds = dict.fromkeys([*texts, *unnamed], str)
+    table = pd.read_csv(path, **layout, dtype=kinds, index_col=False, keep_default_na=False)
+    for name in unnamed:
+        _check_empty(table[name])
+    table = table.drop(columns=unnamed)
+    filled = np.flatnonzero(table["path"] != "") if "path" in table else [len(table) - 1]
+    return table.iloc[: filled[-1] + 1] if len(filled) else table  # Excel leaves empty rows below the last
+
+
+def _check_empty(column: pd.Series) -> None:
+    """Raise a `ManifestError` with the first row that says something in a column without a name."""
+    filled = np.flatnonzero(column.fillna("").str.strip() != "")
+    if len(filled):
+        raise ManifestError(
+            f"line {filled[0] + 2}: has {column.iloc[filled[0]]!r} in a column that the header does not name "
+            f"({len(filled)} such rows); a cell with a comma in it belongs in quotes"
+        )
+
+
+def read_labels(column: pd.Series, *, empty: int | str = -1) -> pd.Series:
+    """Return a column of labels as 0, 1, -1, and what stands for empty cells; other cells stay numbers or texts.
+
+    Labels may be numbers, booleans, or the words true, false, real and fake, of whatever type the column is.
+    """
+    if pd.api.types.is_integer_dtype(column.dtype) and not column.hasnans:
+        return column
+    cells = column.astype(object)
+    try:
+        codes, values = pd.factorize(cells, use_na_sentinel=False)
+    except TypeError:  # lists, which are no labels, but each is a fault of its own row
+        codes, values = np.arange(len(cells)), cells
+    labels = np.empty(len(values), object)
+    labels[:] = [_read_label(value, empty) for value in values]
+    return pd.Series(labels[codes], column.index, dtype=object).infer_objects()
+
+
+def _read_label(value: Any, empty: int | str) -> Any:
+    if _is_missing(value):
+        return empty
+    if isinstance(value, (Real, np.bool_)) and value in (-1, 0, 1):
+        return int(value)
+    if isinstance(value, str):
+        text = value.strip().lower()
+        return LABEL_WORDS.get(text.removesuffix(".0"), value) if text else empty
+    return value if isinstance(value, Real) else str(value)
+
+
+def read_texts(column: pd.Series) -> pd.Series:
+    """Return a column as texts, empty where nothing is said; a list is joined as the manifest joins it."""
+    if column.dtype == "str":
+        return column.fillna("") if column.hasnans else column
+    cells = [_write_cell(value, str(column.name)) for value in column.astype(object)]
+    return pd.Series(cells, column.index, dtype="str")
+
+
+def _write_cell(value: Any, name: str) -> str:
+    """Return a cell as the text that a CSV would hold."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple, set, np.ndarray)):
+        return _join_list(list(value), name)
+    if _is_missing(value):
+        return ""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, dict):
+        raise ManifestError(f"column {name}: expected a text in each cell, got {value!r}")
+    if isinstance(value, Real) and not isinstance(value, (bool, np.bool_, Integral)) and float(value).is_integer():
+        return str(int(value))  # an empty cell in a column makes decimals of its whole numbers
+    return str(value)
+
+
+def _join_list(values: list[Any], name: str) -> str:
+    if name not in JOINTS:
+        raise ManifestError(f"column {name}: expected a text in each cell, got the list {values!r}")
+    if name.endswith("_segments") and len(values):
+        pairs = [values] if not any(map(_is_list, values)) and not isinstance(values[0], str) else values
+        return "|".join(pair if isinstance(pair, str) else "-".join(map(_write_seconds, pair)) for pair in pairs)
+    return JOINTS[name].join(filter(None, (_write_cell(value, name) for value in values)))
+
+
+def _write_seconds(value: Any) -> str:
+    return np.format_float_positional(value, trim="-") if isinstance(value, Real) else str(value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple, np.ndarray))
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))

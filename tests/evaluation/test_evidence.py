@@ -1,0 +1,191 @@
+"""Evidence: calibrated piece by piece, joined without guessing what is missing, and said in words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit, logit
+from sklearn.metrics import log_loss, roc_auc_score
+
+from dfmm.evaluation.calibration import measure_calibration
+from dfmm.evaluation.evidence import Evidence, apply_evidence, describe_evidence, fit_evidence
+from dfmm.metrics import MetricError
+
+METHODS = {"real": (0, 0, 0), "swap": (1, 1, 0), "clone": (1, 0, 1), "both": (1, 1, 1)}
+PRIOR = 0.6
+
+
+def draw_videos(n: int = 400, *, seed: int = 0, strength: float = 2.0, sound: bool = True) -> pd.DataFrame:
+    """Draw videos whose heads find their own stream's forgery: their log-odds are `strength`, or as much below 0."""
+    rng = np.random.default_rng(seed)
+    method = rng.choice(list(METHODS), n, p=[0.4, 0.2, 0.2, 0.2])
+    labels = pd.DataFrame([METHODS[name] for name in method], columns=["label", "video_fake", "audio_fake"])
+    people = [f"p{number % 40}" for number in range(n)]
+    facts = {"video_id": [f"v{number}" for number in range(n)], "method": method, "identities": people, "original": ""}
+    videos = labels.assign(**facts, in_sync=1, status="ok")
+    heard = strength * (2 * labels["audio_fake"] - 1) + rng.normal(0, 1.5, n)
+    seen = strength * (2 * labels["video_fake"] - 1) + rng.normal(0, 1.5, n)
+    fused = rng.normal(0, 1, n) + labels["label"]
+    columns = {"video_fake_score": expit(seen), "audio_fake_score": expit(heard), "fusion_score": expit(fused)}
+    videos = videos.assign(**columns)
+    return videos if sound else videos.assign(audio_fake_score=np.nan)
+
+
+def fit(videos: pd.DataFrame, **options: object) -> Evidence:
+    return fit_evidence(videos, **{"prior": PRIOR, "rule": "balanced_accuracy"} | options)
+
+
+def test_a_genuine_voice_excuses_no_forged_picture() -> None:
+    """What a sum of log-odds gets wrong: a fake is a fake whichever stream of it is genuine."""
+    evidence = fit(draw_videos())
+    sure, unsure = 0.999, 0.001
+    columns = {"video_fake_score": [sure, sure, unsure], "audio_fake_score": [unsure, sure, unsure]}
+    scores = apply_evidence(pd.DataFrame({**columns, "fusion_score": 0.5}), evidence)["score"]
+    assert scores[0] > 0.9
+    assert scores[1] >= scores[0]
+    assert scores[2] < 0.2
+
+
+def test_joined_evidence_beats_every_piece_of_it_on_other_people() -> None:
+    evidence, test = fit(draw_videos()), draw_videos(seed=1)
+    joined = apply_evidence(test, evidence)
+    for name in ("video_fake_score", "audio_fake_score", "fusion_score"):
+        assert roc_auc_score(test["label"], joined["score"]) > roc_auc_score(test["label"], test[name]) + 0.02
+    assert set(evidence.pieces) == {"picture", "voice", "fusion"}
+
+
+@pytest.mark.parametrize("strength", [0.7, 2.0])
+def test_the_joined_score_is_a_probability_on_other_people(strength: float) -> None:
+    evidence = fit(draw_videos(2000, strength=strength))
+    test = apply_evidence(draw_videos(4000, seed=1, strength=strength), evidence)
+    found = measure_calibration(test["label"], test["score"])
+    assert found["ece"] < 0.05
+    assert found["brier"] < measure_calibration(test["label"], test["fusion_score"])["brier"]
+
+
+def test_what_is_missing_weighs_nothing() -> None:
+    """A clip without sound is scored as if nobody had ever listened, and by one without both the prior stays."""
+    evidence = fit(draw_videos(2000))
+    alone = fit(draw_videos(2000), taught=["picture"])
+    mute = draw_videos(4000, seed=1, sound=False)
+    scored = apply_evidence(mute, evidence)
+    assert scored["voice_evidence"].isna().all()
+    assert (
+        log_loss(mute["label"], scored["score"]) < log_loss(mute["label"], apply_evidence(mute, alone)["score"]) + 0.02
+    )
+    blind = apply_evidence(mute.assign(video_fake_score=np.nan), evidence)
+    assert blind["score"].to_numpy() == pytest.approx(PRIOR, abs=0.1)
+    assert apply_evidence(mute.assign(fusion_score=np.nan), evidence)["score"].isna().all()  # it was not scored at all
+
+
+def test_more_suspicion_of_any_sense_never_lowers_the_score() -> None:
+    evidence = fit(draw_videos(60, strength=0.3))
+    assert all(piece.slope > 0 and piece.weight >= 0 for piece in evidence.pieces.values())
+    grid = np.linspace(0.01, 0.99, 50)
+    for name in ("video_fake_score", "audio_fake_score"):
+        videos = pd.DataFrame({"video_fake_score": 0.4, "audio_fake_score": 0.4, "fusion_score": 0.5}, index=range(50))
+        assert (np.diff(apply_evidence(videos.assign(**{name: grid}), evidence)["score"]) >= 0).all()
+
+
+def test_a_head_that_learnt_one_kind_of_label_or_finds_nothing_is_no_piece() -> None:
+    videos = draw_videos()
+    assert set(fit(videos.assign(audio_fake=0)).pieces) == {"picture", "fusion"}
+    assert fit(videos.head(50)).pieces["fusion"].weight < fit(draw_videos(4000)).pieces["fusion"].weight
+    assert set(fit(videos, taught=["picture"]).pieces) == {"picture"}
+    backwards = videos.assign(audio_fake_score=1 - videos["audio_fake_score"])
+    assert "voice" not in fit(backwards).pieces
+    noise = fit(videos[["label", "video_id", "identities", "original", "fusion_score"]].assign(
+        video_fake=-1, audio_fake=-1, in_sync=-1, fusion_score=1 - videos["fusion_score"]
+    ))  # fmt: skip
+    assert noise.pieces == {}
+    assert apply_evidence(videos, noise)["score"].equals(videos["fusion_score"])
+
+
+def test_synchrony_and_lag_find_what_no_head_does() -> None:
+    rng = np.random.default_rng(2)
+    videos = draw_videos()
+    moved = (videos["method"] == "real") & (rng.random(len(videos)) < 0.4)
+    videos.loc[moved, ["label", "in_sync", "video_fake", "audio_fake"]] = [1, 0, -1, -1]
+    videos["in_step"] = expit(np.where(moved, -2, 2) + rng.normal(0, 1, len(videos)))
+    videos["lag_ms"] = 100 + np.where(moved, rng.uniform(200, 500, len(videos)) * rng.choice([-1, 1], len(videos)), 10)
+    evidence = fit(videos)
+    assert evidence.pieces["lag"].usual == pytest.approx(110)  # whole sources are late alike: not 0, but that is usual
+    rows = apply_evidence(videos, evidence)
+    late = rows[moved | (rows["label"] == 0)]
+    assert roc_auc_score(late["label"], late["score"]) > 0.95
+    assert (rows.loc[moved, "lag_evidence"] > 0).all()
+    early = videos[:1].assign(in_step=0.9, lag_ms=[-390.0])
+    assert apply_evidence(early, evidence)["lag_evidence"][0] > 0.3  # early is as odd as late
+
+
+def test_without_swapped_sound_in_validation_synchrony_is_taught_by_the_fakes() -> None:
+    videos = draw_videos()
+    videos["in_step"] = expit(2 - 2 * videos["label"] + np.random.default_rng(0).normal(0, 1, len(videos)))
+    piece = fit(videos).pieces["synchrony"]
+    assert (piece.forged, piece.genuine) == (videos["label"].sum(), (videos["label"] == 0).sum())
+
+
+def test_what_no_label_can_check_is_taken_as_calibrated_and_teaches_nothing_by_being_missing() -> None:
+    """Forgeries made of reals as they are read have no file to judge: synchrony is missing in all of them."""
+    videos = draw_videos()
+    videos["in_step"] = np.where(videos["label"] == 0, expit(2.0), np.nan)
+    evidence, without = fit(videos), fit(videos, taught=["picture", "voice", "fusion"])
+    piece = evidence.pieces["synchrony"]
+    assert (piece.weight, piece.forged) == (1.0, 0)
+    assert {name: evidence.pieces[name] for name in without.pieces} == without.pieces
+    rows = videos[:1].assign(in_step=[0.001])
+    assert apply_evidence(rows, evidence)["synchrony_evidence"][0] == pytest.approx(np.log10(999), abs=0.01)
+
+
+def test_the_threshold_is_chosen_on_people_the_fit_had_not_seen() -> None:
+    """Heads that say nothing: fitted to themselves, a few dozen videos would promise more than chance."""
+    apart = [fit(draw_videos(60, seed=seed, strength=0.0)) for seed in range(5)]
+    assert all(evidence.apart for evidence in apart)
+    one = draw_videos(60).assign(identities="p0", original="same")
+    assert not fit(one).apart
+
+
+def test_the_same_videos_give_the_same_file_and_it_holds_nothing_but_json() -> None:
+    videos = draw_videos(80)
+    first, second = fit(videos, learnt_on="abc"), fit(videos, learnt_on="abc")
+    assert json.dumps(first.dump()) == json.dumps(second.dump())
+    again = Evidence.load(json.loads(json.dumps(first.dump(), allow_nan=False)))
+    assert again == first
+    pd.testing.assert_frame_equal(apply_evidence(videos, again), apply_evidence(videos, first))
+
+
+def test_the_prior_moves_scores_and_nothing_else() -> None:
+    videos = draw_videos()
+    odds = [logit(apply_evidence(videos, fit(videos, prior=prior))["score"]) for prior in (0.5, 0.1)]
+    assert (odds[0] - odds[1]).to_numpy() == pytest.approx(logit(0.5) - logit(0.1))
+
+
+def test_words_promise_no_more_than_validation_can_vouch_for() -> None:
+    evidence = fit(draw_videos(60))
+    genuine = evidence.pieces["picture"].genuine
+    said = describe_evidence({"picture_evidence": 9.0, "voice_evidence": np.nan}, evidence)
+    assert said["voice"] == "missing, and left out"
+    assert f"more than {genuine + 1} times" in said["picture"]
+    assert "moderate support for a forged picture" in said["picture"]
+    assert "a genuine picture" in describe_evidence({"picture_evidence": -0.9}, evidence)["picture"]
+    lag = replace(evidence.pieces["picture"], usual=30.0)
+    late = {"lag_ms": -200.0, "lag_confidence": 0.31, "lag_evidence": 1.0}
+    said = describe_evidence(late, replace(evidence, pieces={"lag": lag}))["lag"]
+    assert "200 ms early, confidence 0.31; that of genuine clips 30 ms late" in said
+    assert "says nothing" in describe_evidence({"picture_evidence": 0.2}, evidence)["picture"]
+
+
+def test_calibration_is_told_from_its_lack() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(20_000)
+    labels = rng.random(20_000) < truth
+    good, bad = measure_calibration(labels, truth), measure_calibration(labels, expit(3 * logit(truth)))
+    assert good["ece"] < 0.01 < 0.1 < bad["ece"]
+    assert good["brier"] == pytest.approx(1 / 6, abs=0.01)  # the mean of p (1 − p) over even p
+    assert sum(each["videos"] for each in good["bins"]) == 20_000
+    with pytest.raises(MetricError, match="probabilities"):
+        measure_calibration([0, 1], [0.5, np.nan])

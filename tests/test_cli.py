@@ -1,0 +1,116 @@
+"""The command line: which files are scored, and what is said of the others."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.format import ContainerFormat
+
+from dfmm.cli import list_files, main, search_folder
+from dfmm.manifest import AUDIO_ENDINGS, VIDEO_ENDINGS, ManifestError
+from dfmm.media.container import FORMATS, open_media
+
+PICTURES = {
+    ".ts": ("mpegts", "mpeg2video"), ".mts": ("mpegts", "h264"), ".3gp": ("3gp", "mpeg4"),
+    ".vob": ("vob", "mpeg2video"), ".gif": ("gif", "gif"), ".apng": ("apng", "apng"), ".h264": ("h264", "h264"),
+    ".mxf": ("mxf", "mpeg2video"), ".y4m": ("yuv4mpegpipe", "wrapped_avframe"), ".rm": ("rm", "rv10"),
+}  # fmt: skip
+SOUNDS = {
+    ".mp3": ("mp3", "mp3"), ".m4a": ("ipod", "aac"), ".opus": ("ogg", "libopus"),
+    ".aiff": ("aiff", "pcm_s16be"), ".ac3": ("ac3", "ac3"), ".au": ("au", "pcm_s16be"), ".mka": ("matroska", "flac"),
+}  # fmt: skip
+STILLS = {"avif", "heic", "heif", "mpo"}  # of FFmpeg's endings: one picture
+SUBTITLES = {"mks"}
+OTHERS = {"h26l", "ism", "psp", "afc"}  # that nobody meets, or that mean something else as well
+
+
+def write_picture(path: Path, kind: str, codec: str) -> None:
+    with av.open(str(path), "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=25)
+        formats = stream.codec_context.codec.video_formats or [av.VideoFormat("yuv420p")]
+        stream.width, stream.height, stream.pix_fmt = 176, 144, formats[0].name
+        for number in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((144, 176, 3), 40 * number, np.uint8), "rgb24")
+            container.mux(stream.encode(frame.reformat(format=stream.pix_fmt)))
+        container.mux(stream.encode())
+
+
+def write_sound(path: Path, kind: str, codec: str) -> None:
+    with av.open(str(path), "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=48_000, layout="mono")
+        resampler = av.AudioResampler(stream.codec_context.codec.audio_formats[0], "mono", 48_000, 1024)
+        frame = av.AudioFrame.from_ndarray(np.sin(np.arange(24_000) / 20)[None].astype(np.float32), "fltp", "mono")
+        frame.sample_rate = 48_000
+        for part in resampler.resample(frame):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode())
+
+
+def test_what_is_read_is_found_by_its_ending(tmp_path: Path) -> None:
+    for kinds, write in ((PICTURES, write_picture), (SOUNDS, write_sound)):
+        for ending, (kind, codec) in kinds.items():
+            write(tmp_path / f"clip{ending.upper() if ending == '.ts' else ending}", kind, codec)
+    found, left_out = search_folder(str(tmp_path))
+    assert sorted(found) == sorted(str(file) for file in tmp_path.iterdir())
+    assert left_out == ""
+    for file in found:
+        with open_media(file) as container:
+            assert next(container.decode(container.streams[0]))
+
+
+def test_no_ending_of_a_format_that_is_read_is_forgotten() -> None:
+    known = {ending[1:] for ending in (*VIDEO_ENDINGS, *AUDIO_ENDINGS)}
+    for name in FORMATS:
+        for mode in "rw":
+            try:
+                endings = ContainerFormat(name, mode).extensions
+            except ValueError:  # not both read and written
+                continue
+            assert endings - known <= STILLS | SUBTITLES | OTHERS, name
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "deep" / ".trash").mkdir(parents=True)
+    for name in ("a.mp4", "._a.mp4", ".b.mov", "deep/c.TS", "deep/.trash/d.mp4", "deep/notes.txt", "e.mp4.part"):
+        (tmp_path / name).touch()
+    files = list_files([str(tmp_path), str(tmp_path / "._a.mp4")])  # who names a file wants it
+    assert [os.path.relpath(file, tmp_path) for file in files] == ["a.mp4", "deep/c.TS", "._a.mp4"]
+    said = capsys.readouterr().err
+    assert "3 × hidden file" in said
+    assert "2 × other file" in said
+
+
+def test_links_are_scored_where_they_lie(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.mp4").touch()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "one.mp4").symlink_to(tmp_path / "there" / "a.mp4")
+    (tmp_path / "here" / "all").symlink_to(tmp_path / "there")
+    found, left_out = search_folder(str(tmp_path / "here"))
+    assert found == [str(tmp_path / "here" / "one.mp4")]
+    assert left_out == "1 × outside the root"
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a.mp4").touch()
+    (tmp_path / "empty" / "._x.mp4").touch()
+    with pytest.raises(ManifestError, match=r"no videos in .*empty; left out: 1 × hidden file"):
+        list_files([str(tmp_path / "empty")])
+    files = list_files([str(tmp_path / "empty"), str(tmp_path / "full")])
+    assert files == [str(tmp_path / "empty"), str(tmp_path / "full" / "a.mp4")]
+    assert "no videos in" in capsys.readouterr().err
+
+
+def test_a_second_manifest_does_not_find_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("real/a.mp4", "fake/b.mp4"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    for _ in range(2):
+        assert main(["manifest", "realfake", str(tmp_path)]) == 0
+        assert "nothing that does not fit" in capsys.readouterr().out
