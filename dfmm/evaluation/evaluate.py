@@ -24,7 +24,7 @@ from dfmm.manifest import TEXT_COLUMNS, fingerprint_manifest, read_manifest
 from dfmm.metrics import choose_threshold
 from dfmm.model import MultimodalModel, load_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
-from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
+from dfmm.runs import Run, RunError, adopt_changes, hash_file, show_progress, write_json
 from dfmm.settings import Settings, load_settings, resolve_path
 
 
@@ -42,7 +42,7 @@ def load_run(run: Run) -> tuple[MultimodalModel, Settings, dict[str, Any]]:
     """
     model, settings, facts = load_model(run.checkpoint)
     file = run / "settings.yaml"
-    return model, load_settings(file) if file.is_file() else settings, facts
+    return model, adopt_changes(settings, load_settings(file)) if file.is_file() else settings, facts
 
 
 def evaluate_run(
