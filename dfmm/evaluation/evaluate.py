@@ -26,7 +26,7 @@ from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, rea
 from dfmm.model import MultimodalModel, load_model, save_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
 from dfmm.model.synchrony import SynchronyModel, load_synchrony
-from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
+from dfmm.runs import Run, RunError, adopt_changes, hash_file, show_progress, write_json
 from dfmm.settings import Settings, load_settings, resolve_path
 from dfmm.training.synchrony import find_synchrony
 
@@ -106,7 +106,7 @@ def load_run(run: Run) -> tuple[MultimodalModel, Settings, dict[str, Any]]:
 def read_settings(run: Run, saved: Settings) -> Settings:
     """Return a run's settings as they are now; those saved with its model where it has none."""
     file = run / "settings.yaml"
-    return load_settings(file) if file.is_file() else saved
+    return adopt_changes(saved, load_settings(file)) if file.is_file() else saved
 
 
 def evaluate_run(
