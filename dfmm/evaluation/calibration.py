@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
-from sklearn.metrics import brier_score_loss
 
 from dfmm.metrics import MetricError
 
@@ -42,7 +41,7 @@ def measure_calibration(labels: ArrayLike, scores: ArrayLike, *, bins: int = BIN
         for part in parts
     ]
     distances = [abs(each["score"] - each["share"]) * each["videos"] for each in found]
-    return {"brier": float(brier_score_loss(labels, scores)), "ece": sum(distances) / len(scores), "bins": found}
+    return {"brier": float(np.mean((scores - labels) ** 2)), "ece": sum(distances) / len(scores), "bins": found}
 
 
 def compare_calibration(scored: pd.DataFrame, *, prior: float) -> dict[str, Any]:

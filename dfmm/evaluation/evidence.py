@@ -135,8 +135,10 @@ def join_evidence(videos: pd.DataFrame, pieces: Mapping[str, Piece], bias: float
     ratios = _list_ratios(videos, pieces)
     odds = sum(piece.weight * _say_of_clip(ratios[name], piece) for name, piece in pieces.items())
     columns = {f"{name}_evidence": ratio / np.log(10) for name, ratio in ratios.items()}
+    there = ~np.all([np.isnan(ratio) for ratio in ratios.values()], axis=0)
+    odds = logit(prior) + np.where(there, bias + odds, 0.0)
     scored = videos["fusion_score"].notna()
-    return videos.assign(score=np.where(scored, expit(logit(prior) + bias + odds), np.nan), **columns)
+    return videos.assign(score=np.where(scored, expit(odds), np.nan), **columns)
 
 
 def _fit_pieces(videos: pd.DataFrame, taught: Collection[str]) -> tuple[dict[str, Piece], float]:
