@@ -19,7 +19,8 @@ NOBODY = np.zeros((0, 15), np.float32)
 SAME_FACE_IOU = 0.3  # boxes of neighbouring looks that overlap more than this may be one face
 COASTING = 3  # looks for which a face that is not found is expected to move on as it did
 ABSENCE = 50  # looks after which a face that comes back is another one
-EDGE = 0.15  # of a frame's short side: so much is put around it for MTCNN, which misplaces a face that is cut off
+# So much of a frame's short side, of what MTCNN takes for nothing, is put around it: it misplaces faces that are cut off.
+EDGE, NOTHING = 0.3, 127
 APART = 6  # looks between two tracks from which on nothing glides from one to the other
 MOST_FACES = 16  # that are followed in one video
 FALSE_ALARM = 5  # looks in a shot from which on a face that is seen in one of them only is none
@@ -78,10 +79,11 @@ def _load_mtcnn() -> Detect:
 
     def detect(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         room = round(EDGE * min(frames[0].shape[:2]))
-        padded = np.pad(np.stack(frames), ((0, 0), (room, room), (room, room), (0, 0)), mode="edge")
+        padded = np.pad(np.stack(frames), ((0, 0), (room, room), (room, room), (0, 0)), constant_values=NOTHING)
         found = zip(*network.detect(padded, landmarks=True), strict=True)
         rows = [NOBODY if boxes is None else _join_rows(boxes, scores, points) for boxes, scores, points in found]
-        return [faces[faces[:, SCORE] > 0.9] - room * (np.arange(15) != SCORE) for faces in rows]
+        shift = np.float32(room) * (np.arange(15) != SCORE)
+        return [(faces[faces[:, SCORE] > 0.9] - shift).astype(np.float32) for faces in rows]
 
     return detect
 
