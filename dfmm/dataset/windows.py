@@ -114,11 +114,28 @@ def _list_places(track: Track, settings: Settings) -> list[tuple[float, float]]:
     if seen.any():
         if seen.all():
             return []
-        ends = np.append(track.times[1:], track.duration)
-        runs = np.flatnonzero(np.diff(np.concatenate([[False], seen, [False]]))).reshape(-1, 2)
-        return [(float(track.times[first]), float(ends[after - 1])) for first, after in runs]
+        return _list_sightings(track, seen, 0.5 * settings.video.detect_every * track.frame_seconds)
     heard = (track.sound_start + track.leading_silence, track.sound_end - track.trailing_silence)
     return [heard] if track.has_sound and heard[0] < heard[1] else []
+
+
+def _list_sightings(track: Track, seen: np.ndarray, half: float) -> list[tuple[float, float]]:
+    """Return from when to when the followed face is there, in seconds.
+
+    Its path goes on for two looks past those that found it, in case one missed it: that is no place to look for it.
+
+    Args:
+        seen: in which frames it has a path, bool `[N]`.
+        half: seconds between a look and the middle to the next.
+    """
+    ends = np.append(track.times[1:], track.duration)
+    places = []
+    for first, after in np.flatnonzero(np.diff(np.concatenate([[False], seen, [False]]))).reshape(-1, 2):
+        low, high = float(track.times[first]), float(ends[after - 1])
+        found = track.box_times[(track.box_times >= low) & (track.box_times < high)]
+        if len(found):
+            places.append((max(low, float(found[0]) - half), min(high, float(found[-1]) + half)))
+    return places
 
 
 def pick_start(spans: list[tuple[float, float]], share: float) -> float:

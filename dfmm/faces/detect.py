@@ -14,7 +14,8 @@ import numpy as np
 # left, top, right, bottom, score, then x, y of both eyes, the nose and both corners of the mouth.
 BOX, SCORE, LANDMARKS = slice(0, 4), 4, slice(5, 15)
 NOBODY = np.zeros((0, 15), np.float32)
-EDGE = 0.15  # of a frame's short side: so much is put around it for MTCNN, which misplaces a face that is cut off
+# So much of a frame's short side, of what MTCNN takes for nothing, is put around it: cut-off faces are misplaced else.
+EDGE, NOTHING = 0.3, 127
 
 Detect = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
@@ -85,10 +86,11 @@ def _load_mtcnn() -> Detect:
 
     def detect(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         room = round(EDGE * min(frames[0].shape[:2]))
-        padded = np.pad(np.stack(frames), ((0, 0), (room, room), (room, room), (0, 0)), mode="edge")
+        padded = np.pad(np.stack(frames), ((0, 0), (room, room), (room, room), (0, 0)), constant_values=NOTHING)
         found = zip(*network.detect(padded, landmarks=True), strict=True)
         rows = [NOBODY if boxes is None else _join_rows(boxes, scores, points) for boxes, scores, points in found]
-        return [faces[faces[:, SCORE] > 0.9] - room * (np.arange(15) != SCORE) for faces in rows]
+        shift = np.float32(room) * (np.arange(15) != SCORE)
+        return [(faces[faces[:, SCORE] > 0.9] - shift).astype(np.float32) for faces in rows]
 
     return detect
 

@@ -80,6 +80,15 @@ def test_everybody_has_a_place_and_those_who_never_meet_may_share_one() -> None:
     assert choose_faces([], "all") == []
 
 
+def test_nobody_shares_a_place_with_whoever_comes_after_a_cut() -> None:
+    first, second = face(10, 10, 60)[None], face(12, 10, 50)[None]
+    tracks = link_faces([first] * 10 + [second] * 8, starts={10})
+    everybody = choose_faces(tracks, "all", starts={10})
+    assert [list(person) for person in everybody] == [list(range(10)), list(range(10, 18))]
+    (largest,) = choose_faces(tracks, "largest", starts={10})
+    assert list(largest) == list(range(18))
+
+
 @pytest.mark.parametrize("hidden", [0, 1, 2])
 @pytest.mark.parametrize("speed", [6, 10, 14])
 def test_two_who_cross_do_not_change_places(speed: int, hidden: int) -> None:
@@ -196,6 +205,25 @@ def test_a_detector_finds_a_drawn_face_to_fractions_of_a_pixel(name: str, face_c
         assert (np.abs(rows - rows.round())[0, 5:] > 0.01).sum() >= 8
     assert 0 < np.abs(here - there)[0, :4].max() < 4
     np.testing.assert_allclose(detect([frame[:, :-1]])[0], here, atol=0.05)
+
+
+@pytest.mark.parametrize("edge", ["left", "right", "top", "bottom"])
+def test_a_face_that_the_edge_cuts_off_is_where_it_is(edge: str, face_clip: Clip) -> None:
+    """A tenth of its box, by MTCNN."""
+    detect = load_detector("mtcnn")
+    if detect is None:
+        pytest.skip("mtcnn is not installed")
+    frame = face_clip.frames[0]
+    whole = detect([frame])[0][0]
+    part = 0.1 * (whole[2] - whole[0])
+    left, top = (round(float(whole[at] + part)) if edge == name else 0 for at, name in ((0, "left"), (1, "top")))
+    right, bottom = (
+        round(float(whole[at] - part)) if edge == name else 256 for at, name in ((2, "right"), (3, "bottom"))
+    )
+    (cut,) = detect([np.ascontiguousarray(frame[top:bottom, left:right])])[0]
+    moved = (cut - whole)[5:].reshape(5, 2) + np.array([left, top])
+    assert np.hypot(*moved.T).max() <= 4
+    assert cut[4] > 0.9
 
 
 def test_detectors_agree_on_a_drawn_face(face_clip: Clip) -> None:

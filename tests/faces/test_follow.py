@@ -147,6 +147,32 @@ def test_a_square_that_runs_and_a_picture_that_is_swung_round_are_no_cuts(tmp_pa
     assert len(tracking.find_cuts(swung, thumbnails)) == 0
 
 
+@pytest.mark.parametrize("hidden", [1, 6, 60])
+def test_a_face_that_is_found_in_some_looks_only_is_looked_for_larger_in_the_others(
+    tmp_path: Path, detectors: dict, hidden: int
+) -> None:
+    """In small frames every sixtieth, sixth or single look misses it; large ones are taken of those looks alone."""
+    sizes: list[int] = []
+
+    def detect(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+        sizes.extend(frame.shape[0] for frame in frames)
+        found = detect_bright(frames)
+        lefts = [int(rows[0, 0] * 160 / frame.shape[0]) // 2 for rows, frame in zip(found, frames, strict=True)]
+        missed = [frame.shape[0] == 80 and left % hidden == 0 for left, frame in zip(lefts, frames, strict=True)]
+        return [rows[:0] if miss else rows for rows, miss in zip(found, missed, strict=True)]
+
+    detectors["retinaface"] = detect
+    video = Video(detect_side=80, detect_every=1)
+    track = find_track(write_square(tmp_path / "square.mp4", 60), video)
+    missed = len([number for number in range(60) if number % hidden == 0])
+    if missed < 6:  # a blink costs nothing
+        assert 160 not in sizes
+    else:
+        assert track.face_coverage == 1
+        assert missed <= sizes.count(160) <= missed + tracking.SECOND_LOOK
+        np.testing.assert_allclose(track.boxes[:, 0], 2 * np.arange(60), atol=3)
+
+
 def test_gaps_and_several_faces_are_told(tmp_path: Path, detectors: dict) -> None:
     def detect(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         second = np.array([[180, 100, 220, 140, 0.99, *[0] * 10]], np.float32)
