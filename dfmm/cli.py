@@ -307,26 +307,22 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _print_evaluation(run: Any, report: dict[str, Any], videos: pd.DataFrame, windows: pd.DataFrame) -> None:
+    from dfmm import figures
     from dfmm.evaluation import name_evaluation, write_report
 
     page = write_report(report, videos, windows, run / "evaluations" / name_evaluation(report))
     alone = report["one_label"]
     if alone:
-        print(f"{alone['why']}.\n{alone['name']} at the threshold: {format_interval(alone['rate'])}")
+        print(f"{alone['why']}.\n{alone['name']} at the threshold: {figures.format_interval(alone['rate'])}")
     for name in ("auc", "ap", "eer", "balanced_accuracy", "fpr_at_95_tpr") if not alone else ():
-        print(f"{name:18} {format_interval(report['video'][name])}")
+        print(f"{name:18} {figures.format_interval(report['video'][name])}")
     if report["unseen"]["methods"]:
         for name in ("seen", "unseen"):
-            print(f"auc, {name:13} {format_interval(report[name]['auc'])}  {', '.join(report[name]['methods'])}")
+            print(
+                f"auc, {name:13} {figures.format_interval(report[name]['auc'])}  {', '.join(report[name]['methods'])}"
+            )
     coverage = report["coverage"]
     print(f"scored {coverage['scored']} of {report['videos']} videos, {coverage['failed']} failed; report: {page}")
-
-
-def format_interval(metric: dict[str, float | None]) -> str:
-    """Return `0.912 [0.851, 0.954]`, or a dash where the metric is undefined."""
-    if metric["value"] is None:
-        return "–"
-    return f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
 
 
 @command(
@@ -356,7 +352,8 @@ def score(options: argparse.Namespace) -> int:
     logging.getLogger("dfmm").setLevel("ERROR")  # reasons go into the lines
     if not options.run and not options.model:
         return _score_synchrony(options)
-    from dfmm.evaluation import open_synchrony, read_evidence, score_files
+    from dfmm.evaluation import format_scores, open_synchrony, read_evidence, score_files
+    from dfmm.layouts.search import list_files
     from dfmm.model import load_model
     from dfmm.runs import Run
 
@@ -372,13 +369,14 @@ def score(options: argparse.Namespace) -> int:
     senses = {"evidence": evidence, "synchrony": open_synchrony(checkpoint, settings)}
     for line in score_files(list_files(options.files), model, settings, **senses):
         failed += line["status"] == "failed"
-        print(json.dumps(line, ensure_ascii=False) if options.json else format_line(line), flush=True)
+        print(json.dumps(line, ensure_ascii=False) if options.json else format_scores(line), flush=True)
     return int(failed > 0)
 
 
 def _score_synchrony(options: argparse.Namespace) -> int:
     """Judge what can be judged of real speech without any run: do mouth and sound belong together?"""
     from dfmm.evaluation.synchrony import UNJUDGED, format_synchrony, judge_files
+    from dfmm.layouts.search import list_files
     from dfmm.settings import validate_settings
 
     settings = validate_settings({"video": {"face": options.face or "largest"}})
@@ -389,51 +387,6 @@ def _score_synchrony(options: argparse.Namespace) -> int:
     if not options.json:
         print(UNJUDGED)
     return int(failed > 0)
-
-
-def list_files(paths: Sequence[str]) -> list[str]:
-    """Return the files among paths, and the videos and sounds in the folders among them; say what of these is left out.
-
-    A folder without any stays in the list, as something that cannot be scored.
-
-    Raises:
-        ManifestError: there is no file at all.
-    """
-    from dfmm.manifest import ManifestError
-
-    files, said = [], []
-    for path in paths:
-        found, left_out = search_folder(path) if os.path.isdir(path) else ([path], "")
-        files += found or [path]
-        if left_out or not found:
-            said.append(("" if found else f"no videos in {path}; ") + f"left out: {left_out or 'nothing'}")
-    if files and all(map(os.path.isdir, files)):
-        raise ManifestError("\n".join(said))
-    print(*said, sep="\n", end="\n" * bool(said), file=sys.stderr)
-    return files
-
-
-def search_folder(folder: str) -> tuple[list[str], str]:
-    """Return the videos and sounds below a folder, and in words how many files are left out, and why."""
-    from dfmm.layouts.listing import Problems, list_tree
-    from dfmm.manifest import AUDIO_ENDINGS, VIDEO_ENDINGS
-
-    problems = Problems()
-    tree = list_tree(folder, problems, endings=(*VIDEO_ENDINGS, *AUDIO_ENDINGS))
-    links = [path for path in tree.links_out if os.path.isfile(os.path.join(folder, path))]  # gathered by hand
-    left_out = problems.collect().query("name not in @links")["kind"].value_counts()
-    found = [os.path.join(folder, path) for path in sorted([*tree.files, *links])]
-    return found, ", ".join(f"{count} × {kind}" for kind, count in left_out.items())
-
-
-def format_line(line: dict[str, Any]) -> str:
-    """Return a file's scores as a line for people, and below it a line for each piece of evidence."""
-    if line["status"] != "ok":
-        return f"{line['status']:>8}  {line['path']}: {line['reason']}"
-    streams = ("–" if line[name] is None else f"{line[name]:.2f}" for name in ("video_fake", "audio_fake", "in_sync"))
-    scores = " / ".join(f"{stream:>4}" for stream in streams)
-    first = f"{line['score']:8.3f}  {scores}  {line['path']}  {line['reason']}"
-    return "\n".join([first, *(f"{name:>20}: {says}" for name, says in line["evidence"].items())])
 
 
 @command(

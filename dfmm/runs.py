@@ -24,7 +24,15 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from dfmm.files import write_beside, write_whole
-from dfmm.settings import Settings, diff_settings, find_project, load_settings, resolve_path, save_settings
+from dfmm.settings import (
+    Settings,
+    diff_settings,
+    find_project,
+    load_settings,
+    resolve_path,
+    save_settings,
+    validate_settings,
+)
 
 QUICK_RUN = "outputs/quick"  # the notebooks' default: what it lacks is made on the way
 MADE = ("settings.yaml", "run.json", "log.jsonl", "metrics.jsonl", "checkpoints", "evaluations", "debug", "trackers")
@@ -213,7 +221,7 @@ def open_run(path: str | Path, settings: Settings, *, restart: bool = False) -> 
 
 def _find_refused(run: Run, old: Settings, new: Settings) -> list[str]:
     """Return those differences with which a run cannot go on, and why where that is not plain."""
-    refused, done = [], run.status("train") in ("done", "outdated") and new.train.epochs == old.train.epochs
+    refused, done = [], run.status("train") == "done" and new.train.epochs == old.train.epochs
     for line in diff_settings(old, new):
         name = _name_setting(line)
         if name not in MAY_CHANGE and name.split(".")[0] not in MAY_CHANGE_SECTIONS:
@@ -223,6 +231,16 @@ def _find_refused(run: Run, old: Settings, new: Settings) -> list[str]:
         elif done and name in CHANGES_WEIGHTS:
             refused.append(f"{line} (training is done; it goes on if train.epochs grows)")
     return refused
+
+
+def adopt_changes(settings: Settings, now: Settings) -> Settings:
+    """Return the settings a model was saved with, and of those that may change as a run goes on, the ones of now."""
+    values, new = settings.model_dump(), now.model_dump()
+    for section in MAY_CHANGE_SECTIONS:
+        values[section] = new[section]
+    for section, name in (name.split(".") for name in MAY_CHANGE):
+        values[section][name] = new[section][name]
+    return validate_settings(values)
 
 
 def _name_setting(line: str) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from av.format import ContainerFormat
 
-from dfmm.cli import list_files, main, search_folder
+from dfmm.cli import main
+from dfmm.layouts.search import list_files, search_folder
 from dfmm.manifest import AUDIO_ENDINGS, VIDEO_ENDINGS, ManifestError
 from dfmm.media.container import FORMATS, open_media
 

@@ -192,3 +192,26 @@ def test_every_params_file_of_the_repository_loads() -> None:
         settings = load_settings(file)
         for section, values in yaml.safe_load(file.read_text(encoding="utf-8")).items():
             assert getattr(settings, section).model_dump().items() >= values.items()
+
+
+def test_overrides_in_one_text_are_told_apart_or_refused() -> None:
+    with pytest.raises(SettingsError, match=r"expected a list such as \['train.lr=1e-4', 'seed=1'\], got 'seed=1'"):
+        load_settings("params/quick.yaml", "seed=1")
+    with pytest.raises(SettingsError, match="holds several; give seed as one of its own"):
+        load_settings("params/quick.yaml", ["train.lr=1e-4 seed=1"])
+    assert load_settings("params/quick.yaml", ["data.root=a b=c/d"]).data.root == "a b=c/d"
+
+
+def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
+    """YAML 1.1 reads 0123 as 83, for it is octal there, and 1:30 as 90."""
+    assert load_settings("params/quick.yaml", ["seed=0123"]).seed == 123
+    assert load_settings("params/quick.yaml", ["data.root=0123"]).data.root == "0123"
+    (tmp_path / "p.yaml").write_text("seed: 0123\ntrain:\n  lr: 1e-4\n  clip: .5\n  epochs: 1_0\n")
+    settings = load_settings(tmp_path / "p.yaml")
+    assert (settings.seed, settings.train.lr, settings.train.clip, settings.train.epochs) == (123, 1e-4, 0.5, 10)
+    save_settings(
+        settings.model_copy(update={"data": settings.data.model_copy(update={"root": "0123"})}), tmp_path / "q"
+    )
+    assert load_settings(tmp_path / "q").data.root == "0123"
+    with pytest.raises(SettingsError, match="seed"):
+        load_settings("params/quick.yaml", ["seed=1:30"])

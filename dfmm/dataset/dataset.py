@@ -55,8 +55,8 @@ class MultimodalDataset(Dataset):
     What `settings.cure` asks for is done to every video alike; `start` stays on the clock of its file. A file without a
     picture is heard only, on the clock of its sound.
 
-    With `video.face: all` every face of a video has as many windows as a video has otherwise; `face` is 0 for that
-    which `largest` follows. All have the labels of their video.
+    With `video.face: all` every face of a video has as many windows as a video has otherwise; `face` is 0 for the
+    largest of all. All have the labels of their video.
 
     A frame is cropped to a square around the face, as `video.crop` says, out of a canvas that is the same whatever
     window it is seen in. With `data.read: cache` canvases and sound are extracted once; samples are equal to the bit.

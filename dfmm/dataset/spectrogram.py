@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 
+import numpy as np
 import torch
 from torchaudio.transforms import MelSpectrogram
 
@@ -27,7 +28,10 @@ def compute_log_mel(samples: torch.Tensor, audio: Audio) -> torch.Tensor:
         float32 `[1, n_mels, S // hop]`; frame i is centred on sample i · hop.
     """
     hop = _count_samples(audio.hop_ms, audio)
-    energies = _make_transform(audio)(samples) if audio.library == "torchaudio" else _use_librosa(samples, audio)
+    # Both libraries reflect a sound at its ends, but refuse one that is shorter than what they reflect.
+    around = _find_size(_count_samples(audio.window_ms, audio)) // 2
+    padded = torch.from_numpy(np.pad(samples.numpy(), around, mode="reflect"))
+    energies = _make_transform(audio)(padded) if audio.library == "torchaudio" else _use_librosa(padded, audio)
     energies = energies[:, : len(samples) // hop]
     return ((torch.log(energies + FLOOR) - LOG_MEAN) / LOG_SPREAD)[None]
 
@@ -51,7 +55,7 @@ def _use_librosa(samples: torch.Tensor, audio: Audio) -> torch.Tensor:
             hop_length=_count_samples(audio.hop_ms, audio),
             fmin=LOWEST,
             n_mels=audio.n_mels,
-            pad_mode="reflect",
+            center=False,
             htk=True,
             norm=None,
         )
@@ -76,4 +80,5 @@ def _make_transform(audio: Audio) -> MelSpectrogram:
             hop_length=_count_samples(audio.hop_ms, audio),
             f_min=LOWEST,
             n_mels=audio.n_mels,
+            center=False,
         )

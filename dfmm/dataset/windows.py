@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,6 +15,9 @@ from dfmm.faces.track import Track
 from dfmm.manifest import STREAM_LABELS, parse_segments
 from dfmm.media.sound import Sound, has_motion
 from dfmm.settings import Settings
+
+UNKNOWN = -1  # a label that takes no part in the loss
+NEARLY = 0.9  # of the most that a window can show of a face, or sound of what is heard: windows lie where there is that
 
 # Columns of the manifest that a window's labels come from.
 LABELLING = ("label", *STREAM_LABELS, "video_segments", "audio_segments")
@@ -29,6 +33,7 @@ class Window:
     sound_start: float
     sound_seconds: float
     span: Span | None = None  # what is left of the video, where it was cut
+    unseen: bool = False  # is there a picture, but never the followed face in it?
 
 
 def place_window(
@@ -40,27 +45,105 @@ def place_window(
     sampling: Literal["uniform", "random"] | float = "uniform",
     rng: np.random.Generator | None = None,
 ) -> Window:
-    """Place window `number` of `of` in what is left of a video once it is cut: where its frames lie, and its sound."""
+    """Place window `number` of `of` in what is left of a video once it is cut: where its frames lie, and its sound.
+
+    Windows lie where the followed face is; where no picture is scored, or nobody seen, where the sound is. Only if all
+    are told to start at one second they do.
+    """
     T, fps = settings.video.frames, settings.video.fps
     span = choose_span(track, settings.cure)
     begin, end = span or (0.0, track.duration)
     if fps == "spread":
-        moments = begin + (np.arange(T) + 0.5) / T * (end - begin)
+        moments = spread_moments(track, settings, begin, end)
         start, seconds = (begin + end - settings.window_seconds) / 2, settings.window_seconds
     else:
         seconds = T / fps
         room = max(end - begin - seconds, 0.0)
         if sampling == "random":
-            start = begin + float(rng.uniform(0, room))
+            share = rng.random()
         elif sampling == "uniform":
-            start = begin + (room / 2 if of == 1 else room * number / (of - 1))
-        else:
-            start = float(sampling)
+            share = 0.5 if of == 1 else number / (of - 1)
+        starts = find_starts(track, settings, begin, begin + room, seconds) if isinstance(sampling, str) else ()
+        start = pick_start(starts, share) if isinstance(sampling, str) else float(sampling)
         moments = start + np.arange(T) / fps
     # The frame shown at a moment is the last that began by then; half a millisecond forgives rounded clocks.
     numbers = np.clip(np.searchsorted(track.times, moments + 5e-4, side="right") - 1, 0, len(track.times) - 1)
     inside = (moments < end - 5e-4) & (len(track.times) > 0)
-    return Window(moments, numbers, inside, start, seconds, span)
+    shown = track.lay_canvases(settings).seen[numbers[inside]] if inside.any() else np.ones(1, bool)
+    return Window(moments, numbers, inside, start, seconds, span, unseen=not shown.any())
+
+
+def find_starts(
+    track: Track, settings: Settings, first: float, last: float, seconds: float
+) -> list[tuple[float, float]]:
+    """Return from when to when windows of so many seconds can start that show, or sound, nearly as much as any can."""
+    places = _list_places(track, settings)
+    if not places:
+        return [(first, last)]
+    edges = np.array(places)
+    # How much a window has is a line between these starts: where one of its ends is at an end of a place.
+    turns = np.concatenate([[first, last], edges.ravel(), edges.ravel() - seconds])
+    turns = np.unique(turns[(turns >= first) & (turns <= last)])
+    shares = _measure_shares(edges, turns, seconds)
+    enough = NEARLY * shares.max()
+    if shares.max() <= 0 or (shares >= enough).all():
+        return [(first, last)]
+    spans: list[tuple[float, float]] = []
+    for low, high in itertools.pairwise(turns.tolist()):
+        one, other = _measure_shares(edges, np.array([low, high]), seconds)
+        if max(one, other) < enough:
+            continue
+        rise = (other - one) / (high - low)
+        start = low if one >= enough else low + (enough - one) / rise
+        end = high if other >= enough else low + (enough - one) / rise
+        if spans and start - spans[-1][1] < 1e-9:
+            start = spans.pop()[0]
+        spans.append((float(start), float(end)))
+    return spans
+
+
+def _measure_shares(places: np.ndarray, starts: np.ndarray, seconds: float) -> np.ndarray:
+    """Return for how many seconds windows with these starts `[n]` lie in places `[K, 2]`, float64 `[n]`."""
+    ends = np.minimum(starts[:, None] + seconds, places[:, 1])
+    return (ends - np.maximum(starts[:, None], places[:, 0])).clip(min=0).sum(axis=1)
+
+
+def _list_places(track: Track, settings: Settings) -> list[tuple[float, float]]:
+    """Return where the followed face is seen, or else where something is heard, in seconds; empty for everywhere."""
+    seen = track.lay_canvases(settings).seen if len(track.times) and settings.model.streams != "audio" else np.ones(0)
+    if seen.any():
+        if seen.all():
+            return []
+        ends = np.append(track.times[1:], track.duration)
+        runs = np.flatnonzero(np.diff(np.concatenate([[False], seen, [False]]))).reshape(-1, 2)
+        return [(float(track.times[first]), float(ends[after - 1])) for first, after in runs]
+    heard = (track.sound_start + track.leading_silence, track.sound_end - track.trailing_silence)
+    return [heard] if track.has_sound and heard[0] < heard[1] else []
+
+
+def pick_start(spans: list[tuple[float, float]], share: float) -> float:
+    """Return the start at this share of all spans, 0 to 1: of each as much as it is long, and of none nothing."""
+    if len(spans) == 1:
+        low, high = spans[0]
+        return low + (high - low) * share
+    lengths = np.array([high - low for low, high in spans])
+    weights = np.maximum(lengths, 1e-3) / np.maximum(lengths, 1e-3).sum()
+    at = min(int(np.searchsorted(np.cumsum(weights), share, side="left")), len(spans) - 1)
+    inside = (share - float(weights[:at].sum())) / float(weights[at])
+    return spans[at][0] + float(lengths[at]) * min(max(inside, 0.0), 1.0)
+
+
+def spread_moments(track: Track, settings: Settings, begin: float, end: float) -> np.ndarray:
+    """Return moments `[T]` evenly spread over what is left of a video, as far as the followed face is seen."""
+    shares = (np.arange(settings.video.frames) + 0.5) / settings.video.frames
+    places = [(max(low, begin), min(high, end)) for low, high in _list_places(track, settings)]
+    places = [(low, high) for low, high in places if low < high]
+    if not places or not track.lay_canvases(settings).seen.any():
+        return begin + shares * (end - begin)
+    lengths = np.array([high - low for low, high in places])
+    ends = np.cumsum(lengths)
+    at = np.searchsorted(ends, shares * ends[-1], side="right").clip(max=len(places) - 1)
+    return np.array(places)[at, 0] + shares * ends[-1] - (ends - lengths)[at]
 
 
 def delay_window(window: Window, track: Track, *, seconds: float) -> Window:
@@ -109,7 +192,14 @@ def label_window(row: Mapping[str, Any], window: Window) -> dict[str, int]:
             labels[f"{stream}_fake"] = int(any(a < end and b > start for a, b in segments))
     if partly and labels["label"] == 1:
         labels["label"] = int(1 in (labels["video_fake"], labels["audio_fake"]) or labels["in_sync"] == 0)
-    return labels
+    return hide_picture(labels) if window.unseen else labels
+
+
+def hide_picture(labels: dict[str, int]) -> dict[str, int]:
+    """Return the labels of a window whose picture does not show the face: what is forged there says nothing of it."""
+    known = labels["audio_fake"] == 1 or (labels["video_fake"] == 0 and labels["in_sync"] != 0)
+    hidden = {"video_fake": 1, "in_sync": 0} | ({} if known else {"label": 1})
+    return {name: UNKNOWN if hidden.get(name) == value else value for name, value in labels.items()}
 
 
 def cut_sound(

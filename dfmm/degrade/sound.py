@@ -7,6 +7,7 @@ from typing import Literal
 import av
 import numpy as np
 import torch
+from scipy.ndimage import median_filter
 from scipy.signal import butter, fftconvolve, sosfiltfilt
 from torchaudio.functional import phase_vocoder, resample
 
@@ -20,18 +21,41 @@ CODECS = {
     "opus": ("libopus", "flt", {"compression_level": "5"}, "opus", 0),
 }
 CODED_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # Hz, which all three encode
+CLICK_MARGIN = 3  # by which a click must stand out more in time than in pitch: else a deep voice has one in each period
 EQUAL_SECONDS = 0.5  # reverberation time at which the echoes carry as much energy as the direct sound
 
 
 def shift_pitch(samples: np.ndarray, *, semitones: float, sample_rate: int) -> np.ndarray:
-    """Raise the pitch of a sound, float32 `[S]`; its length, its loudness and what happens when stay as they are."""
+    """Raise the pitch of a sound, float32 `[S]`; its length, its loudness and what happens when stay as they are.
+
+    A phase vocoder smears a click over its frame, and moves it by up to 20 ms. Clicks have no pitch: they are taken out
+    first, and put back as they were (Driedger, Müller & Ewert, SPL 2014).
+    """
     from librosa.effects import pitch_shift  # imported only when chosen: it takes seconds
 
     if not samples.any():
         return samples
-    # A phase vocoder with frames of 32 ms: longer ones keep deep voices purer, but sounds no longer begin on time.
-    shifted = pitch_shift(samples, sr=sample_rate, n_steps=semitones, n_fft=_find_size(sample_rate))
+    # Frames of 32 ms: longer ones keep deep voices purer, but sounds no longer begin on time.
+    clicks = find_clicks(samples, sample_rate=sample_rate)
+    tones = samples - clicks
+    shifted = pitch_shift(tones, sr=sample_rate, n_steps=semitones, n_fft=_find_size(sample_rate))
+    shifted = shifted * _compare_loudness(tones, shifted) + clicks
     return (shifted * _compare_loudness(samples, shifted)).astype(np.float32)
+
+
+def find_clicks(samples: np.ndarray, *, sample_rate: int) -> np.ndarray:
+    """Return of a sound, float32 `[S]`, what is short and of all pitches, float32 `[S]`.
+
+    That is what stands out of its neighbours in time more than of those in pitch (Fitzgerald, DAFx 2010).
+    """
+    size = _find_size(sample_rate)
+    hop, window = size // 4, torch.hann_window(size)
+    spectrum = torch.stft(torch.from_numpy(samples), size, hop, window=window, pad_mode="constant", return_complex=True)
+    power = spectrum.abs().numpy()
+    lasting, wide = median_filter(power, (1, 17), mode="constant"), median_filter(power, (31, 1), mode="reflect")
+    share = wide**2 / np.maximum(wide**2 + (CLICK_MARGIN * lasting) ** 2, 1e-12)
+    clicks = spectrum * torch.from_numpy(share.astype(np.float32))
+    return torch.istft(clicks, size, hop, window=window, length=len(samples)).numpy()
 
 
 def stretch_time(samples: np.ndarray, *, speed: float, sample_rate: int) -> np.ndarray:

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["synchrony"],
     submod_attrs={
-        "score": ["score_files", "score_split", "score_windows"],
+        "score": ["format_scores", "score_files", "score_split", "score_windows"],
         "evaluate": [
             "compare_streams",
             "evaluate_run",

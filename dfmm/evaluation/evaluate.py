@@ -26,7 +26,7 @@ from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, rea
 from dfmm.model import MultimodalModel, load_model, save_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
 from dfmm.model.synchrony import SynchronyModel, load_synchrony
-from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
+from dfmm.runs import Run, RunError, adopt_changes, hash_file, show_progress, write_json
 from dfmm.settings import Settings, load_settings, resolve_path
 from dfmm.training.synchrony import find_synchrony
 
@@ -106,7 +106,7 @@ def load_run(run: Run) -> tuple[MultimodalModel, Settings, dict[str, Any]]:
 def read_settings(run: Run, saved: Settings) -> Settings:
     """Return a run's settings as they are now; those saved with its model where it has none."""
     file = run / "settings.yaml"
-    return load_settings(file) if file.is_file() else saved
+    return adopt_changes(saved, load_settings(file)) if file.is_file() else saved
 
 
 def evaluate_run(
@@ -145,7 +145,29 @@ def evaluate_run(
     videos["trivia_score"] = score_by_trivia(own, videos, trained, settings)
     videos["mouth_loudness"] = videos["video_id"].map(correlate_videos(videos[videos["status"] == "ok"], settings))
     videos["predicted"] = (videos["score"] >= evidence.threshold).where(videos["status"] == "ok").astype("Int64")
-    report = {
+    report = _describe_run(run, table, settings, evidence, synchrony, facts)
+    seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
+    options = {"replicates": settings.evaluate.replicates, "streams": settings.model.streams, "seen": seen}
+    report |= make_report(videos, windows, split=split, threshold=evidence.threshold, **options)
+    report["calibration"] = compare_calibration(videos[videos["status"] == "ok"], prior=facts["prior"])
+    if manifest is not None:
+        report["manifest"] = str(resolve_path(manifest))
+        report["root"] = settings.data.root
+        report["dataset"] = _name_apart(report, run, own=name_dataset(own))
+    _write_evaluation(report, videos, windows, run)
+    return report, videos, windows
+
+
+def _describe_run(
+    run: Run,
+    table: pd.DataFrame,
+    settings: Settings,
+    evidence: Evidence,
+    synchrony: SynchronyModel | None,
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what a report says of the detector and of how it was asked."""
+    return {
         "run": run.name,
         "data_fingerprint": fingerprint_manifest(table),
         "checkpoint": {"file": run.checkpoint.name, "sha256": hash_file(run.checkpoint)[:16], **_leave_out(facts)},
@@ -156,19 +178,13 @@ def evaluate_run(
         "cures": describe_cures(settings),
         "synchrony": dict(synchrony.facts) if synchrony else None,
     }
-    seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
-    options = {"replicates": settings.evaluate.replicates, "streams": settings.model.streams, "seen": seen}
-    report |= make_report(videos, windows, split=split, threshold=evidence.threshold, **options)
-    report["calibration"] = compare_calibration(videos[videos["status"] == "ok"], prior=facts["prior"])
-    if manifest is not None:
-        report["manifest"] = str(resolve_path(manifest))
-        report["root"] = settings.data.root
-        report["dataset"] = _name_apart(report, run, own=name_dataset(own))
+
+
+def _write_evaluation(report: dict[str, Any], videos: pd.DataFrame, windows: pd.DataFrame, run: Run) -> None:
     folder = run / "evaluations" / name_evaluation(report)
     write_json(report, folder / "report.json")
     write_table(videos, folder / "scores.csv")
     write_table(windows, folder / "windows.csv")
-    return report, videos, windows
 
 
 def _leave_out(facts: Mapping[str, Any]) -> dict[str, Any]:

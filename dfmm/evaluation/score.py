@@ -204,3 +204,13 @@ def _describe_file(file: str, row: pd.Series, seconds: float | None, evidence: E
         "seconds": None if seconds is None else round(seconds, 3),
         "evidence": describe_evidence(row, evidence) if evidence and row["status"] == "ok" else {},
     }
+
+
+def format_scores(line: dict[str, Any]) -> str:
+    """Return a file's scores as a line for people, and below it a line for each piece of evidence."""
+    if line["status"] != "ok":
+        return f"{line['status']:>8}  {line['path']}: {line['reason']}"
+    streams = ("–" if line[name] is None else f"{line[name]:.2f}" for name in ("video_fake", "audio_fake", "in_sync"))
+    scores = " / ".join(f"{stream:>4}" for stream in streams)
+    first = f"{line['score']:8.3f}  {scores}  {line['path']}  {line['reason']}"
+    return "\n".join([first, *(f"{name:>20}: {says}" for name, says in line["evidence"].items())])

@@ -139,7 +139,7 @@ def format_synchrony(line: dict[str, Any]) -> str:
     late = f"the sound fits best {abs(lag):.0f} ms {'late' if lag >= 0 else 'early'}"
     parts = [f"{late} (confidence {found['confidence']:.2f})"]
     if found["in_step"] is not None:
-        parts.append(f"in step: {found['in_step']:.2f}; {found['genuine']:.0%} of genuine clips look as bad")
+        parts.append(f"in step: {found['in_step']:.2f}; {found['genuine']:.0%} of genuine clips look as bad or worse")
     parts.append(f"{found['foreign']:.0%} of other speech fits as well")
     if found["worst"]:
         start, end, correlation = found["worst"]

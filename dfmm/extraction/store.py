@@ -167,8 +167,8 @@ class ArrayFile:
         rows, sums = self._find(name), self._find(name + CHECKSUMS)
         count, *shape = rows.get_shape()
         stop = count if stop is None else stop
-        if stop <= start:
-            return np.zeros((0, *shape), NAMES[rows.get_dtype()])
+        if stop <= start or 0 in shape:
+            return np.zeros((max(stop - start, 0), *shape), NAMES[rows.get_dtype()])
         step = self.blocks[name]
         first, last = start // step, -(-stop // step)
         try:

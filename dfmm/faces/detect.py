@@ -14,6 +14,7 @@ import numpy as np
 # left, top, right, bottom, score, then x, y of both eyes, the nose and both corners of the mouth.
 BOX, SCORE, LANDMARKS = slice(0, 4), 4, slice(5, 15)
 NOBODY = np.zeros((0, 15), np.float32)
+EDGE = 0.15  # of a frame's short side: so much is put around it for MTCNN, which misplaces a face that is cut off
 
 Detect = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
@@ -83,9 +84,11 @@ def _load_mtcnn() -> Detect:
     network = MTCNN(keep_all=True)
 
     def detect(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
-        found = zip(*network.detect(np.stack(frames), landmarks=True), strict=True)
+        room = round(EDGE * min(frames[0].shape[:2]))
+        padded = np.pad(np.stack(frames), ((0, 0), (room, room), (room, room), (0, 0)), mode="edge")
+        found = zip(*network.detect(padded, landmarks=True), strict=True)
         rows = [NOBODY if boxes is None else _join_rows(boxes, scores, points) for boxes, scores, points in found]
-        return [faces[faces[:, SCORE] > 0.9] for faces in rows]
+        return [faces[faces[:, SCORE] > 0.9] - room * (np.arange(15) != SCORE) for faces in rows]
 
     return detect
 

@@ -11,7 +11,7 @@ import numpy as np
 from dfmm.faces.crops import Canvases, cut_square
 from dfmm.faces.detect import BOX, LANDMARKS, Detect, load_detector
 from dfmm.faces.link import FaceTrack, choose_faces, count_faces, drop_false_alarms, link_faces
-from dfmm.faces.looks import CUT_CHANGE, Watcher, measure_changes, shrink_frame
+from dfmm.faces.looks import COARSE_FRAMES, CUT_CHANGE, Watcher, measure_changes, shrink_frame
 from dfmm.faces.track import FOLLOWED, OTHERS, Track
 from dfmm.media.decode import Media, Recording, read_media
 from dfmm.media.sound import Mix, Sound, has_motion
@@ -21,6 +21,7 @@ from dfmm.settings import Settings
 SAMPLE_RATE = 16_000  # at which a sound's peak, loudness and onset are measured
 ONSET = 5e-4  # a sample above this ends the leading silence (the reference rule of arXiv 2412.00175)
 SECOND_LOOK = 32  # frames in which a slower way to look must find a face before it is taken in all of them
+MISSED = 0.1  # of a video's looks: where so many find nobody, they are taken again in larger frames
 LARGER = 3  # times the size of frames at a second look: a face of less than a twelfth of the height is missed in small
 # A cut changes the picture by more than `CUT_CHANGE`, and by so many times more than is usual between two looks or by
 # more than any motion usually does, 255 being black to white; this share of it happens from one frame to the next.
@@ -99,6 +100,8 @@ class Looks:
 def _look_for_faces(path: str | Path | Recording, video: Video) -> tuple[Looks, str]:
     """Detect faces, in larger frames or with the other detector where the first finds none in the whole video.
 
+    Looks of a video in which one is found, but not in all looks, are looked at again larger, too: it may be small.
+
     Returns:
         What was found, and the detector that found it.
     """
@@ -113,7 +116,7 @@ def _look_for_faces(path: str | Path | Recording, video: Video) -> tuple[Looks, 
                 continue
         looks = _detect_faces(path, detect, side=size, every=video.detect_every)
         if looks.found:
-            return looks, name
+            return (_look_closer(path, detect, looks, side=LARGER * side) if size == side else looks), name
         if not len(looks.media.times):  # there is only sound
             break
     if looks is None:
@@ -121,12 +124,35 @@ def _look_for_faces(path: str | Path | Recording, video: Video) -> tuple[Looks, 
     return looks, "none" if video.detector == "none" and len(looks.media.times) else "nobody"
 
 
-def _detect_faces(path: str | Path | Recording, detect: Detect, *, side: int, every: int) -> Looks:
-    """Decode a video and find the faces in every so-manieth frame of this short side, most of them without a look."""
-    watcher = Watcher(detect, every)
+def _look_closer(path: str | Path | Recording, detect: Detect, looks: Looks, *, side: int) -> Looks:
+    """Look again, in frames of a larger short side, where nobody was found; first in few of these looks."""
+    missed = [number for number, faces in looks.faces.items() if not len(faces)]
+    if len(missed) < MISSED * len(looks.faces) or min(looks.media.width, looks.media.height) <= side // LARGER:
+        return looks
+    few = missed[:: -(-len(missed) // SECOND_LOOK)]
+    closer = _detect_faces(path, detect, side=side, every=COARSE_FRAMES, numbers=few)
+    if closer.found and len(few) < len(missed):
+        closer = _detect_faces(path, detect, side=side, every=COARSE_FRAMES, numbers=missed)
+    return replace(looks, faces=looks.faces | closer.faces)
+
+
+def _detect_faces(
+    path: str | Path | Recording,
+    detect: Detect,
+    *,
+    side: int,
+    every: int,
+    numbers: Collection[int] | None = None,
+) -> Looks:
+    """Decode a video and find the faces in every so-manieth frame of this short side, most of them without a look.
+
+    Args:
+        numbers: of the frames, where they are not those.
+    """
+    watcher, wanted = Watcher(detect, every), None if numbers is None else frozenset(numbers)
     media = read_media(
         path,
-        keep=lambda number: number % every == 0,
+        keep=(lambda number: number % every == 0) if wanted is None else wanted.__contains__,
         sample_rate=SAMPLE_RATE,
         short_side=side,
         take=watcher.take,

@@ -16,7 +16,7 @@ SAME_FACE_IOU = 0.3  # boxes of neighbouring looks that overlap more than this m
 COASTING = 3  # looks for which a face that is not found is expected to move on as it did
 ABSENCE = 50  # looks after which a face that comes back is another one
 APART = 6  # looks between two tracks from which on nothing glides from one to the other
-MOST_FACES = 8  # that are followed in one video
+MOST_FACES = 16  # that are followed in one video
 FALSE_ALARM = 5  # looks in a shot from which on a face that is seen in one of them only is none
 
 FaceTrack = dict[int, np.ndarray]  # one face: its row [15] by the number of the look, in their order
@@ -99,22 +99,19 @@ def choose_faces(
 
     Args:
         choice: `largest` is in each shot the one that covers most, over area and time; `longest` is the one that is
-            seen in most looks of the video, all in one shot, and of equals the larger; `all` is the largest, and then
-            everybody else. Those who are never seen together share a place, so that there are not more places than
-            there are faces at once, or hardly more.
+            seen in most looks of the video, all in one shot, and of equals the larger; `all` is the largest of the
+            video, and then everybody else. Those of one shot who are never seen together share a place; nobody shares
+            one with whoever is seen after a cut.
     """
     if choice == "longest":
         return sorted(tracks, key=lambda track: (len(track), _measure_cover(track)), reverse=True)[:1]
     ranked = sorted(tracks, key=_measure_cover, reverse=True)
     shots = [int(np.searchsorted(sorted(starts), next(iter(track)), side="right")) for track in ranked]
     first = {shots.index(shot) for shot in sorted(set(shots))}
+    if choice == "all":
+        return [*ranked[:1], *_share_places(list(zip(shots, ranked, strict=True))[1:])][:MOST_FACES]
     largest = {look: face for number in sorted(first, key=shots.__getitem__) for look, face in ranked[number].items()}
-    if choice == "largest" or not ranked:
-        return [largest] if largest else []
-    rest = [
-        (shot, track) for number, (shot, track) in enumerate(zip(shots, ranked, strict=True)) if number not in first
-    ]
-    return [largest, *_share_places(rest)][:MOST_FACES]
+    return [largest] if largest else []
 
 
 def _measure_cover(track: FaceTrack) -> float:
@@ -122,7 +119,7 @@ def _measure_cover(track: FaceTrack) -> float:
 
 
 def _share_places(tracks: Sequence[tuple[int, FaceTrack]]) -> list[FaceTrack]:
-    """Join tracks, each with the number of its shot, that are apart in time, the first of them wherever it fits."""
+    """Join tracks, each with the number of its shot, that are apart in time within one, wherever one first fits."""
     places: list[list[tuple[int, FaceTrack]]] = []
     for one in tracks:
         place = next((place for place in places if all(_are_apart(one, other) for other in place)), None)
@@ -136,7 +133,7 @@ def _share_places(tracks: Sequence[tuple[int, FaceTrack]]) -> list[FaceTrack]:
 def _are_apart(one: tuple[int, FaceTrack], other: tuple[int, FaceTrack]) -> bool:
     (shot, track), (other_shot, other_track) = one, other
     before, after = sorted([(min(track), max(track)), (min(other_track), max(other_track))])
-    return shot != other_shot or after[0] - before[1] >= APART
+    return shot == other_shot and after[0] - before[1] >= APART
 
 
 def count_faces(tracks: Sequence[FaceTrack]) -> int:

@@ -22,7 +22,7 @@ from dfmm.layouts.listing import Listing, Problems
 from dfmm.layouts.split import SHARES, Division, check_shares, check_split, split_by_identity
 from dfmm.manifest import COLUMNS, NO_SPLIT, SPLITS, ManifestError, validate_manifest
 
-__all__ = ["build_manifest", "listing", "split_by_identity"]
+__all__ = ["build_manifest", "search", "split_by_identity"]
 
 MANY = 20  # a column with more values is no property to spread
 

@@ -13,7 +13,6 @@ from IPython.display import Audio
 
 from dfmm.audit import audit_data, format_audit
 from dfmm.audit.facts import measure_file
-from dfmm.cli import list_files
 from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.evaluation.evaluate import evaluate_run
 from dfmm.evaluation.score import score_files, score_split
@@ -23,6 +22,7 @@ from dfmm.extraction.extract import extract_tracks, tabulate_tracks
 from dfmm.faces.follow import find_track
 from dfmm.figures.widgets import play_video
 from dfmm.layouts import build_manifest
+from dfmm.layouts.search import list_files
 from dfmm.manifest import complete_manifest, write_manifest
 from dfmm.media.decode import read_media
 from dfmm.media.encode import write_video

@@ -29,6 +29,17 @@ def test_there_is_a_frame_for_each_whole_hop() -> None:
             assert torch.isfinite(log_mel).all()
 
 
+@pytest.mark.parametrize("library", ["torchaudio", "librosa"])
+@pytest.mark.parametrize(("seconds", "window_ms"), [(0.04, 100), (0.01, 25), (0.03, 1000)])
+def test_a_sound_shorter_than_its_analysis_window_has_its_frames(library: str, seconds: float, window_ms: int) -> None:
+    audio = Audio(library=library, window_ms=window_ms)
+    log_mel = compute_log_mel(play(1_000, seconds=seconds), audio)
+    assert log_mel.shape == (1, 64, round(seconds * 100))
+    assert torch.isfinite(log_mel).all()
+    nearest = int(np.abs(locate_bands(audio) - 1_000).argmin())
+    assert abs(int(log_mel[0].mean(dim=1).argmax()) - nearest) <= 2
+
+
 def test_a_tone_lights_its_own_band() -> None:
     audio = Audio()
     centres = locate_bands(audio)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from dfmm.degrade import augment_sound
-from dfmm.degrade.sound import add_sound_noise, compress_sound, limit_band, reverberate, shift_pitch, stretch_time
+from dfmm.degrade.sound import (
+    add_sound_noise,
+    compress_sound,
+    find_clicks,
+    limit_band,
+    reverberate,
+    shift_pitch,
+    stretch_time,
+)
 from dfmm.sections import Augment
 
 from ..conftest import find_delay, hum
@@ -52,6 +60,22 @@ def test_a_tone_moves_by_the_semitones_that_were_asked_and_nothing_else_does(sem
         )
         centre = np.sum(time * burst**2) / np.sum(burst**2)
         assert centre == pytest.approx(at, abs=0.005 if abs(semitones) < 4 else 0.015)  # a frame is 0.04
+
+
+@pytest.mark.parametrize("semitones", [-12, -7, -3, -1, 1, 3, 7, 12])
+@pytest.mark.parametrize("beside", [0.0, 1.0])
+def test_a_click_stays_when_it_was_whatever_the_pitch(semitones: float, beside: float) -> None:
+    for at in (0.21, 0.3, 0.456):
+        sound = beside * hum(0.64, RATE)
+        sound[round(at * RATE)] += 0.9
+        shifted = shift_pitch(sound.astype(np.float32), semitones=semitones, sample_rate=RATE)
+        assert np.abs(shifted).argmax() / RATE == pytest.approx(at, abs=0.002)
+
+
+def test_a_voice_is_shifted_as_a_whole() -> None:
+    """What is taken for clicks, and keeps its pitch, is little of it."""
+    voice = hum(0.64, RATE)
+    assert np.std(find_clicks(voice, sample_rate=RATE)) < 0.15 * np.std(voice)
 
 
 def test_the_shift_is_drawn_evenly_up_to_its_largest() -> None:

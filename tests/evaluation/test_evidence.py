@@ -68,7 +68,7 @@ def test_the_joined_score_is_a_probability_on_other_people(strength: float) -> N
 
 
 def test_what_is_missing_weighs_nothing() -> None:
-    """A clip without sound is scored as if nobody had ever listened; of one without both only the prior is known."""
+    """A clip without sound is scored as if nobody had listened; of one without both only the prior is known."""
     evidence = fit(draw_videos(2000))
     alone = fit(draw_videos(2000), taught=["picture"])
     mute = draw_videos(4000, seed=1, sound=False)

@@ -1,6 +1,7 @@
 """Figures state the numbers they are drawn from, and are drawn for degenerate data too."""
 
 import io
+import wave
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from dfmm import figures
 from dfmm.degrade import DEGRADATIONS, make_scene
 from dfmm.figures.degrade import plot_pictures, plot_sounds, plot_times
+from dfmm.figures.widgets import play_sound
 from dfmm.metrics import compute_auc
 from dfmm.sections import Audio
 
@@ -176,3 +178,11 @@ def test_figures_are_closed_small_and_leave_the_style_alone():
     assert not plt.get_fignums()
     assert len(file.getvalue()) < 60_000
     assert dict(plt.rcParams) == style
+
+
+def test_a_sound_is_played_as_loud_as_it_is() -> None:
+    for peak in (0.0, 0.01, 0.5, 1.5):
+        player = play_sound(np.linspace(-peak, peak, 1600, dtype=np.float32), 16_000)
+        with wave.open(io.BytesIO(player.data)) as file:
+            samples = np.frombuffer(file.readframes(1600), "<i2")
+        assert abs(samples).max() == pytest.approx(min(peak, 1) * 32767, abs=1)

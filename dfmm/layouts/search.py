@@ -1,0 +1,40 @@
+"""Files and folders as a user names them → the videos and sounds among them, and what is left out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from dfmm.layouts.listing import Problems, list_tree
+from dfmm.manifest import AUDIO_ENDINGS, VIDEO_ENDINGS, ManifestError
+
+
+def list_files(paths: Sequence[str]) -> list[str]:
+    """Return the files among paths, and the videos and sounds in the folders among them; say what of these is left out.
+
+    A folder without any stays in the list, as something that cannot be scored.
+
+    Raises:
+        ManifestError: there is no file at all.
+    """
+    files, said = [], []
+    for path in paths:
+        found, left_out = search_folder(path) if os.path.isdir(path) else ([path], "")
+        files += found or [path]
+        if left_out or not found:
+            said.append(("" if found else f"no videos in {path}; ") + f"left out: {left_out or 'nothing'}")
+    if files and all(map(os.path.isdir, files)):
+        raise ManifestError("\n".join(said))
+    print(*said, sep="\n", end="\n" * bool(said), file=sys.stderr)
+    return files
+
+
+def search_folder(folder: str) -> tuple[list[str], str]:
+    """Return the videos and sounds below a folder, and in words how many files are left out, and why."""
+    problems = Problems()
+    tree = list_tree(folder, problems, endings=(*VIDEO_ENDINGS, *AUDIO_ENDINGS))
+    links = [path for path in tree.links_out if os.path.isfile(os.path.join(folder, path))]  # gathered by hand
+    left_out = problems.collect().query("name not in @links")["kind"].value_counts()
+    found = [os.path.join(folder, path) for path in sorted([*tree.files, *links])]
+    return found, ", ".join(f"{count} × {kind}" for kind, count in left_out.items())

@@ -1,0 +1,123 @@
+"""A run learns synchrony from its reals, its evaluation says it of every video, and loose files need no run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dfmm.cli import main
+from dfmm.evaluation.summary import make_report
+from dfmm.evaluation.synchrony import COLUMNS, UNJUDGED, format_synchrony, judge_files, judge_videos
+from dfmm.model.synchrony import load_synchrony
+from dfmm.runs import Run
+from dfmm.settings import Settings
+from dfmm.training.synchrony import choose_genuine, find_synchrony, fit_run_synchrony
+
+from ..conftest import Clip, change
+
+CLIPS = Path(__file__).parents[3] / "shared" / "clips"
+PLAIN = {"mesh": "never", "phonemes": "never"}
+
+
+@pytest.fixture(scope="module")
+def learnt(tiny: Settings, manifest: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Settings]:
+    """A run that has learnt synchrony from all of the sample's reals, and nothing else."""
+    settings, run = change(tiny, synchrony=PLAIN), Run(tmp_path_factory.mktemp("run"))
+    reals = manifest.assign(split=np.where(manifest["label"] == 0, "train", manifest["split"]))
+    fit_run_synchrony(reals, settings, run, progress=False)
+    return run, settings
+
+
+def test_only_genuine_training_videos_are_learnt_from(manifest: pd.DataFrame) -> None:
+    chosen = choose_genuine(manifest)
+    assert set(chosen["split"]) == {"train"}
+    assert set(chosen["label"]) == {0}
+    assert (chosen["in_sync"] != 0).all()
+    many = pd.concat([chosen] * 300, ignore_index=True)
+    assert len(choose_genuine(many)) == min(400, len(many))
+
+
+def test_a_run_keeps_what_it_learnt_and_reports_it(
+    learnt: tuple[Run, Settings], manifest: pd.DataFrame, said: list[str]
+) -> None:
+    run, settings = learnt
+    file = find_synchrony(run.checkpoint)
+    assert file == run.path / "checkpoints" / "synchrony.safetensors"
+    videos = manifest[manifest["split"] == "test"].reset_index(drop=True)
+    judged = judge_videos(videos, settings, load_synchrony(file), progress=False)
+    assert list(judged) == list(COLUMNS)
+    assert judged["sync_surprise"].notna().mean() > 0.5
+    assert judged.loc[judged["in_step"].notna(), "in_step"].between(0, 1).all()
+    assert judged["lag_ms"].abs().max() <= 620
+    swapped = videos["in_sync"] == 0
+    assert judged.loc[~swapped, "sync_surprise"].mean() > judged.loc[swapped, "sync_surprise"].mean()
+
+
+def test_too_few_reals_leave_the_packages_weights(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, said: list[str]
+) -> None:
+    run, few = Run(tmp_path), manifest[manifest["split"] == "train"].head(3)
+    assert fit_run_synchrony(few, change(tiny, synchrony=PLAIN), run, progress=False) is None
+    assert "weights in the package" in said[-1]
+    assert load_synchrony(find_synchrony(run.checkpoint)).facts["fitted_on"] == "GRID"
+    assert fit_run_synchrony(manifest, change(tiny, synchrony={"use": False}), run, progress=False) is None
+
+
+def test_the_report_shows_it_beside_the_plain_correlation() -> None:
+    rng, count = np.random.default_rng(0), 40
+    names = [f"v{number}" for number in range(count)]
+    scores = {name: rng.random(count) for name in ("score", "video_fake_score", "audio_fake_score", "in_sync_score")}
+    label = np.arange(count) % 2
+    videos = pd.DataFrame({"video_id": names, "label": label, **scores, "identities": names, "status": "ok"})
+    videos = videos.assign(method=np.where(label, "swap", "real"), source="", dataset="", streams="both", reason="")
+    videos = videos.assign(face_coverage=1.0, faces=1, shots=1, gaps=0, trivia_score=np.nan, predicted=label)
+    videos = videos.assign(mouth_loudness=rng.random(count), sync_surprise=3.0 - 4 * label + rng.random(count))
+    windows = videos[["video_id", "label", "score"]].assign(window=0)
+    report = make_report(videos, windows, split="test", threshold=0.5, replicates=100)
+    assert report["rivals"]["ridge"]["value"] == 1.0
+    assert report["methods"]["swap"]["ridge"]["value"] == 1.0
+    assert 0.2 < report["methods"]["swap"]["synchrony"]["value"] < 0.8
+    older = make_report(videos.drop(columns="sync_surprise"), windows, split="test", threshold=0.5, replicates=100)
+    assert "ridge" not in older["rivals"]
+
+
+def test_loose_files_are_judged_without_a_run(
+    clip: Clip, mute_clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    assert main(["score", str(clip.path), str(mute_clip.path), str(broken), "--json"]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["status"] for line in lines] == ["unscored", "unscored", "failed"]
+    assert [line["reason"] for line in lines[:2]] == ["no face", "no face"]
+    assert main(["score", str(clip.path)]) == 0
+    said = capsys.readouterr().out
+    assert "no face" in said
+    assert UNJUDGED in said
+
+
+def test_a_verdict_is_said_in_words() -> None:
+    found = {"lag_ms": -83.2, "confidence": 0.4, "correlation": 0.5, "surprise": 4.0, "foreign": 0.0, "in_step": 0.97}
+    found |= {"genuine": 0.31, "worst": [2.0, 4.0, 0.2], "seconds": 6.0, "features": ["darkness", "log_mel"]}
+    said = format_synchrony({"path": "clip.mp4", "status": "ok", "reason": "", "synchrony": found})
+    for part in (
+        "83 ms early",
+        "in step: 0.97",
+        "31% of genuine clips look as bad or worse",
+        "worst from 2.0 to 4.0 s (0.20 of 0.50)",
+    ):
+        assert part in said
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="no real clips here")
+def test_real_clips_are_in_step_and_a_shifted_one_is_late() -> None:
+    names = ("SadTalker__WDA_AlexandriaOcasioCortez_000.mp4", "LipNet__bbaf2n.mpg")
+    for line in judge_files([CLIPS / name for name in names]):
+        assert line["status"] == "ok"
+        assert line["synchrony"]["in_step"] > 0.9
+        assert -100 < line["synchrony"]["lag_ms"] < 200
+        assert line["synchrony"]["foreign"] < 0.05
