@@ -179,6 +179,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Settings:
             "model": {"backbone": "test_resnet", "dim": 16},
             "train": {"epochs": 3, "batch_size": 6},
             "evaluate": {"windows": 2, "replicates": 100},
+            "synchrony": {"use": False},  # a second pass through each video: who tests it turns it on
         }
     )
 

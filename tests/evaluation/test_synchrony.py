@@ -20,7 +20,7 @@ from dfmm.training.synchrony import choose_genuine, find_synchrony, fit_run_sync
 from ..conftest import Clip, change
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
-PLAIN = {"mesh": "never", "phonemes": "never"}
+PLAIN = {"use": True, "mesh": "never", "phonemes": "never"}
 
 
 @pytest.fixture(scope="module")
