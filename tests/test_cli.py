@@ -21,7 +21,8 @@ PICTURES = {
 }  # fmt: skip
 SOUNDS = {
     ".mp3": ("mp3", "mp3"), ".m4a": ("ipod", "aac"), ".opus": ("ogg", "libopus"),
-    ".aiff": ("aiff", "pcm_s16be"), ".ac3": ("ac3", "ac3"), ".au": ("au", "pcm_s16be"), ".mka": ("matroska", "pcm_s16le"),
+    ".aiff": ("aiff", "pcm_s16be"), ".ac3": ("ac3", "ac3"), ".au": ("au", "pcm_s16be"),
+    ".mka": ("matroska", "pcm_s16le"),
 }  # fmt: skip
 STILLS = {"avif", "heic", "heif", "mpo"}  # of FFmpeg's endings: one picture
 SUBTITLES = {"mks"}
