@@ -321,7 +321,7 @@ def test_the_command_writes_a_line_of_json_a_file(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["status"] for line in lines] == ["ok", "failed"]
     keys = ["path", "status", "reason", "streams", "score", "video_fake", "audio_fake", "in_sync"]
-    keys += ["face", "windows", "seconds"]
+    keys += ["face", "windows", "seconds", "evidence"]
     assert list(lines[0]) == keys
 
 
