@@ -95,11 +95,18 @@ def test_forged_segments_decide_the_label_of_a_window(tiny: Settings) -> None:
     row = pd.Series(
         {"label": 1, "video_fake": 1, "audio_fake": 0, "in_sync": 1, "video_segments": "1.0-1.5", "audio_segments": ""}
     )
-    track = make_track(3.0)
+    track = replace(make_track(3.0), detector="none")  # the centre is its face
     before, during = (label_window(row, place_window(track, tiny, sampling=start)) for start in (0.2, 1.2))
     assert (before["label"], before["video_fake"]) == (0, 0)
     assert (during["label"], during["video_fake"]) == (1, 1)
     assert label_window(row.replace("1.0-1.5", ""), place_window(track, tiny, sampling=0.2))["label"] == 1
+
+
+def test_a_forged_picture_says_nothing_of_a_window_without_its_face(tiny: Settings) -> None:
+    row = {"label": 1, "video_fake": 1, "audio_fake": 0, "in_sync": 1, "video_segments": "", "audio_segments": ""}
+    window = place_window(make_track(3.0), tiny, sampling=1.2)
+    labels = label_window(row, window)
+    assert (labels["label"], labels["video_fake"], labels["audio_fake"]) == (-1, -1, 0)
 
 
 def test_the_sound_of_a_window_is_that_of_its_frames(tiny: Settings, tmp_path: Path) -> None:
