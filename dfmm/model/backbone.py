@@ -44,7 +44,8 @@ def make_backbone(name: str, pretrained: bool | str, *, size: int) -> nn.Module:
         return fill_pretrained(backbone, name, pretrained, **options)
     except BackboneError as error:
         own = timm.get_pretrained_cfg(name).input_size[-1]
-        if own == size or not _fits_at(name, pretrained, own):
+        unanswered = isinstance(error.__cause__, OSError)  # a hub that is silent is asked once
+        if own == size or unanswered or not _fits_at(name, pretrained, own):
             raise
         raise BackboneError(
             f"model.backbone {name} has a weight for each place of a picture, and these are for one size only: "
@@ -90,12 +91,26 @@ def fix_size(name: str, size: int | tuple[int, int]) -> dict[str, Any]:
 def check_reach(backbone: nn.Module, size: int) -> None:
     """Raise a ValueError where features do not depend on every row and column of the picture: its edges go unseen."""
     picture = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    with evaluation_mode(backbone), torch.enable_grad():
+    with evaluation_mode(backbone), _stirred(backbone), torch.enable_grad():
         (reach,) = torch.autograd.grad(backbone(picture).square().sum(), picture)
     seen = reach[0].ne(0).any(dim=0)
     rows, columns = int(seen.any(dim=1).sum()), int(seen.any(dim=0).sum())
     if min(rows, columns) < size:
         raise ValueError(f"of {size} × {size} pixels it reads {rows} × {columns} only")
+
+
+@contextmanager
+def _stirred(backbone: nn.Module) -> Iterator[None]:
+    """Have ones for a while where a weight begins as zeros: a residual branch begins as nothing, and reads nothing."""
+    zeros = [weight for weight in backbone.parameters() if not weight.any()]
+    with torch.no_grad():
+        for weight in zeros:
+            weight.fill_(1)
+        try:
+            yield
+        finally:
+            for weight in zeros:
+                weight.zero_()
 
 
 @torch.no_grad()
