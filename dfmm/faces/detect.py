@@ -19,7 +19,7 @@ NOBODY = np.zeros((0, 15), np.float32)
 SAME_FACE_IOU = 0.3  # boxes of neighbouring looks that overlap more than this may be one face
 COASTING = 3  # looks for which a face that is not found is expected to move on as it did
 ABSENCE = 50  # looks after which a face that comes back is another one
-# So much of a frame's short side, of what MTCNN takes for nothing, is put around it: it misplaces faces that are cut off.
+# So much of a frame's short side, of what MTCNN takes for nothing, is put around it: it misplaces what is cut off.
 EDGE, NOTHING = 0.3, 127
 APART = 6  # looks between two tracks from which on nothing glides from one to the other
 MOST_FACES = 16  # that are followed in one video
