@@ -164,6 +164,15 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.fixture(autouse=True)
+def _keep_log_level() -> Iterator[None]:
+    """Let no command that hushes the log hush it for the tests that follow."""
+    logger = logging.getLogger("dfmm")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings of a small model on 24 synthetic videos, drawn once for all tests of all processes."""

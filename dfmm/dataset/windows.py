@@ -17,7 +17,7 @@ from dfmm.media.sound import Sound, has_motion
 from dfmm.settings import Settings
 
 UNKNOWN = -1  # a label that takes no part in the loss
-NEARLY = 0.9  # of the most that a window can show of a face, or sound of what is heard: windows lie where there is that
+NEARLY = 0.9  # of the most that a window can show, where none can be full of the face, or of what is heard
 
 # Columns of the manifest that a window's labels come from.
 LABELLING = ("label", *STREAM_LABELS, "video_segments", "audio_segments")
@@ -76,7 +76,10 @@ def place_window(
 def find_starts(
     track: Track, settings: Settings, first: float, last: float, seconds: float
 ) -> list[tuple[float, float]]:
-    """Return from when to when windows of so many seconds can start that show, or sound, nearly as much as any can."""
+    """Return from when to when windows of so many seconds can start that show, or sound, something all through.
+
+    Where none can, those that do for nearly as long as any.
+    """
     places = _list_places(track, settings)
     if not places:
         return [(first, last)]
@@ -85,7 +88,7 @@ def find_starts(
     turns = np.concatenate([[first, last], edges.ravel(), edges.ravel() - seconds])
     turns = np.unique(turns[(turns >= first) & (turns <= last)])
     shares = _measure_shares(edges, turns, seconds)
-    enough = NEARLY * shares.max()
+    enough = shares.max() * (1 if shares.max() > seconds - 1e-6 else NEARLY) - 1e-6
     if shares.max() <= 0 or (shares >= enough).all():
         return [(first, last)]
     spans: list[tuple[float, float]] = []
@@ -114,27 +117,28 @@ def _list_places(track: Track, settings: Settings) -> list[tuple[float, float]]:
     if seen.any():
         if seen.all():
             return []
-        return _list_sightings(track, seen, 0.5 * settings.video.detect_every * track.frame_seconds)
+        return _list_sightings(track, seen, settings.video.detect_every * track.frame_seconds)
     heard = (track.sound_start + track.leading_silence, track.sound_end - track.trailing_silence)
     return [heard] if track.has_sound and heard[0] < heard[1] else []
 
 
-def _list_sightings(track: Track, seen: np.ndarray, half: float) -> list[tuple[float, float]]:
+def _list_sightings(track: Track, seen: np.ndarray, look: float) -> list[tuple[float, float]]:
     """Return from when to when the followed face is there, in seconds.
 
     Its path goes on for two looks past those that found it, in case one missed it: that is no place to look for it.
 
     Args:
         seen: in which frames it has a path, bool `[N]`.
-        half: seconds between a look and the middle to the next.
+        look: seconds from one look to the next.
     """
     ends = np.append(track.times[1:], track.duration)
     places = []
     for first, after in np.flatnonzero(np.diff(np.concatenate([[False], seen, [False]]))).reshape(-1, 2):
         low, high = float(track.times[first]), float(ends[after - 1])
         found = track.box_times[(track.box_times >= low) & (track.box_times < high)]
-        if len(found):
-            places.append((max(low, float(found[0]) - half), min(high, float(found[-1]) + half)))
+        if len(found):  # to the edge where there was no look any more that could have missed it
+            start, end = float(found[0]), float(found[-1])
+            places.append((low if start - low < 1.1 * look else start, high if high - end < 1.1 * look else end))
     return places
 
 

@@ -58,8 +58,8 @@ def test_where_the_face_is_there_throughout_windows_are_spread_over_the_whole() 
 def test_a_face_that_is_seen_for_four_seconds_of_thirty_is_in_every_window(count: int) -> None:
     settings, track = make_settings(), make_track((17, 21))
     starts = place_all(track, settings, count)
-    assert (starts >= 17 - 0.07).all()
-    assert (starts + 0.64 <= 21 + 0.07).all()
+    assert (starts >= 17 - 1e-3).all()
+    assert (starts + 0.64 <= 21 + 1e-3).all()
     if count > 1:
         assert np.ptp(starts) > 3
     rng = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def test_a_face_that_is_seen_for_four_seconds_of_thirty_is_in_every_window(count
     assert not any(window.unseen for window in drawn)
     assert np.ptp([window.moments[0] for window in drawn]) > 2.5
     shown = track.lay_canvases(settings).seen
-    assert all(shown[window.numbers].mean() >= 0.85 for window in drawn)
+    assert all(shown[window.numbers].all() for window in drawn)
 
 
 def test_windows_are_shared_out_among_the_places_a_face_is_seen_at() -> None:
@@ -116,8 +116,9 @@ def test_starts_are_those_that_show_nearly_the_most() -> None:
             [(np.minimum(ends, at + seconds) - np.maximum(track.times, at)).clip(min=0)[seen].sum() for at in tried]
         )
         good = np.any([(low - 1e-6 <= tried) & (tried <= high + 1e-6) for low, high in spans], axis=0)
-        assert (shares[good] > 0.9 * shares.max() - 0.02).all()
-        assert (shares[~good] < 0.9 * shares.max() + 0.02).all()
+        enough = shares.max() * (1 if shares.max() > seconds - 1e-3 else 0.9)
+        assert (shares[good] > enough - 0.02).all()
+        assert (shares[~good] < enough + 0.02).all()
 
 
 ROW = {"label": 1, "video_fake": 1, "audio_fake": 0, "in_sync": 1, "video_segments": "", "audio_segments": ""}

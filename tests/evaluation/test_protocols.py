@@ -212,7 +212,7 @@ def test_two_manifests_of_one_folder_have_a_report_each(
     for name, part in (("a", test[test["label"] == 1]), ("b", test)):
         write_manifest(part, tmp_path / f"{name}.csv")
     one, two, again = (
-        evaluate_run(run, manifest=tmp_path / f"{name}.csv", root=settings.data.root, threshold=0.5, progress=False)[0]
+        evaluate_run(run, manifest=tmp_path / f"{name}.csv", root=settings.data.root, progress=False)[0]
         for name in "aba"
     )
     assert one["dataset"] == again["dataset"] != two["dataset"]

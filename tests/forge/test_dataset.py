@@ -250,7 +250,7 @@ def test_learning_from_reals_alone_ends_in_an_evaluation_on_true_fakes(forging: 
 
 
 def test_what_a_model_cannot_notice_is_not_forged(tiny: Settings) -> None:
-    with pytest.raises(SettingsError, match="leave mouth, self_blend"):
+    with pytest.raises(SettingsError, match="leave mouth, patch, redraw, self_blend"):
         change(tiny, forge={"share": 0.5}, model={"streams": "video"})
     change(tiny, forge={"share": 0.5, "methods": ["vocoder"]}, model={"streams": "audio"})
 
