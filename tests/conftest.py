@@ -132,7 +132,8 @@ def restore_log() -> Iterator[None]:
     yield
     for handler in set(log.handlers) - set(handlers):
         handler.close()
-    log.level, log.handlers, log.propagate = level, handlers, propagate
+    log.setLevel(level)  # which also forgets which levels it was found to be open for
+    log.handlers, log.propagate = handlers, propagate
 
 
 @pytest.fixture
@@ -162,15 +163,6 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(extract, "_extract_in_parallel", make)
     return names
-
-
-@pytest.fixture(autouse=True)
-def _keep_log_level() -> Iterator[None]:
-    """Let no command that hushes the log hush it for the tests that follow."""
-    logger = logging.getLogger("dfmm")
-    level = logger.level
-    yield
-    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
