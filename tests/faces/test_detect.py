@@ -203,7 +203,7 @@ def test_a_detector_finds_a_drawn_face_to_fractions_of_a_pixel(name: str, face_c
     assert 0.8 < here[0, 4] <= 1
     for rows in (here, there):
         assert (np.abs(rows - rows.round())[0, 5:] > 0.01).sum() >= 8
-    assert 0 < np.abs(here - there)[0, :4].max() < 4
+    assert 0 < np.abs(here - there)[0, :4].max() < (4 if name == "retinaface" else 8)  # whose boxes tremble more
     np.testing.assert_allclose(detect([frame[:, :-1]])[0], here, atol=0.05)
 
 
