@@ -45,7 +45,8 @@ def make_backbone(name: str, pretrained: bool | str, *, size: int) -> nn.Module:
         return fill_pretrained(backbone, name, pretrained, **options)
     except BackboneError as error:
         own = timm.get_pretrained_cfg(name).input_size[-1]
-        if own == size or not _fits_at(name, pretrained, own):
+        unreachable = pretrained is True and not isinstance(error.__cause__, RuntimeError)  # a hub, not a shape
+        if own == size or unreachable or not _fits_at(name, pretrained, own):
             raise
         raise BackboneError(
             f"model.backbone {name} has a weight for each place of a picture, and these are for one size only: "
