@@ -10,6 +10,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import to_2tuple
 from timm.models import group_parameters
 from torch import nn
 
@@ -34,8 +35,8 @@ def make_backbone(name: str, pretrained: bool | str, *, size: int) -> nn.Module:
     options = {"num_classes": 0, **fix_size(name, size)}
     try:
         backbone = timm.create_model(name, **options)
+        check_patches(backbone, size)
         measure_width(backbone, size)
-        check_reach(backbone, size)
     except Exception as error:  # each model refuses sizes in its own way
         raise BackboneError(
             f"model.backbone {name} does not work at video.size={size}: {shorten(error)}; {suggest_sizes(name, size)}"
@@ -44,8 +45,8 @@ def make_backbone(name: str, pretrained: bool | str, *, size: int) -> nn.Module:
         return fill_pretrained(backbone, name, pretrained, **options)
     except BackboneError as error:
         own = timm.get_pretrained_cfg(name).input_size[-1]
-        unanswered = isinstance(error.__cause__, OSError)  # a hub that is silent is asked once
-        if own == size or unanswered or not _fits_at(name, pretrained, own):
+        unreachable = pretrained is True and not isinstance(error.__cause__, RuntimeError)  # a hub, not a shape
+        if own == size or unreachable or not _fits_at(name, pretrained, own):
             raise
         raise BackboneError(
             f"model.backbone {name} has a weight for each place of a picture, and these are for one size only: "
@@ -88,29 +89,24 @@ def fix_size(name: str, size: int | tuple[int, int]) -> dict[str, Any]:
     return {"img_size": size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
 
 
-def check_reach(backbone: nn.Module, size: int) -> None:
-    """Raise a ValueError where features do not depend on every row and column of the picture: its edges go unseen."""
-    picture = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    with evaluation_mode(backbone), _stirred(backbone), torch.enable_grad():
-        (reach,) = torch.autograd.grad(backbone(picture).square().sum(), picture)
-    seen = reach[0].ne(0).any(dim=0)
-    rows, columns = int(seen.any(dim=1).sum()), int(seen.any(dim=0).sum())
-    if min(rows, columns) < size:
-        raise ValueError(f"of {size} × {size} pixels it reads {rows} × {columns} only")
+def check_patches(backbone: nn.Module, size: int) -> None:
+    """Raise a ValueError where patches do not fill the picture: its right and lower edges would go unseen."""
+    side = find_patch(backbone)
+    if size % side:
+        raise ValueError(f"it reads patches of {side} pixels")
 
 
-@contextmanager
-def _stirred(backbone: nn.Module) -> Iterator[None]:
-    """Have ones for a while where a weight begins as zeros: a residual branch begins as nothing, and reads nothing."""
-    zeros = [weight for weight in backbone.parameters() if not weight.any()]
-    with torch.no_grad():
-        for weight in zeros:
-            weight.fill_(1)
-        try:
-            yield
-        finally:
-            for weight in zeros:
-                weight.zero_()
+def find_patch(backbone: nn.Module) -> int:
+    """Return the side of the patches that a backbone cuts a picture into, 1 where it does not.
+
+    Families name it in their own ways, or not at all; but what cuts is a convolution whose steps are as long as it is.
+    """
+    named = getattr(getattr(backbone, "patch_embed", None), "patch_size", None)
+    if named is not None:
+        return max(to_2tuple(named))
+    first = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3), None)
+    cuts = first is not None and first.kernel_size == first.stride and first.padding in (0, (0, 0), "valid")
+    return first.kernel_size[0] if cuts else 1
 
 
 @torch.no_grad()
@@ -146,11 +142,11 @@ def suggest_sizes(name: str, size: int) -> str:
 
 
 def _works_at(name: str, size: int) -> bool:
-    options = {"num_classes": 0, **fix_size(name, size)}
     try:
-        with torch.device("meta"):  # shapes alone first: nothing is computed
-            measure_width(timm.create_model(name, **options), size)
-        check_reach(timm.create_model(name, **options), size)
+        with torch.device("meta"):  # shapes alone: nothing is computed
+            backbone = timm.create_model(name, num_classes=0, **fix_size(name, size))
+        check_patches(backbone, size)
+        measure_width(backbone, size)
     except Exception:  # as in `make_backbone`
         return False
     return True
