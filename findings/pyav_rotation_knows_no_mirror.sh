@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # PyAV 18.1.0 (FFmpeg 8.1.2): `VideoFrame.rotation` is the same number for a picture that is to be mirrored and for one
-# that is not, so whoever turns frames by it shows selfies of some phones upside down or unturned.
+# that is not, so whoever turns frames by it shows some of them upside down.
 #
-# Seen: rotation 0 for an upright picture and for one mirrored left to right; 180 in size for one turned by half and for
-# one mirrored top to bottom. The 3 × 3 matrix in `frame.side_data` tells them apart.
+# Seen: rotation 0 for an upright picture and for one mirrored top to bottom, which is then shown on its head; −180 for one
+# turned by half and for one mirrored left to right. The 3 × 3 matrix in `frame.side_data` tells them apart.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -36,7 +36,7 @@ for name, turn in {
         matrix = [value >> 16 for value in struct.unpack("=9i", bytes(data))[:5] if value != 0] if data else None
         seen[name] = (abs(frame.rotation), matrix)
         print(f"{name}: rotation {frame.rotation}, matrix {matrix}")
-assert seen["upright"][0] == seen["left to right"][0] == 0
-assert seen["half"][0] == seen["top to bottom"][0] == 180
+assert seen["upright"][0] == seen["top to bottom"][0] == 0
+assert seen["half"][0] == seen["left to right"][0] == 180
 assert len({str(matrix) for _, matrix in seen.values()}) == 4
 EOF

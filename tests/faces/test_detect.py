@@ -203,7 +203,7 @@ def test_a_detector_finds_a_drawn_face_to_fractions_of_a_pixel(name: str, face_c
     assert 0.8 < here[0, 4] <= 1
     for rows in (here, there):
         assert (np.abs(rows - rows.round())[0, 5:] > 0.01).sum() >= 8
-    assert 0 < np.abs(here - there)[0, :4].max() < (4 if name == "retinaface" else 8)  # whose boxes tremble more
+    assert 0 < np.abs(here - there)[0, :4].max() < 0.06 * (here[0, 3] - here[0, 1])
     np.testing.assert_allclose(detect([frame[:, :-1]])[0], here, atol=0.05)
 
 
@@ -222,7 +222,7 @@ def test_a_face_that_the_edge_cuts_off_is_where_it_is(edge: str, face_clip: Clip
     )
     (cut,) = detect([np.ascontiguousarray(frame[top:bottom, left:right])])[0]
     moved = (cut - whole)[5:].reshape(5, 2) + np.array([left, top])
-    assert np.hypot(*moved.T).max() <= 4
+    assert np.hypot(*moved.T).max() <= 3
     assert cut[4] > 0.9
 
 
