@@ -86,6 +86,8 @@ def measure_picture(frame: av.VideoFrame, ratio: Fraction) -> tuple[int, int]:
 
 def square_pixels(width: int, height: int, ratio: Fraction) -> tuple[int, int]:
     """Return the size that a picture has in square pixels: nothing of it is scaled down."""
+    if ratio == 1:
+        return width, height
     share = float(max(ratio, 1 / ratio)) if ratio > 0 else 1.0
     if not SQUARE <= share <= OBLONG:
         return width, height

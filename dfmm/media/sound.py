@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import av
@@ -83,7 +84,6 @@ class SoundTrack:
         self.layout = "mono"
         self.waiting: deque[tuple[str, np.ndarray]] = deque()  # layouts and their channels, [n, C]
         self.length = 0  # of all samples, with those that wait
-        self.powers: dict[str, ChannelPowers] = {}
 
     def expect(self, packet: av.Packet) -> None:
         """Nothing: sound always has its times."""
@@ -137,8 +137,6 @@ class SoundTrack:
             chunk = np.nan_to_num(chunk, posinf=0, neginf=0).clip(-LOUDEST, LOUDEST)
         if chunk.shape[1] == 1:
             self.mix.setdefault(self.layout, [1.0])
-        elif self.layout not in self.mix:
-            self.powers.setdefault(self.layout, ChannelPowers(chunk.shape[1])).add(chunk)
         self._queue(self.layout, chunk)
 
     def _append_silence(self, length: int) -> None:
@@ -156,8 +154,10 @@ class SoundTrack:
 
     def _settle(self) -> None:
         """Choose how to mix what waits, by what has been heard of it."""
-        for layout, powers in self.powers.items():
-            self.mix.setdefault(layout, choose_weights(layout, powers.covariance))
+        for layout in {layout for layout, _ in self.waiting} - {"silence", *self.mix}:
+            heard = (chunk for other, chunk in self.waiting if other == layout)
+            covariance = measure_covariance(heard, av.AudioLayout(layout).nb_channels)
+            self.mix[layout] = choose_weights(layout, covariance)
         self._mix()
 
     def _mix(self) -> None:
@@ -171,23 +171,17 @@ class SoundTrack:
             raise ValueError(f"its sound lasts longer than {LONGEST_SECONDS / 3600:g} hours")
 
 
-class ChannelPowers:
-    """Measures how strong channels are, and how much of each is in the others."""
-
-    def __init__(self, channels: int):
-        self.count, self.sums, self.products = 0, np.zeros(channels), np.zeros((channels, channels))
-
-    def add(self, chunk: np.ndarray) -> None:
-        """Take account of samples `[n, C]`."""
-        self.count += len(chunk)
-        self.sums += chunk.sum(axis=0, dtype=np.float64)
-        self.products += chunk.T @ chunk
-
-    @property
-    def covariance(self) -> np.ndarray:
-        """Covariance of the channels, float64 `[C, C]`."""
-        means = self.sums / max(self.count, 1)
-        return self.products / max(self.count, 1) - np.outer(means, means)
+def measure_covariance(chunks: Iterable[np.ndarray], channels: int) -> np.ndarray:
+    """Return the covariance of channels, float64 `[C, C]`, over all samples of chunks `[n, C]`."""
+    count, sums, products = 0, np.zeros(channels), np.zeros((channels, channels))
+    chunks = iter(chunks)
+    while block := list(itertools.islice(chunks, 256)):  # one by one would take longer than to decode them
+        samples = np.concatenate(block)
+        count += len(samples)
+        sums += samples.sum(axis=0, dtype=np.float64)
+        products += samples.T @ samples
+    means = sums / max(count, 1)
+    return products / max(count, 1) - np.outer(means, means)
 
 
 def choose_weights(layout: str, covariance: np.ndarray) -> list[float]:
