@@ -352,13 +352,13 @@ def score(options: argparse.Namespace) -> int:
     logging.getLogger("dfmm").setLevel("ERROR")  # reasons go into the lines
     if not options.run and not options.model:
         return _score_synchrony(options)
-    from dfmm.evaluation import format_scores, open_synchrony, read_evidence, score_files
+    from dfmm.evaluation import format_scores, load_run, open_synchrony, read_evidence, score_files
     from dfmm.layouts.search import list_files
     from dfmm.model import load_model
     from dfmm.runs import Run
 
     checkpoint = options.model or Run(options.run).checkpoint
-    model, settings, facts = load_model(checkpoint)
+    model, settings, facts = load_model(checkpoint) if options.model else load_run(Run(options.run))
     if options.face:
         settings = settings.model_copy(update={"video": settings.video.model_copy(update={"face": options.face})})
     if not options.json:

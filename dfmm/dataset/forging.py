@@ -10,7 +10,7 @@ import numpy as np
 
 from dfmm.dataset.reading import read_takes
 from dfmm.dataset.requests import FORGERY, METHOD, OTHER, Plan, Reading, Request
-from dfmm.dataset.windows import Window
+from dfmm.dataset.windows import Window, find_starts
 from dfmm.extraction.cures import Span
 from dfmm.extraction.store import CacheError
 from dfmm.extraction.tracks import Tracks
@@ -69,9 +69,11 @@ class Forger:
         rng, span = request.draw(OTHER), window.span or Span(0.0, track.duration)
         if method == "delay":
             low, high = max(span.start, track.sound_start), min(span.end, track.sound_end) - window.sound_seconds
-            start = draw_moment(window.sound_start, low, high, rng, farthest=LATE[1])
+            start = draw_moment(window.sound_start, [(low, high)], rng, farthest=LATE[1])
             return None if start is None else replace(window, sound_start=start)
-        start = draw_moment(window.moments[0], span.start, span.end - self.settings.window_seconds, rng)
+        seconds = self.settings.window_seconds
+        spans = find_starts(track, self.settings, span.start, max(span.end - seconds, span.start), seconds)
+        start = draw_moment(window.moments[0], spans, rng)
         return None if start is None else self.place_window(track, sampling=start)
 
     def read_voice(self, plan: Plan) -> Take | None:

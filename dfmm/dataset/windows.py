@@ -18,6 +18,7 @@ from dfmm.settings import Settings
 
 UNKNOWN = -1  # a label that takes no part in the loss
 NEARLY = 0.9  # of the most that a window can show, where none can be full of the face, or of what is heard
+PAUSE = 0.1  # seconds of silence that a window does not avoid: every voice makes them, and a ring of the codec does
 
 # Columns of the manifest that a window's labels come from.
 LABELLING = ("label", *STREAM_LABELS, "video_segments", "audio_segments")
@@ -118,7 +119,8 @@ def _list_places(track: Track, settings: Settings) -> list[tuple[float, float]]:
         if seen.all():
             return []
         return _list_sightings(track, seen, settings.video.detect_every * track.frame_seconds)
-    heard = (track.sound_start + track.leading_silence, track.sound_end - track.trailing_silence)
+    leading, trailing = (s if s > PAUSE else 0.0 for s in (track.leading_silence, track.trailing_silence))
+    heard = (track.sound_start + leading, track.sound_end - trailing)
     return [heard] if track.has_sound and heard[0] < heard[1] else []
 
 

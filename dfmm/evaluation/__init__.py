@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "compare_streams",
             "evaluate_run",
             "learn_evidence",
+            "load_run",
             "open_synchrony",
             "read_evaluation",
             "read_evidence",

@@ -219,15 +219,22 @@ def _swap(take: Take, other: Take | None, rng: np.random.Generator) -> Made | No
 
 
 def draw_moment(
-    start: float, low: float, high: float, rng: np.random.Generator, *, farthest: float = np.inf
+    start: float, spans: Sequence[tuple[float, float]], rng: np.random.Generator, *, farthest: float = np.inf
 ) -> float | None:
-    """Draw another start, in seconds, of a window between two limits, so far away that anybody notices, or None."""
-    before = (max(low, start - farthest), start - LATE[0])
-    after = (start + LATE[0], min(high, start + farthest))
-    rooms = np.array([max(end - begin, 0) for begin, end in (before, after)])
-    if not rooms.any():
+    """Draw another start, in seconds, of a window out of spans of them, so far away that anybody notices, or None."""
+    rooms = [
+        room
+        for low, high in spans
+        for room in (
+            (max(low, start - farthest), min(high, start - LATE[0])),
+            (max(low, start + LATE[0]), min(high, start + farthest)),
+        )
+        if room[0] < room[1]
+    ]
+    if not rooms:
         return None
-    return float(rng.uniform(*(before if rng.random() < rooms[0] / rooms.sum() else after)))
+    lengths = np.diff(rooms)[:, 0]
+    return float(rng.uniform(*rooms[rng.choice(len(rooms), p=lengths / lengths.sum())]))
 
 
 def choose_donors(identities: pd.Series, reals: np.ndarray, row: int, rng: np.random.Generator) -> list[int]:

@@ -102,6 +102,12 @@ def test_where_only_sound_is_scored_windows_lie_where_it_is() -> None:
         assert (starts + 0.64 < 6.1).all()
 
 
+def test_silence_that_anybody_makes_moves_no_window() -> None:
+    settings = make_settings(model={"streams": "audio"})
+    np.testing.assert_allclose(place_all(make_track(heard=(0.05, SECONDS - 0.05)), settings, 2), [0, SECONDS - 0.64])
+    assert place_all(make_track(heard=(0.2, SECONDS)), settings, 2)[0] == pytest.approx(0.2, abs=1e-5)
+
+
 def test_starts_are_those_that_show_nearly_the_most() -> None:
     """By trying them all."""
     rng = np.random.default_rng(0)

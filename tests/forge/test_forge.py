@@ -415,10 +415,13 @@ def test_donors_are_other_reals_and_other_people_first() -> None:
 
 
 def test_another_moment_is_far_enough_to_be_noticed_and_within_the_clip() -> None:
-    drawn = [draw_moment(1.0, 0.5, 2.0, np.random.default_rng(seed), farthest=0.6) for seed in range(200)]
+    drawn = [draw_moment(1.0, [(0.5, 2.0)], np.random.default_rng(seed), farthest=0.6) for seed in range(200)]
     far = np.subtract(drawn, 1.0)
     assert np.abs(far).min() >= 0.2  # from there on anybody notices
     assert far.min() >= -0.5
     assert far.max() <= 0.6
     assert 0.45 < np.mean(far > 0) < 0.7  # 0.3 s of room before, 0.4 s after
-    assert draw_moment(1.0, 0.9, 1.1, np.random.default_rng(0)) is None
+    assert draw_moment(1.0, [(0.9, 1.1)], np.random.default_rng(0)) is None
+    places = [draw_moment(1.0, [(0.9, 1.4), (7.0, 7.6)], np.random.default_rng(seed)) for seed in range(200)]
+    assert all(1.2 <= at <= 1.4 or 7.0 <= at <= 7.6 for at in places)
+    assert np.mean([at < 2 for at in places]) == pytest.approx(0.25, abs=0.1)
