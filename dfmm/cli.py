@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def command(name: str, *, arguments: Sequence[Argument] = (), **texts: Any) -> C
     return add
 
 
+Scorer = Callable[..., "Iterator[dict[str, Any]]"]  # files → a line each
 PARAMS = (
     argument("params", help="params file, such as params/sample.yaml"),
     argument("overrides", nargs="*", metavar="NAME=VALUE", help="settings laid over the params file"),
@@ -342,6 +344,11 @@ def _print_evaluation(run: Any, report: dict[str, Any], videos: pd.DataFrame, wi
             "genuine, worst, …; without a run all but path, status and reason)",
         ),
         argument(
+            "--reference",
+            metavar="FOLDER",
+            help="genuine clips of your own: how many of them look as bad as each file? (in JSON: clips, bad, p)",
+        ),
+        argument(
             "--face",
             choices=("largest", "longest", "all"),
             help="whom to score (default: whom the model was trained on)",
@@ -350,10 +357,27 @@ def _print_evaluation(run: Any, report: dict[str, Any], videos: pd.DataFrame, wi
 )
 def score(options: argparse.Namespace) -> int:
     logging.getLogger("dfmm").setLevel("ERROR")  # reasons go into the lines
-    if not options.run and not options.model:
-        return _score_synchrony(options)
-    from dfmm.evaluation import format_scores, load_run, open_synchrony, read_evidence, score_files
+    score_lines, format_line = _open_run(options) if options.run or options.model else _open_synchrony(options)
+    from dfmm.evaluation import compare_reference, format_reference, gather_reference
     from dfmm.layouts.search import list_files
+
+    files, failed = list_files(options.files), 0
+    reference = gather_reference(score_lines(list_files([options.reference]))) if options.reference else None
+    for line in score_lines(files):
+        line = line if reference is None else compare_reference(line, reference)
+        failed += line["status"] == "failed"
+        says = json.dumps(line, ensure_ascii=False) if options.json else format_line(line) + format_reference(line)
+        print(says, flush=True)
+    if not options.json and not (options.run or options.model):
+        from dfmm.evaluation.synchrony import UNJUDGED
+
+        print(UNJUDGED)
+    return int(failed > 0)
+
+
+def _open_run(options: argparse.Namespace) -> tuple[Scorer, Callable[[dict[str, Any]], str]]:
+    """Return how a run's model, or one from a file, scores files, and how it says so; and say what its scores are."""
+    from dfmm.evaluation import format_scores, load_run, open_synchrony, read_evidence, score_files
     from dfmm.model import load_model
     from dfmm.runs import Run
 
@@ -363,30 +387,20 @@ def score(options: argparse.Namespace) -> int:
         settings = settings.model_copy(update={"video": settings.video.model_copy(update={"face": options.face})})
     if not options.json:
         print(f"probability of fake, for a prior of {facts['prior']:.2f} fakes   (video / sound / in sync)")
-    evidence, failed = read_evidence(facts), 0
+    evidence = read_evidence(facts)
     if evidence is None:
         print("dfmm: the network's own scores; dfmm evaluate lets a run learn how to join evidence", file=sys.stderr)
     senses = {"evidence": evidence, "synchrony": open_synchrony(checkpoint, settings)}
-    for line in score_files(list_files(options.files), model, settings, **senses):
-        failed += line["status"] == "failed"
-        print(json.dumps(line, ensure_ascii=False) if options.json else format_scores(line), flush=True)
-    return int(failed > 0)
+    return partial(score_files, model=model, settings=settings, **senses), format_scores
 
 
-def _score_synchrony(options: argparse.Namespace) -> int:
-    """Judge what can be judged of real speech without any run: do mouth and sound belong together?"""
-    from dfmm.evaluation.synchrony import UNJUDGED, format_synchrony, judge_files
-    from dfmm.layouts.search import list_files
+def _open_synchrony(options: argparse.Namespace) -> tuple[Scorer, Callable[[dict[str, Any]], str]]:
+    """Return how files are judged without any run, and how that is said: do mouth and sound belong together?"""
+    from dfmm.evaluation.synchrony import format_synchrony, judge_files
     from dfmm.settings import validate_settings
 
     settings = validate_settings({"video": {"face": options.face or "largest"}})
-    failed = 0
-    for line in judge_files(list_files(options.files), settings=settings):
-        failed += line["status"] == "failed"
-        print(json.dumps(line, ensure_ascii=False) if options.json else format_synchrony(line), flush=True)
-    if not options.json:
-        print(UNJUDGED)
-    return int(failed > 0)
+    return partial(judge_files, settings=settings), format_synchrony
 
 
 @command(

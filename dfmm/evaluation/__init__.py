@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_evidence",
         ],
         "evidence": ["Evidence", "describe_evidence"],
+        "reference": ["ReferenceSetError", "compare_reference", "format_reference", "gather_reference"],
         "protocols": ["evaluate_datasets"],
         "summary": ["make_report", "name_evaluation", "pair_methods"],
         "synchrony": ["find_verdicts", "judge_files", "judge_videos"],
