@@ -6,6 +6,7 @@ clips' sounds, cut to its length, two thirds of them of its own source where tha
 of features, AUCs within sources, over windows of 2 s and over all, with 95 % intervals that resample people, and how
 many of the clips whose sound is moved by up to 400 ms are found at that lag.
 
+With `--rivals` two other ways to compare the same features stand beside the ridge (benchmarks/synchrony_rivals.py).
 With `--save FILE` the weights fitted on TRAIN are written: those in the package came about so, with the extras `mesh`
 and `phonemes` installed.
 """
@@ -15,18 +16,20 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from synchrony_rivals import Pairing, fit_cca, fit_towers
 
 from dfmm.extraction.extract import extract_tracks
 from dfmm.faces.lips import Mouths
 from dfmm.manifest import read_manifest
 from dfmm.media.speech import MEL_RATE, PHONEME_RATE, Speech
 from dfmm.metrics import compute_auc
+from dfmm.model.motion import SOUNDS
 from dfmm.model.synchrony import SynchronyModel, fit_synchrony, mark_columns, save_synchrony
 from dfmm.settings import validate_settings
 from dfmm.training.synchrony import name_person, read_talks
@@ -114,7 +117,7 @@ def cut_windows(mouths: Mouths) -> Iterator[Mouths]:
         yield Mouths(**{name: rows[inside] for name, rows in vars(mouths).items()})
 
 
-def score_pairs(pairs: pd.DataFrame, model: SynchronyModel | None, phonemes: bool) -> pd.DataFrame:
+def score_pairs(pairs: pd.DataFrame, model: SynchronyModel | Pairing | None, phonemes: bool) -> pd.DataFrame:
     """Return each pair's suspicion: how little mouth and speech belong together; what is not judged says nothing."""
     suspicions = []
     for mouths, speech in zip(pairs["mouths"], pairs["speech"], strict=True):
@@ -144,7 +147,7 @@ def format_auc(pairs: pd.DataFrame) -> str:
     return f"{found['value']:.3f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
-def measure_offsets(test: Sequence[Clip], model: SynchronyModel, phonemes: bool) -> str:
+def measure_offsets(test: Sequence[Clip], model: SynchronyModel | Pairing, phonemes: bool) -> str:
     """Return the share of clips of 2 s and more whose sound, moved, is found to have moved by as much."""
     near = []
     for clip in test:
@@ -158,7 +161,9 @@ def measure_offsets(test: Sequence[Clip], model: SynchronyModel, phonemes: bool)
     return f"{np.mean(near):.2f} of {len(near)}"
 
 
-def print_table(test: Sequence[Clip], others: Sequence[Clip], model: SynchronyModel) -> None:
+def print_table(
+    test: Sequence[Clip], others: Sequence[Clip], model: SynchronyModel, rivals: Mapping[str, Pairing]
+) -> None:
     sources = list(dict.fromkeys(clip.source for clip in test))
     pairs, windows = (pair_clips(test, others, windows=windows) for windows in (False, True))
     for source in sources:
@@ -167,8 +172,9 @@ def print_table(test: Sequence[Clip], others: Sequence[Clip], model: SynchronyMo
         print(f"{source}: {len(lengths)} clips of {people} people, {min(lengths):.1f} to {max(lengths):.1f} s")
     print(f"| features | {' | '.join(sources)} | all | of 2 s and more | windows of 2 s | lags |")
     print("| --- |" + " --- |" * (len(sources) + 4))
-    for name, (targets, phonemes) in {"darkness and loudness (the rival)": (None, False), **ROWS}.items():
-        chosen = restrict(model, targets) if targets else None
+    rows = {name: (restrict(model, targets), phonemes) for name, (targets, phonemes) in ROWS.items()}
+    rows |= {name: (rival, "phonemes" in rival.kind) for name, rival in rivals.items()}
+    for name, (chosen, phonemes) in {"darkness and loudness (the rival)": (None, False), **rows}.items():
         scored = score_pairs(pairs, chosen, phonemes)
         cells = [format_auc(scored[scored["source"] == source]) for source in sources] + [format_auc(scored)]
         cells.append(format_auc(scored[[m.times[-1] - m.times[0] >= WINDOW for m in scored["mouths"]]]))
@@ -182,14 +188,28 @@ def main() -> None:
     parser.add_argument("test", type=Path, metavar="TEST")
     parser.add_argument("train", type=Path, metavar="TRAIN")
     parser.add_argument("--cache", default="data/cache", help="(default %(default)s)")
+    parser.add_argument("--rivals", action="store_true", help="beside the ridge: canonical correlations, two towers")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the weights")
     options = parser.parse_args()
     logging.basicConfig(level="WARNING")
     train, test = read_clips(options.train, options.cache), read_clips(options.test, options.cache)
-    report(train, test, options.save)
+    report(train, test, options.save, rivals=options.rivals)
 
 
-def report(train: Sequence[Clip], test: Sequence[Clip], save: Path | None = None) -> None:
+def fit_rivals(train: Sequence[Clip]) -> dict[str, Pairing]:
+    """Return what else could compare mouths and speech, by all features that the clips have."""
+    told = all(clip.speech.phonemes.shape[1] for clip in train)
+    lessons = [c.mouths for c in train], [c.speech for c in train], [c.person for c in train]
+    found = {}
+    for kind in SOUNDS[: 1 + told]:
+        for name, fit in (("canonical correlations", fit_cca), ("two towers", fit_towers)):
+            start = time.process_time()
+            found[f"*{name}*: all of the mouth, {kind}"] = fit(*lessons, kind)
+            print(f"{name}, {kind}: fitted in {time.process_time() - start:.1f} s of CPU time")
+    return found
+
+
+def report(train: Sequence[Clip], test: Sequence[Clip], save: Path | None = None, *, rivals: bool = False) -> None:
     known = {clip.person for clip in train}
     test = [clip for clip in test if clip.person not in known]
     start = time.process_time()
@@ -199,7 +219,7 @@ def report(train: Sequence[Clip], test: Sequence[Clip], save: Path | None = None
     print(f"fitted on {model.facts} in {time.process_time() - start:.1f} s of CPU time")
     if save:
         print(f"{save_synchrony(model, save)}: {save.stat().st_size} bytes")
-    print_table(test, [*test, *train], model)
+    print_table(test, [*test, *train], model, fit_rivals(train) if rivals else {})
 
 
 if __name__ == "__main__":
