@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from dfmm.faces.detect import BOX
+from dfmm.faces.detect import BOX, SCORE
 
 SAME_FACE_IOU = 0.3  # boxes of neighbouring looks that overlap more than this may be one face
 COASTING = 3  # looks for which a face that is not found is expected to move on as it did
@@ -18,6 +18,7 @@ ABSENCE = 50  # looks after which a face that comes back is another one
 APART = 6  # looks between two tracks from which on nothing glides from one to the other
 MOST_FACES = 16  # that are followed in one video
 FALSE_ALARM = 5  # looks in a shot from which on a face that is seen in one of them only is none
+SURE = 0.99  # a detector's score, which a face reaches at once, and the head of a bird does not
 
 FaceTrack = dict[int, np.ndarray]  # one face: its row [15] by the number of the look, in their order
 
@@ -86,10 +87,18 @@ def _expect_box(track: FaceTrack, look: int) -> np.ndarray:
 
 
 def drop_false_alarms(tracks: Sequence[FaceTrack], looks: int, *, starts: Collection[int] = ()) -> list[FaceTrack]:
-    """Return the tracks without those of a single look, in shots of many: what is seen once is no face."""
+    """Return the tracks without what is no face, in shots of many looks: seen once, or a few times but never surely."""
     bounds = np.array([0, *sorted(starts), looks])
     lengths = np.diff(bounds)[np.searchsorted(bounds, [next(iter(track)) for track in tracks], side="right") - 1]
-    return [track for track, length in zip(tracks, lengths, strict=True) if len(track) > 1 or length < FALSE_ALARM]
+    return [
+        track
+        for track, length in zip(tracks, lengths, strict=True)
+        if len(track) >= FALSE_ALARM or length < FALSE_ALARM or (len(track) > 1 and _is_sure(track))
+    ]
+
+
+def _is_sure(track: FaceTrack) -> bool:
+    return max(row[SCORE] for row in track.values()) >= SURE
 
 
 def choose_faces(

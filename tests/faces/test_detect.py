@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from ..conftest import Clip
 
 
-def face(left: float, top: float, side: float) -> np.ndarray:
+def face(left: float, top: float, side: float, score: float = 0.999) -> np.ndarray:
     """A detection: a square box, a score and landmarks in its middle, `[15]`."""
-    return np.array([left, top, left + side, top + side, 0.99, *[left + side / 2, top + side / 2] * 5], np.float32)
+    return np.array([left, top, left + side, top + side, score, *[left + side / 2, top + side / 2] * 5], np.float32)
 
 
 # Telling one from another
@@ -49,6 +49,15 @@ def test_a_moving_face_is_followed_and_strangers_are_not() -> None:
     stranger = face(200, 100, 30)
     detections = [np.stack([stranger, row] if n % 2 else [row]) for n, row in enumerate(moving)]
     assert follow(detections) == [10 + 6 * n for n in range(12)]
+
+
+def test_what_is_seen_a_few_times_and_never_surely_is_no_face() -> None:
+    def see(looks: int, score: float, of: int = 20) -> int:
+        rows = [face(10 + n, 20, 40, score)[None] if n < looks else np.zeros((0, 15), np.float32) for n in range(of)]
+        return sum(at is not None for at in follow(rows))
+
+    assert [see(3, 0.96), see(3, 0.999), see(1, 0.999)] == [0, 3, 0]
+    assert [see(8, 0.9), see(3, 0.96, of=4)] == [8, 3]  # seen throughout a second, or in a short shot
 
 
 def test_of_two_faces_the_one_that_covers_most_is_kept_and_it_does_not_jump() -> None:

@@ -335,8 +335,15 @@ def test_real_clips_come_back_as_the_plainest_loop_decodes_them(share: int) -> N
         if media.sound is not None:
             with av.open(str(path), metadata_errors="replace") as container:
                 heard = [(one.time, one.samples / one.sample_rate) for one in container.decode(audio=0)]
-            assert media.sound.start == pytest.approx(heard[0][0] - times[0], abs=1e-3), path.name
-            assert media.sound.end == pytest.approx(sum(heard[-1]) - times[0], abs=0.009), path.name
+            first = find_first_time(path) if path.suffix in (".mp4", ".mov") else times[0]
+            assert media.sound.start == pytest.approx(heard[0][0] - first, abs=1e-3), path.name
+            assert media.sound.end == pytest.approx(sum(heard[-1]) - first, abs=0.009), path.name
+
+
+def find_first_time(path: Path) -> float:
+    """Return when the first picture is shown: where an edit list begins between two, FFmpeg would move it there."""
+    with av.open(str(path), metadata_errors="replace", options={"advanced_editlist": "0"}) as container:
+        return next(frame.time for frame in container.decode(video=0) if frame.time > -5e-4)
 
 
 # A leap to a late keyframe.
