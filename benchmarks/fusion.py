@@ -138,6 +138,8 @@ def list_aucs(report: dict[str, Any]) -> dict[str, Any]:
 
 def format_aucs(aucs: list[dict[str, float]]) -> str:
     """Return `.912 [.851, .954]`; over several seeds the means of all three and the span of the first: `(.87–.93)`."""
+    if any(auc["value"] is None for auc in aucs):
+        return "–"
     value, low, high = (mean(auc[name] for auc in aucs) for name in ("value", "low", "high"))
     span = f" ({min(auc['value'] for auc in aucs):.3f}–{max(auc['value'] for auc in aucs):.3f})"
     return f"{value:.3f} [{low:.3f}, {high:.3f}]" + (span if len(aucs) > 1 else "")

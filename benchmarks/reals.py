@@ -23,6 +23,7 @@ from dfmm.evaluation import compare_streams
 from dfmm.runs import Run, write_json
 
 FOLDER = Path("outputs/reals")
+NOTHING = {"value": None}  # of a generator whose clips lack this stream
 PARAMS = (Path("params/reals.yaml"), Path("params/selfblended.yaml"))
 
 
@@ -57,7 +58,8 @@ def print_table(params: Path, report: dict[str, Any], facts: dict[str, Any]) -> 
     print(f"\n{params}: {facts['seconds']:.0f} seconds of the processor, {report['videos'] - counts['all']} reals\n")
     print("| generator | fakes | joint | picture alone | voice alone | *trivial features* |\n" + "| --- " * 6 + "|")
     for method, auc in list_aucs(report).items():
-        rivals = (facts["alone"]["video"][method], facts["alone"]["audio"][method], trivia[method])
+        alone = (facts["alone"][stream].get(method, NOTHING) for stream in ("video", "audio"))
+        rivals = (*alone, trivia[method])
         print(f"| {method} | {counts[method]} | {' | '.join(format_aucs([one]) for one in (auc, *rivals))} |")
 
 

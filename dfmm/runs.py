@@ -36,10 +36,11 @@ from dfmm.settings import (
 
 QUICK_RUN = "outputs/quick"  # the notebooks' default: what it lacks is made on the way
 MADE = ("settings.yaml", "run.json", "log.jsonl", "metrics.jsonl", "checkpoints", "evaluations", "debug", "trackers")
-# What may change as a run goes on; the first four change the weights that come of it, the number of epochs may grow.
-CHANGES_WEIGHTS = ("train.batch_size", "train.epochs", "train.accumulate", "train.processes")
+# What may change as a run goes on; the first five change the weights that come of it, the number of epochs may grow.
+CHANGES_WEIGHTS = ("train.batch_size", "train.epochs", "train.patience", "train.accumulate", "train.processes")
 MAY_CHANGE = (
-    *CHANGES_WEIGHTS, "train.checkpoint_every", "train.keep_checkpoints", "data.root", "data.cache", "data.workers",
+    *CHANGES_WEIGHTS, "train.checkpoint_every", "train.keep_checkpoints", "data.root", "data.manifest", "data.cache",
+    "data.workers",
 )  # fmt: skip
 MAY_CHANGE_SECTIONS = ("evaluate", "extract", "logging")
 LINE_SECONDS = 30  # between two lines about progress, where there is no bar
@@ -221,7 +222,8 @@ def open_run(path: str | Path, settings: Settings, *, restart: bool = False) -> 
 
 def _find_refused(run: Run, old: Settings, new: Settings) -> list[str]:
     """Return those differences with which a run cannot go on, and why where that is not plain."""
-    refused, done = [], run.status("train") == "done" and new.train.epochs == old.train.epochs
+    grows = new.train.epochs > old.train.epochs or new.train.patience > old.train.patience
+    refused, done = [], run.status("train") == "done" and not grows
     for line in diff_settings(old, new):
         name = _name_setting(line)
         if name not in MAY_CHANGE and name.split(".")[0] not in MAY_CHANGE_SECTIONS:
@@ -229,7 +231,7 @@ def _find_refused(run: Run, old: Settings, new: Settings) -> list[str]:
         elif name == "train.epochs" and new.train.epochs < old.train.epochs:
             refused.append(f"{line} (it may grow only)")
         elif done and name in CHANGES_WEIGHTS:
-            refused.append(f"{line} (training is done; it goes on if train.epochs grows)")
+            refused.append(f"{line} (training is done; it goes on if train.epochs or train.patience grows)")
     return refused
 
 
@@ -253,10 +255,10 @@ def _change_settings(run: Run, settings: Settings, changed: list[str]) -> None:
     record = run.read()
     weights = [line for line in changed if _name_setting(line) in CHANGES_WEIGHTS]
     note = {"time": _now().isoformat(), "changed": changed, "changes_weights": weights}
-    first = "03" if "train.epochs" in names else "04" if any(name.startswith("evaluate.") for name in names) else "99"
+    trains = bool({"train.epochs", "train.patience"} & {*names})
+    first = "03" if trains else "04" if any(name.startswith("evaluate.") for name in names) else "99"
     for name, stage in record["stages"].items():
-        trains = name == "train" and first == "03"
-        if stage["status"] == "done" and (trains or (name[:1].isdigit() and name[:2] >= first)):
+        if stage["status"] == "done" and ((trains and name == "train") or (name[:1].isdigit() and name[:2] >= first)):
             stage["status"] = "outdated"
     run.describe(changes=[*record.get("changes", []), note], stages=record["stages"])
     with write_beside(run / "settings.yaml") as partial:

@@ -7,7 +7,8 @@ import logging
 import pandas as pd
 from filelock import FileLock
 
-from dfmm.manifest import NO_SPLIT, leave_out_fakes, leave_out_methods, read_manifest
+from dfmm.manifest import NO_SPLIT, fingerprint_manifest, leave_out_fakes, leave_out_methods, read_manifest
+from dfmm.runs import Run, RunError
 from dfmm.sample import make_sample
 from dfmm.settings import Settings, resolve_path
 
@@ -34,3 +35,29 @@ def load_manifest(settings: Settings, *, progress: bool = True) -> pd.DataFrame:
         log.info("%s: %d fakes are kept out of train and val", ", ".join(settings.data.leave_out), out)
         manifest = table
     return leave_out_fakes(manifest) if settings.forge.reals_only else manifest
+
+
+def open_manifest(run: Run, settings: Settings, *, progress: bool = True) -> pd.DataFrame:
+    """Read the manifest of a run that has begun, as `load_manifest` does.
+
+    Raises:
+        RunError: it is not the one that the run was trained on.
+    """
+    manifest = load_manifest(settings, progress=progress)
+    check_manifest(run, manifest, settings)
+    return manifest
+
+
+def check_manifest(run: Run, manifest: pd.DataFrame, settings: Settings) -> None:
+    """Refuse another manifest than a run began with: what it was trained on could be in another split there.
+
+    Raises:
+        RunError: it is another one.
+    """
+    then, now = run.read().get("data_fingerprint"), fingerprint_manifest(manifest)
+    if then not in (None, now):
+        raise RunError(
+            f"{settings.data.manifest} in {settings.data.root} is not the manifest that {run.name} began with "
+            f"(fingerprint {then}, now {now}): put that one back; other videos are scored by `dfmm evaluate … "
+            "--manifest`, and learnt by another run, with train.start_from if it is to go on from here"
+        )

@@ -14,7 +14,7 @@ import torch
 
 from dfmm.audit.shortcuts import measure_trivia, score_trivia
 from dfmm.audit.synchrony import correlate_videos
-from dfmm.dataset import load_manifest, make_evaluation_loader
+from dfmm.dataset import load_manifest, make_evaluation_loader, open_manifest
 from dfmm.evaluation.calibration import compare_calibration
 from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence, fit_evidence
 from dfmm.evaluation.score import add_synchrony, score_split, tabulate_batch
@@ -49,7 +49,7 @@ def learn_evidence(run: Run, *, manifest: pd.DataFrame | None = None, progress: 
         raise RunError(f"{run.name} has no checkpoint to evaluate; run 03_train on it first")
     model, saved, facts = load_model(run.checkpoint)
     settings = read_settings(run, saved)
-    manifest = load_manifest(settings, progress=progress) if manifest is None else manifest
+    manifest = open_manifest(run, settings, progress=progress) if manifest is None else manifest
     learnt_on, kept = describe_lesson(manifest, settings), read_evidence(facts)
     if kept and kept.learnt_on == learnt_on:
         return kept
@@ -135,7 +135,7 @@ def evaluate_run(
     evidence = learn_evidence(run, progress=progress)
     model, settings, facts = load_run(run)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    own = load_manifest(settings, progress=progress)
+    own = open_manifest(run, settings, progress=progress)
     table, trained = own, settings
     if manifest is not None:
         table, settings = _open_other(manifest, root, settings)

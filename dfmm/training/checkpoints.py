@@ -21,6 +21,7 @@ from dfmm.settings import Settings, diff_settings, resolve_path
 from dfmm.training.machine import TrainingError
 
 NAME = "epoch-{epoch:04d}-step-{step:06d}.pt"
+BETWEEN = "-000000"  # ends the name, without its suffix, of one between two epochs
 
 log = logging.getLogger("dfmm")
 
@@ -47,7 +48,10 @@ class State:
 
 
 def save_checkpoint(checkpoint: dict[str, Any], folder: Path, *, keep: int) -> Path:
-    """Write a checkpoint, named by its `epoch` and `step`, and remove all but the newest `keep`."""
+    """Write a checkpoint, named by its `epoch` and `step`, and remove all but the newest `keep`.
+
+    The newest between two epochs stays as well: with other batches a training goes on from there only.
+    """
     path = folder / NAME.format(**checkpoint)
     buffer = io.BytesIO()  # written by Python: a full disc is then an OSError, not one of PyTorch's own
     torch.save(checkpoint, buffer)
@@ -55,9 +59,19 @@ def save_checkpoint(checkpoint: dict[str, Any], folder: Path, *, keep: int) -> P
         file.write(buffer.getbuffer())
         file.flush()
         os.fsync(file.fileno())
-    for old in list_checkpoints(folder)[keep:]:
+    kept = list_checkpoints(folder)
+    between = [old for old in kept if old.stem.endswith(BETWEEN)]
+    for old in {*kept[keep:]} - {*between[:1]}:
         old.unlink()
     return path
+
+
+def drop_later_checkpoints(folder: Path, state: State) -> None:
+    """Remove what lies after a state that a training goes on from: it would be taken for newer than what comes."""
+    here = NAME.format(epoch=state.epoch, step=state.step)
+    for path in list_checkpoints(folder):
+        if path.name > here:
+            path.unlink()
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -72,7 +86,7 @@ def load_checkpoint(folder: Path, *, between_epochs: bool = False) -> dict[str, 
         between_epochs: pass over those in the middle of an epoch, too.
     """
     for path in list_checkpoints(folder):
-        if between_epochs and not path.stem.endswith("-000000"):
+        if between_epochs and not path.stem.endswith(BETWEEN):
             continue
         try:
             return read_checkpoint(path)

@@ -24,14 +24,14 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dfmm.dataset import UNKNOWN, MultimodalDataset, make_evaluation_loader, make_training_loader
+from dfmm.dataset import UNKNOWN, MultimodalDataset, check_manifest, make_evaluation_loader, make_training_loader
 from dfmm.files import write_whole
 from dfmm.manifest import fingerprint_manifest
 from dfmm.metrics import compute_eer
 from dfmm.model import MultimodalModel, save_model, withhold_streams
 from dfmm.runs import Run, RunError, read_lines, show_progress
 from dfmm.settings import Settings, flatten_settings
-from dfmm.training.checkpoints import State, load_checkpoint, load_start, save_checkpoint
+from dfmm.training.checkpoints import State, drop_later_checkpoints, load_checkpoint, load_start, save_checkpoint
 from dfmm.training.launch import launch_training
 from dfmm.training.losses import Loss
 from dfmm.training.machine import (
@@ -82,8 +82,9 @@ class Trainer:
             return read_history(self.run)
         with self.accelerator.main_process_first():
             checkpoint = self._load_checkpoint()
+        check_manifest(self.run, self.manifest, self.settings) if checkpoint else None
         if checkpoint and self._is_finished(State.read(checkpoint)) and self.run.checkpoint.is_file():
-            log.info("training is done already in %s", self.run.name)
+            self._say_finished(State.read(checkpoint))
             return read_history(self.run)
         stage = self.run.stage("train") if self.rank == 0 else nullcontext()
         with stage, explain_failures(self.run), self._catch_termination():
@@ -103,8 +104,14 @@ class Trainer:
         checkpoint = load_checkpoint(self.folder)
         size = self.settings.train.batch_size
         if checkpoint and checkpoint["step"] and checkpoint.get("batch_size", size) != size:
-            log.warning("with another train.batch_size epoch %d begins again", checkpoint["epoch"])
-            return load_checkpoint(self.folder, between_epochs=True)
+            earlier = load_checkpoint(self.folder, between_epochs=True)
+            if earlier is None and checkpoint["epoch"] > 1:
+                raise TrainingError(
+                    f"{self.run.name} is in the middle of epoch {checkpoint['epoch']} with train.batch_size="
+                    f"{checkpoint['batch_size']}: no checkpoint between two epochs is left to go on from with {size}"
+                )
+            log.warning("with another train.batch_size epoch %d begins again", earlier["epoch"] if earlier else 1)
+            return earlier
         return checkpoint
 
     def _is_finished(self, state: State) -> bool:
@@ -112,13 +119,20 @@ class Trainer:
         train, done = self.settings.train, state.epoch - 1
         return not state.step and done > 0 and (done >= train.epochs or done - state.best_epoch >= train.patience)
 
+    def _say_finished(self, state: State) -> None:
+        """Say that there is nothing to train, and why, and that what other settings called outdated is not."""
+        early = state.epoch - 1 < self.settings.train.epochs
+        why = f": none of the last {self.settings.train.patience} epochs was better (train.patience)" if early else ""
+        log.info("training is done already in %s%s", self.run.name, why)
+        if self.rank == 0 and self.run.status("train") == "outdated":
+            self.run.update("train", status="done")
+
     def _prepare(self, checkpoint: dict[str, Any] | None) -> None:
         """Make all that a training needs, and put it where a checkpoint left it."""
         settings, device = self.settings, self.accelerator.device
         set_seed(settings.seed)
         if device.type == "cpu":
             share_cores(settings.data.workers, self.world, threads=checkpoint["threads"] if checkpoint else None)
-        self._check_data(resumed=checkpoint is not None)
         self._open_data()
         start = settings.train.start_from
         self.raw_model = MultimodalModel(settings, pretrained=False if start else None).to(device)
@@ -130,19 +144,11 @@ class Trainer:
         self.state = self._restore(checkpoint) if checkpoint else State()
         if self.rank == 0:
             keep_lines(self.metrics_file, self.state.epoch, self.state.step)
+            drop_later_checkpoints(self.folder, self.state)
             self._describe()
             if started:
                 self.run.describe(start=started)
         self._start_trackers()
-
-    def _check_data(self, *, resumed: bool) -> None:
-        """Raise a `TrainingError` where a training would go on with other data than it began with."""
-        then, now = self.run.read().get("data_fingerprint"), fingerprint_manifest(self.manifest)
-        if resumed and then not in (None, now):
-            raise TrainingError(
-                f"the manifest in {self.settings.data.root} is not the one that this training began with (fingerprint "
-                f"{then}, now {now}); put that one back, or begin another run, with train.start_from if it is to go on"
-            )
 
     def _open_data(self) -> None:
         """Open the training and the validation split, each process its part of them."""

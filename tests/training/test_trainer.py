@@ -180,12 +180,19 @@ def test_a_damaged_checkpoint_costs_only_the_way_back_to_the_one_before(
     assert_same_end(run, unbroken)
 
 
-def test_only_so_many_checkpoints_are_kept(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+def test_only_so_many_checkpoints_are_kept_and_one_between_epochs(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for keep in (1, 3):
         settings = change(tiny, train={"checkpoint_every": 1, "keep_checkpoints": keep})
         run = open_run(tmp_path / str(keep), settings)
         Trainer(settings, manifest, run, progress=False).fit()
         assert len(list_checkpoints(run / "checkpoints")) == keep
+        run = open_run(tmp_path / f"cut{keep}", settings)
+        break_training(settings, manifest, run, monkeypatch, epoch=3, step=1)
+        names = [path.stem for path in list_checkpoints(run / "checkpoints")]
+        newest = ["epoch-0003-step-000001", "epoch-0003-step-000000", "epoch-0002-step-000002"]
+        assert names == newest[: max(keep, 2)]
 
 
 def test_accumulation_changes_memory_and_nothing_else(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
@@ -389,7 +396,7 @@ def test_a_run_goes_on_with_other_settings_and_says_which(
         train={"epochs": 4, "batch_size": 4, "accumulate": 2},
         evaluate={"windows": 1},
     )
-    with pytest.raises(TrainingError, match="not the one that this training began with"):
+    with pytest.raises(RunError, match="is not the manifest that"):
         Trainer(new, manifest.iloc[1:], open_run(run.path, new), progress=False).fit()
     run = open_run(run.path, new)
     Trainer(new, manifest, run, progress=False).fit()
@@ -410,6 +417,13 @@ def test_a_run_goes_on_with_other_settings_and_says_which(
     assert [line["lr"] for line in steps[4:]] == pytest.approx([new.train.lr * share(step) for step in range(6, 12)])
     report = evaluate_run(run, "val", progress=False)[0]
     assert report["window"]["n"] == report["video"]["n"]  # one window each, and found where the data are now
+    mixed = manifest.assign(split=manifest["split"].map({"train": "test", "test": "train", "val": "val"}))
+    mixed.to_csv(tmp_path / "mixed.csv", index=False)
+    with pytest.raises(RunError, match="is not the manifest that"):
+        Trainer(new, mixed, run, progress=False).fit()
+    other = change(new, data={"manifest": str(tmp_path / "mixed.csv")})
+    with pytest.raises(RunError, match="is not the manifest that"):
+        evaluate_run(open_run(run.path, other), "test", progress=False)
 
 
 def test_a_finished_training_goes_on_if_it_is_given_more_epochs(
@@ -436,13 +450,51 @@ def test_a_finished_training_goes_on_if_it_is_given_more_epochs(
 def test_with_other_batches_an_epoch_begins_again(
     tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    often = change(tiny, train={"epochs": 2, "checkpoint_every": 1, "keep_checkpoints": 9})
+    often = change(tiny, train={"epochs": 2, "batch_size": 4, "checkpoint_every": 1})
+    run = open_run(tmp_path / "run", often)
+    break_training(often, manifest, run, monkeypatch, epoch=2, step=2)
+    new = change(often, train={"batch_size": 6})
+    break_training(new, manifest, open_run(run.path, new), monkeypatch, epoch=2, step=1)
+    assert [path.stem for path in list_checkpoints(run / "checkpoints")] == [
+        f"epoch-0002-step-{step:06d}" for step in (1, 0)
+    ]  # those of step 2 with the old batches would be taken for newer
+    Trainer(new, manifest, run, progress=False).fit()
+    steps = [(line["epoch"], line["step"]) for line in read_lines_of(run, "step")]
+    assert steps == [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)]
+
+
+def test_with_other_batches_nothing_is_thrown_away(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often = change(tiny, train={"checkpoint_every": 1})
     run = open_run(tmp_path / "run", often)
     break_training(often, manifest, run, monkeypatch, epoch=2, step=1)
+    (run / "checkpoints" / "epoch-0002-step-000000.pt").unlink()
+    before = (run / "metrics.jsonl").read_bytes()
     new = change(often, train={"batch_size": 4})
-    Trainer(new, manifest, open_run(run.path, new), progress=False).fit()
-    steps = [(line["epoch"], line["step"]) for line in read_lines_of(run, "step")]
-    assert steps == [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
+    with pytest.raises(TrainingError, match="no checkpoint between two epochs is left"):
+        Trainer(new, manifest, open_run(run.path, new), progress=False).fit()
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_training_that_ended_early_goes_on_with_more_patience_only(
+    tiny: Settings,
+    manifest: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    aucs = iter([0.8, 0.7, 0.6, 0.5])
+    monkeypatch.setattr(Trainer, "_validate", lambda self: {"val_loss": 1.0, "val_auc": next(aucs)})
+    settings = change(tiny, train={"epochs": 3, "patience": 1})
+    run = open_run(tmp_path / "run", settings)
+    assert len(Trainer(settings, manifest, run, progress=False).fit()) == 2
+    more = change(settings, train={"epochs": 4})
+    assert len(Trainer(more, manifest, open_run(run.path, more), progress=False).fit()) == 2
+    assert "none of the last 1 epochs was better (train.patience)" in capsys.readouterr().out
+    assert run.status("train") == "done"
+    patient = change(more, train={"patience": 2})
+    assert len(Trainer(patient, manifest, open_run(run.path, patient), progress=False).fit()) == 3
 
 
 def test_training_starts_from_another_runs_weights(
