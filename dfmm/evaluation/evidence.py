@@ -61,8 +61,18 @@ class Piece:
     offset: float
     share: float  # of fakes that are forged where this sense looks
     weight: float = 1.0  # never negative
-    forged: int = 0  # videos of validation that taught it; 0 where it is trusted unchecked
+    forged: int = 0  # people of validation that taught it, as forged and as genuine; 0 where it is trusted unchecked
     genuine: int = 0
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """How many times at most it vouches for a genuine clip, and for a forged one.
+
+        From n people that a sense was right about follows no likelihood ratio above n + 1, whatever the fit
+        extrapolates to (Vergeer et al., "Numerical likelihood ratios outputted by LR systems are often based on
+        extrapolation: when to stop extrapolating?", Science & Justice 2016).
+        """
+        return (self.forged or self.genuine) + 1, self.genuine + 1
 
 
 @dataclass(frozen=True)
@@ -171,13 +181,15 @@ def _calibrate(videos: pd.DataFrame, sense: Sense) -> Piece | None:
     known = np.isfinite(values) & np.isfinite(forged)
     values, forged = values[known], forged[known]
     if len(set(forged)) < 2:
-        trusted = Piece(usual, centre=0.0, scale=1.0, slope=1.0, offset=0.0, share=share, genuine=len(values))
-        return trusted if sense.calibrated and len(values) else None
+        people = group_people(videos)[0][known].nunique()
+        trusted = Piece(usual, centre=0.0, scale=1.0, slope=1.0, offset=0.0, share=share, genuine=people)
+        return trusted if sense.calibrated and people else None
     centre, scale = float(values.mean()), float(values.std()) or 1.0
     # Balanced, so that what comes out is a likelihood ratio without any prior.
     fit = LogisticRegression(class_weight="balanced").fit((values[:, None] - centre) / scale, forged)
     slope, offset = float(fit.coef_[0, 0]), float(fit.intercept_[0])
-    counts = {"forged": int(forged.sum()), "genuine": int((1 - forged).sum())}
+    people = group_people(videos)[0][known]
+    counts = {name: people[forged == value].nunique() for name, value in (("forged", 1), ("genuine", 0))}
     return Piece(usual, centre, scale, slope, offset, share, **counts) if slope > 0 else None
 
 
@@ -213,8 +225,14 @@ def _list_ratios(videos: pd.DataFrame, pieces: Mapping[str, Piece]) -> dict[str,
     for name, piece in pieces.items():
         there = SENSES[name].column in videos
         values = _read_values(videos, SENSES[name], piece.usual) if there else np.full(len(videos), np.nan)
-        ratios[name] = piece.slope * (values - piece.centre) / piece.scale + piece.offset
+        ratios[name] = _bound(piece.slope * (values - piece.centre) / piece.scale + piece.offset, piece)
     return ratios
+
+
+def _bound(ratio: Floats, piece: Piece) -> Floats:
+    """Return log-likelihood ratios that bend towards what a piece vouches for, and keep their order."""
+    most = np.where(ratio < 0, *np.log(piece.bounds))
+    return most * np.tanh(ratio / most)
 
 
 def _say_of_clip(ratio: Floats, piece: Piece) -> Floats:
@@ -269,7 +287,7 @@ def describe_evidence(video: Mapping[str, Any], evidence: Evidence) -> dict[str,
         ratio = video.get(f"{name}_evidence")
         if piece.weight > 0:
             missing = ratio is None or pd.isna(ratio)
-            said[name] = "missing, and left out" if missing else say_ratio(10 ** abs(ratio), ratio > 0, name, piece)
+            said[name] = "missing, and left out" if missing else say_ratio(10 ** abs(ratio), ratio > 0, name)
             if name == "lag" and not missing:
                 said[name] += f" ({say_lag(video['lag_ms'], video.get('lag_confidence'), piece.usual)})"
     return said
@@ -282,17 +300,14 @@ def say_lag(lag: float, confidence: float | None, usual: float) -> str:
     return f"the sound fits best {found}{sure}; that of genuine clips {others}"
 
 
-def say_ratio(ratio: float, forged: bool, name: str, piece: Piece) -> str:
+def say_ratio(ratio: float, forged: bool, name: str) -> str:
     """Return `strong support for a forged picture: 150 times as often seen there`.
 
     The scale is that of the European Network of Forensic Science Institutes (guideline for evaluative reporting, 2015).
-    What n videos of validation taught cannot vouch for more than n + 1 times.
     """
-    most = (piece.genuine if forged else piece.forged or piece.genuine) + 1
     words, others = SENSES[name].words if forged else SENSES[name].words[::-1]
     if ratio < 2:
         return f"says nothing: as often seen of {others} as of {words}"
     steps = ((10, "weak"), (100, "moderate"), (1000, "moderately strong"), (10_000, "strong"), (np.inf, "very strong"))
-    strength = next(word for limit, word in steps if min(ratio, most) < limit)
-    times = f"{ratio:.0f} times" if ratio <= most else f"more than {most} times"
-    return f"{strength} support for {words}: {times} as often seen there as of {others}"
+    strength = next(word for limit, word in steps if ratio < limit)
+    return f"{strength} support for {words}: {ratio:.0f} times as often seen there as of {others}"
