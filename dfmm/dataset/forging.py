@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from dfmm.dataset.reading import read_takes
 from dfmm.dataset.requests import FORGERY, METHOD, OTHER, Plan, Reading, Request
@@ -27,6 +29,7 @@ from dfmm.forge import (
     list_methods,
 )
 from dfmm.media.container import MediaError
+from dfmm.people import name_people
 
 log = logging.getLogger("dfmm")
 
@@ -45,9 +48,14 @@ class Forger:
         self.pairs = draws and self.settings.forge.pairs
         self.reals = np.flatnonzero(tracks.manifest["label"] == 0)
 
-    def can_forge(self) -> bool:
-        """Is there a real that can be forged by any of the methods asked for?"""
-        return any(self._list_methods(video, self.tracks.load(video)) for video in self.reals)
+    @cached_property
+    def people(self) -> pd.Series:
+        """Whom each row belongs to."""
+        return name_people(self.tracks.manifest)
+
+    def can_forge(self, videos: Iterable[int] | None = None) -> bool:
+        """Is there a real among these videos, or among all, that can be forged by any of the methods asked for?"""
+        return any(self._list_methods(video, self.tracks.load(video)) for video in videos or self.reals)
 
     def _list_methods(self, video: int, track: Track) -> list[str]:
         row = {name: self.tracks.manifest[name].iat[video] for name in ("label", "in_sync")}
@@ -84,7 +92,7 @@ class Forger:
         if not plan.method or METHODS[plan.method].other != "voice":
             return None
         request, rng = plan.request, plan.request.draw(OTHER)
-        for donor in choose_donors(self.tracks.manifest["identities"], self.reals, request.video, rng):
+        for donor in choose_donors(self.people, self.reals, request.video, rng):
             try:
                 track = self.tracks.load(donor)
                 window = self.place_window(track, number=request.window, rng=rng)

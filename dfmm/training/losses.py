@@ -14,6 +14,7 @@ from dfmm.model.aggregation import pool_windows
 from dfmm.settings import Settings
 
 TERMS = ("label", *STREAM_LABELS, "video_label")  # the last one only where windows are weighed by attention
+RAREST = 1e-3  # share of a label by which it is weighed where it was not met among the windows looked at
 FOCUS = 2.0  # γ of the focal loss (Lin et al., 2017, section 3.2)
 
 
@@ -25,27 +26,34 @@ class Loss:
 
     Args:
         settings: of the run.
-        prior: share of fakes among the training videos, for `train.class_weights`.
+        prior: share of fakes among the windows that are drawn, for `train.class_weights`.
         windows: so many rows in turn are of one video, whose label counts too (0: rows in any order).
     """
 
     def __init__(self, settings: Settings, prior: float, *, windows: int = 0):
         self.train, self.windows = settings.train, windows
+        prior = min(max(prior, RAREST), 1 - RAREST)
         self.class_weights = (0.5 / (1 - prior), 0.5 / prior) if settings.train.class_weights else (1.0, 1.0)
         stream_loss = settings.train.stream_loss
         self.term_weights = torch.tensor([1.0, *[stream_loss] * len(STREAM_LABELS), float(self.windows > 0)])
 
     def count(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return how much each term's labels weigh in a batch, `[terms]`."""
-        weights = [self._weigh(name, label).sum() for name, label in self._list_labels(batch).items()]
+        weights = [self._weigh(name, label).sum() for name, label in self.list_labels(batch).items()]
         return torch.stack(weights)
+
+    def count_labels(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return how much the reals and the fakes of a batch weigh in the loss of the joint label, `[2]`."""
+        label = self.list_labels(batch)["label"]
+        weights = self._weigh("label", label)
+        return torch.stack([weights[label == kind].sum() for kind in (0, 1)])
 
     def sum(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
         """Return each term's weighted sum over a batch, `[terms]`; what is unknown or absent adds nothing."""
         logits = self._list_logits(outputs, batch)
         sums = [
             (self._measure(logits[name], label) * self._weigh(name, label)).sum()
-            for name, label in self._list_labels(batch).items()
+            for name, label in self.list_labels(batch).items()
         ]
         return torch.stack(sums)
 
@@ -57,15 +65,17 @@ class Loss:
         """Return the loss of one batch by itself."""
         return self.combine(self.sum(outputs, batch), self.count(batch))
 
-    def _list_labels(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def list_labels(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return each term's labels, `UNKNOWN` also where the stream that would show them is absent."""
         face, sound = batch["frame_mask"].any(dim=1), batch["sound_mask"].any(dim=1)
         there = {"label": face | sound, "video_fake": face, "audio_fake": sound, "in_sync": face & sound}
         labels = {name: batch[name].masked_fill(~seen, UNKNOWN) for name, seen in there.items()}
-        if self.windows:  # a video is as fake as its most fake window
-            labels["video_label"] = labels["label"].unflatten(0, (-1, self.windows)).amax(dim=1)
-        else:
-            labels["video_label"] = labels["label"][:0]
+        labels["video_label"] = labels["label"][:0]
+        if self.windows:  # a video is as fake as its most fake window, and unknown with one that may be
+            windows = labels["label"].unflatten(0, (-1, self.windows))
+            doubtful = (batch["label"].eq(UNKNOWN) & there["label"]).unflatten(0, (-1, self.windows)).any(dim=1)
+            most = windows.amax(dim=1)
+            labels["video_label"] = most.masked_fill(doubtful & (most == 0), UNKNOWN)
         return labels
 
     def _list_logits(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
