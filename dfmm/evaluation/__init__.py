@@ -23,6 +23,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "protocols": ["evaluate_datasets"],
         "summary": ["make_report", "name_evaluation", "pair_methods"],
         "synchrony": ["find_verdicts", "judge_files", "judge_videos"],
-        "report": ["METRICS", "find_mistakes", "write_report"],
+        "report": ["FURTHER", "METRICS", "find_mistakes", "write_report"],
     },
 )

@@ -23,6 +23,7 @@ from dfmm.evaluation.synchrony import COLUMNS, judge_videos
 from dfmm.extraction.cures import describe_cures
 from dfmm.files import write_whole
 from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, read_manifest
+from dfmm.metrics import Costs
 from dfmm.model import MultimodalModel, load_model, save_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
 from dfmm.model.synchrony import SynchronyModel, load_synchrony
@@ -147,7 +148,14 @@ def evaluate_run(
     videos["predicted"] = (videos["score"] >= evidence.threshold).where(videos["status"] == "ok").astype("Int64")
     report = _describe_run(run, table, settings, evidence, synchrony, facts)
     seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
-    options = {"replicates": settings.evaluate.replicates, "streams": settings.model.streams, "seen": seen}
+    chosen = settings.evaluate
+    options = {
+        "replicates": chosen.replicates,
+        "streams": settings.model.streams,
+        "seen": seen,
+        "prior": facts["prior"],
+        "costs": Costs(chosen.dcf_prior, chosen.false_alarm_cost, chosen.miss_cost),
+    }
     report |= make_report(videos, windows, split=split, threshold=evidence.threshold, **options)
     report["calibration"] = compare_calibration(videos[videos["status"] == "ok"], prior=facts["prior"])
     if manifest is not None:

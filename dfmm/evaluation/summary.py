@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from dfmm.manifest import find_unseen
-from dfmm.metrics import compute_auc, compute_metrics
+from dfmm.metrics import Costs, compute_auc, compute_macro_auc, compute_metrics
 from dfmm.runs import RunError
 
 UNNAMED = "unnamed"  # a dataset whose manifest does not say
@@ -34,6 +35,8 @@ def make_report(
     replicates: int,
     streams: str = "both",
     seen: Collection[str] | None = None,
+    prior: float | None = None,
+    costs: Costs | None = None,
 ) -> dict[str, Any]:
     """Return coverage and metrics of a scored split, ready for JSON.
 
@@ -41,22 +44,27 @@ def make_report(
         videos, windows: as from `score_split`.
         streams: that the model uses, as `model.streams`: no video is without what is not looked for.
         seen: the methods of the fakes that the model was trained on; None for those of this split.
+        prior: the share of fakes that scores assume; None: that of this split.
+        costs: of wrong decisions.
     """
     scored = videos[videos["status"] == "ok"]
     if scored.empty:
         raise RunError(f"not one of the {len(videos)} videos of {split!r} could be scored; see their reasons above")
     names = videos.set_index("video_id")["identities"]
     known = windows[windows["score"].notna() & windows["label"].isin((0, 1))]
-    options = {"threshold": threshold, "replicates": replicates}
+    options = {"threshold": threshold, "replicates": replicates, "prior": prior, "costs": costs or Costs()}
     video = compute_metrics(scored["label"], scored["score"], identities=list(scored["identities"]), **options)
     return {
         "dataset": name_dataset(videos),
         "split": split,
         "videos": len(videos),
+        "replicates": replicates,
+        "costs": asdict(options["costs"]),
         "synthetic": bool((videos["source"] == "synthetic").all()),
         "coverage": _count_coverage(videos, streams),
         "one_label": describe_one_label(video),
         "video": video,
+        "macro_auc": _average_methods(scored, replicates),
         "window": compute_metrics(
             known["label"], known["score"], identities=list(_name_people(known["video_id"], names)), **options
         ),
@@ -139,6 +147,12 @@ def _score_methods(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
             **{name: score_column(rows, scores, replicates) for name, scores in _list_rivals(rows).items()},
         }
     return methods
+
+
+def _average_methods(scored: pd.DataFrame, replicates: int) -> dict[str, float | None]:
+    """Return the mean of the methods' AUCs: the pooled one is that of the method with most videos."""
+    people, options = list(scored["identities"]), {"replicates": replicates}
+    return compute_macro_auc(scored["label"], scored["score"], scored["method"], identities=people, **options)
 
 
 def _score_novelty(scored: pd.DataFrame, replicates: int, seen: Collection[str] | None) -> dict[str, Any]:

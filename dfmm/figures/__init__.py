@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "scores": [
             "plot_confusion",
+            "plot_det",
             "plot_methods",
             "plot_precision_recall",
             "plot_roc",
