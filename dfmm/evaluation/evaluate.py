@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from accelerate.utils import send_to_device
+from torch.utils.data import DataLoader
 
 from dfmm.audit.shortcuts import measure_trivia, score_trivia
 from dfmm.audit.synchrony import correlate_videos
@@ -260,32 +262,48 @@ def read_evaluation(run: Run, split: str = "test") -> tuple[dict[str, Any], pd.D
 def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> dict[str, dict[str, Any]]:
     """Return the AUC of the joint score, over all fakes and for each method, with both streams and with each alone.
 
-    A stream is withheld by its mask, as if the clip had none; its evidence is missing then.
+    A stream is withheld by its mask, as if the clip had none; its evidence is missing then. All are of the same videos,
+    those with a score in each case, so that with each stream alone its `difference` says how much less that is.
     """
     model, settings, facts = load_run(run)
     evidence, synchrony = read_evidence(facts), open_synchrony(run.checkpoint, settings)
     manifest = load_manifest(settings, progress=progress)
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
+    windows = _withhold_each(model, loader, progress=progress)
+    table, videos = pd.concat([manifest, loader.dataset.twins]), {}
+    for streams, found in windows.items():
+        scored = table.merge(aggregate_windows(found, settings.model.aggregation), on="video_id")
+        scored["fusion_score"] = scored["score"]
+        if streams == "both" and synchrony:
+            scored = add_synchrony(scored, judge_videos(scored, settings, synchrony, progress=False))
+        scored = apply_evidence(scored, evidence) if evidence else scored
+        videos[streams] = scored.set_index("video_id")
+    scores = pd.DataFrame({streams: scored["score"] for streams, scored in videos.items()})
+    rows = videos["both"].loc[scores.dropna(axis=1, how="all").dropna().index]
+    groups = {"all": rows, **{method: some for method, _, some in pair_methods(rows)}}
+    return {
+        streams: {name: _compare_stream(some, scores, streams, settings) for name, some in groups.items()}
+        for streams in videos
+    }
+
+
+def _withhold_each(model: MultimodalModel, loader: DataLoader, *, progress: bool) -> dict[str, pd.DataFrame]:
+    """Return the windows' scores with both streams and with each alone, read once and on one device."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device).eval()
     tables: dict[str, list[pd.DataFrame]] = {"both": [], "video": [], "audio": []}
-    batches = show_progress(loader, "streams", unit="batch", show=progress)
-    for batch in batches:
-        batch = withhold_streams(batch, model.streams)
+    for batch in show_progress(loader, "streams", unit="batch", show=progress):
+        batch = withhold_streams(send_to_device(batch, device), model.streams)
         for streams, parts in tables.items():
             left = withhold_streams(batch, streams)
             parts.append(tabulate_batch(model(left), left))
-    aucs, table = {}, pd.concat([manifest, loader.dataset.twins])
-    for streams, parts in tables.items():
-        videos = table.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
-        videos["fusion_score"] = videos["score"]
-        if streams == "both" and synchrony:
-            videos = add_synchrony(videos, judge_videos(videos, settings, synchrony, progress=False))
-        videos = apply_evidence(videos, evidence) if evidence else videos
-        scored = videos[videos["score"].notna()]
-        groups = {"all": scored, **{method: rows for method, _, rows in pair_methods(scored)}}
-        aucs[streams] = {
-            name: score_column(rows, rows["score"], settings.evaluate.replicates) for name, rows in groups.items()
-        }
-    return aucs
+    return {streams: pd.concat(parts) for streams, parts in tables.items()}
+
+
+def _compare_stream(rows: pd.DataFrame, scores: pd.DataFrame, streams: str, settings: Settings) -> dict[str, Any]:
+    found = scores.loc[rows.index]
+    ahead = None if streams == "both" else found["both"]
+    return score_column(rows, found[streams], settings.evaluate.replicates, ahead=ahead)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -63,6 +63,11 @@ CAPTIONS = {
     "heart. The dotted line marks the epoch that is kept.",
     "timeline": "what each stream found from window to window. In all lines, up is suspicious.",
 }
+RIVALS = {
+    "trivia": "Trivial features",
+    "synchrony": "Correlation of mouth and loudness",
+    "ridge": "Mouth and speech",
+}
 WORST = 10  # videos in the table of the most confidently wrong
 UNSCORED = 50  # videos in the table of those without a score
 
@@ -173,6 +178,7 @@ def render_html(report: Mapping[str, Any], scores: pd.DataFrame, images: list[di
         "number": figures.format_number,
         "share": figures.format_share,
         "interval": figures.format_interval,
+        "difference": figures.format_difference,
     }
     unscored = scores[scores["status"] != "ok"]
     return environment.get_template("report.html.jinja").render(
@@ -181,6 +187,7 @@ def render_html(report: Mapping[str, Any], scores: pd.DataFrame, images: list[di
         metrics=METRICS,
         further=FURTHER,
         notes=list_notes(report),
+        rivals=RIVALS,
         streams=figures.STREAMS,
         senses=SENSES,
         wrong=describe_mistakes(scores, report),

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from dfmm.manifest import find_unseen
-from dfmm.metrics import Costs, compute_auc, compute_macro_auc, compute_metrics
+from dfmm.metrics import Costs, compare_aucs, compute_auc, compute_macro_auc, compute_metrics
 from dfmm.runs import RunError
 
 UNNAMED = "unnamed"  # a dataset whose manifest does not say
@@ -68,7 +68,7 @@ def make_report(
         "window": compute_metrics(
             known["label"], known["score"], identities=list(_name_people(known["video_id"], names)), **options
         ),
-        "rivals": {name: score_column(scored, scores, replicates) for name, scores in _list_rivals(scored).items()},
+        "rivals": _score_rivals(scored, replicates),
         "pieces": _score_pieces(scored, replicates),
         **_score_novelty(scored, replicates, seen),
         "methods": _score_methods(scored, replicates),
@@ -144,7 +144,7 @@ def _score_methods(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
             "auc": score_column(rows, rows["score"], replicates),
             "streams": {name: score_column(rows, scores, replicates) for name, scores in suspicions.items()},
             "pieces": _score_pieces(rows, replicates),
-            **{name: score_column(rows, scores, replicates) for name, scores in _list_rivals(rows).items()},
+            **_score_rivals(rows, replicates),
         }
     return methods
 
@@ -174,6 +174,12 @@ def _score_pieces(rows: pd.DataFrame, replicates: int) -> dict[str, Any]:
     return {name: score_column(rows, rows[f"{name}_evidence"], replicates) for name in names}
 
 
+def _score_rivals(rows: pd.DataFrame, replicates: int) -> dict[str, Any]:
+    """Return each rival's AUC, and how far the detector is ahead of it on the videos that it scored, too."""
+    rivals = _list_rivals(rows)
+    return {name: score_column(rows, scores, replicates, ahead=rows["score"]) for name, scores in rivals.items()}
+
+
 def _list_rivals(videos: pd.DataFrame) -> dict[str, pd.Series]:
     """Return how suspicious each video is to what a detector must beat: trivial features, and synchrony.
 
@@ -201,9 +207,19 @@ def _score_sources(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
     }
 
 
-def score_column(rows: pd.DataFrame, scores: pd.Series, replicates: int) -> dict[str, float | None]:
-    """Return the AUC of a score over the rows that have it."""
+def score_column(
+    rows: pd.DataFrame, scores: pd.Series, replicates: int, *, ahead: pd.Series | None = None
+) -> dict[str, Any]:
+    """Return the AUC of a score over the rows that have it.
+
+    Args:
+        ahead: another score, which all rows have: its AUC less this one, on the same rows, is told as `difference`.
+    """
     rows, scores = rows[scores.notna()], scores.dropna()
     if rows["label"].nunique() < 2:
         return {"value": None, "low": None, "high": None}
-    return compute_auc(rows["label"], scores, identities=list(rows["identities"]), replicates=replicates)
+    options = {"identities": list(rows["identities"]), "replicates": replicates}
+    if ahead is None:
+        return compute_auc(rows["label"], scores, **options)
+    found = compare_aucs(rows["label"], ahead[rows.index], scores, **options)
+    return {**found["b"], "difference": found["difference"]}

@@ -51,7 +51,7 @@ from dfmm.metrics.ranking import (
 Measure = Callable[[Counts], dict[str, Floats]]
 
 CELLS = 2**18  # replicates times videos measured at a time: what is computed from them stays in the processor's cache
-FEW = 30  # independent videos of a class, or people, below which replicates alone promise too much
+FEW = 20  # independent videos of a class, or people, with no more than which replicates alone promise too much
 MOST_RUNS = 1000  # of neighbours that replicates tell apart for `min_cllr`, which moves it by less than 0.001
 MEANS = ("log_loss", "brier", "cllr", "act_dcf")  # of losses, whose logarithms are nearer to normal
 UNBOUNDED = ("log_loss", "cllr", "act_dcf", *HULLS)  # the others end at 1
@@ -232,7 +232,7 @@ def bound_rate(value: Any, draws: Floats, analytic: Bounds, ranking: Ranking, co
     """The replicates' interval of rates, and the analytic one where videos are few; the latter alone near 0 and 1."""
     edge, size = 0.25 / sum(ranking.worth), _count_least(ranking)
     bounds = bound_share(value, draws, size, confidence, edge)
-    bounds = unite(bounds, analytic) if size < FEW else bounds
+    bounds = unite(bounds, analytic) if size <= FEW else bounds
     inside = (edge < value) & (value < 1 - edge) & (len(keep_finite(draws)) > 0)
     return tuple(np.where(inside, *pair) for pair in zip(bounds, analytic, strict=True))
 

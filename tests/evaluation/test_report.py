@@ -147,6 +147,16 @@ def test_every_number_has_its_row_and_what_videos_are_too_few_for_is_said():
     assert "where 5 % are fake, a false alarm costs 1 and a miss" in html
 
 
+def test_rivals_stand_with_how_far_the_detector_is_ahead():
+    report, scores, _ = make_results()
+    ahead = {"difference": 0.25, "low": 0.1, "high": 0.4, "p": 0.004}
+    html = render_html(report | {"rivals": {"trivia": {**report["video"]["auc"], "difference": ahead}}}, scores, [])
+    assert "+0.250 [0.100, 0.400]" in html
+    assert "0.004" in html
+    assert "Trivial features" in html
+    assert "Correlation of mouth" not in html
+
+
 def test_a_report_of_before_is_shown_without_what_it_lacks():
     report, scores, _ = make_results()
     former = {
