@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["synchrony"],
     submod_attrs={
         "score": ["format_scores", "score_files", "score_split", "score_windows"],
+        "compare": ["compare_runs", "format_comparison"],
         "evaluate": [
             "compare_streams",
             "evaluate_run",
