@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dfmm.evaluation.evaluate import read_evaluation
-from dfmm.evaluation.report import METRICS
+from dfmm.evaluation.report import FURTHER, METRICS
 from dfmm.metrics import Costs, compare_metrics, compute_metrics
 from dfmm.runs import Run, RunError
 from dfmm.settings import Settings, flatten_settings, load_settings
@@ -191,11 +191,10 @@ def _sum_up(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def format_comparison(found: Mapping[str, Any]) -> str:
     """Return a comparison as tables for people."""
-    titles = {name: METRICS.get(name, {"min_dcf": "minDCF", "cllr": "Cllr"}.get(name)) for name in HEAD}
+    titles = {name: (METRICS | FURTHER)[name] for name in HEAD}
     names = [run["name"] for run in found["runs"]]
-    parts = [
-        f"{len(names)} runs on the same {found['videos']} videos of {found['split']}, {found['fakes']} of them fake."
-    ]
+    videos = f"{found['videos']} videos of {found['split']}, {found['fakes']} of them fake"
+    parts = [f"{len(names)} runs on the same {videos}."]
     if found["settings"]:
         rows = {name: [str(value) for value in values] for name, values in found["settings"].items()}
         parts.append("Settings that differ\n" + pd.DataFrame(rows, index=names).T.to_string())
