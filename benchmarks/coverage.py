@@ -5,9 +5,10 @@
 Scores are drawn from two normal distributions whose true AUC, and so the truth of every metric, is known; as
 probabilities they are overconfident, their log-odds 1.3 times what they should be. Without people every video is its
 own. With them, each person has a share of the reals and of the fakes, and those of one label have half of their
-variance in common. Printed is the share of simulations whose 95 % interval holds the truth; a star marks what is
-outside .93 to .97, where a class has fewer than 30 videos what is below .93. The standard error of a share of .95 is
-.007 at 1,000 simulations.
+variance in common. A second detector, with a true AUC lower by 0.05, shares four fifths of the noise with the first; in
+the rows that start with "difference" both are measured on the same videos, and DeLong's is of the AUC. Printed is the
+share of simulations whose 95 % interval holds the truth; a star marks what is outside .93 to .97, where a class has
+fewer than 30 videos what is below .93. The standard error of a share of .95 is .007 at 1,000 simulations.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from dfmm.metrics import BINS, Costs, compute_metrics
+from dfmm.metrics import BINS, Costs, compare_metrics, compute_macro_auc, compute_metrics
 
 CASES = ((20, 60, 0.9), (100, 100, 0.9), (100, 300, 0.95), (44, 109, 0.85))  # reals, fakes, true AUC
 PEOPLE = (20, 50, 50, 22)  # of each case
 OVERCONFIDENCE = 1.3
+WORSE, SHARED = 0.05, 0.8  # by how much the second detector's AUC is lower, and what it shares of the noise
+METHODS = 3  # among which fakes are dealt out, for the mean of their AUCs
 GRID = 100_000  # quantiles of each class that stand for all videos
 
 
@@ -55,29 +58,38 @@ def mark(share: float, case: tuple[int, int, float]) -> str:
 def cover(case: tuple[int, int, float], people: int | None, simulations: int, replicates: int) -> dict[str, float]:
     """Return for each metric in how many of the simulations its interval holds the truth; NaN where undefined."""
     truth, held = find_truth(*case), {}
+    other = find_truth(case[0], case[1], case[2] - WORSE)
+    truth |= {"macro_auc": case[2], "difference of delong": WORSE}
+    truth |= {f"difference of {name}": truth[name] - other[name] for name in other}
     for seed in range(simulations):
-        labels, scores, names = draw_scores(*case, people, np.random.default_rng(seed))
-        found = compute_metrics(
-            labels, scores, threshold=0.5, identities=names, prior=0.5, replicates=replicates, seed=seed
-        )
+        labels, scores, second, names = draw_scores(*case, people, np.random.default_rng(seed))
+        options = {"identities": names, "replicates": replicates, "seed": seed}
+        found = compute_metrics(labels, scores, threshold=0.5, prior=0.5, **options)
+        found["macro_auc"] = compute_macro_auc(labels, scores, np.arange(labels.size) % METHODS, **options)
+        pair = compare_metrics(labels, scores, second, thresholds=(0.5, 0.5), priors=(0.5, 0.5), **options)
+        found |= {f"difference of {name}": value for name, value in pair.items()}
         for name, true in truth.items():
-            if found[name]["value"] is not None:
+            if found[name]["low"] is not None:
                 held.setdefault(name, []).append(found[name]["low"] <= true <= found[name]["high"])
     return {name: float(np.mean(held[name])) if name in held else np.nan for name in truth}
 
 
 def draw_scores(
     reals: int, fakes: int, auc: float, people: int | None, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, Sequence[str] | None]:
-    """Return labels, probabilities at even odds, and who is in each video."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str] | None]:
+    """Return labels, two detectors' probabilities at even odds, and who is in each video."""
     labels = np.repeat([0, 1], [reals, fakes])
     noise, names = rng.normal(size=labels.size), None
     if people:
         person = np.concatenate([np.arange(reals) % people, np.arange(fakes) % people])
         noise = np.sqrt(0.5) * (noise + rng.normal(size=(2, people))[labels, person])
         names = [f"person {number}" for number in person]
-    shift = np.sqrt(2) * norm.ppf(auc)
-    return labels, to_probability(noise + shift * labels, auc), names
+    second = np.sqrt(SHARED) * noise + np.sqrt(1 - SHARED) * rng.normal(size=labels.size)
+    scores = [
+        to_probability(drawn + np.sqrt(2) * norm.ppf(one) * labels, one)
+        for drawn, one in ((noise, auc), (second, auc - WORSE))
+    ]
+    return labels, *scores, names
 
 
 def to_probability(values: np.ndarray, auc: float) -> np.ndarray:

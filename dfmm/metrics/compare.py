@@ -15,7 +15,16 @@ from dfmm.metrics.costs import Costs, are_probabilities, measure_hulls, measure_
 from dfmm.metrics.decisions import measure_decisions
 from dfmm.metrics.intervals import check_options, find_reach, keep_finite
 from dfmm.metrics.people import Crowd, Floats, MetricError, find_people
-from dfmm.metrics.ranking import Counts, Ranking, count_videos, find_runs, measure_auc, measure_ranking, rank_videos
+from dfmm.metrics.ranking import (
+    Counts,
+    Ranking,
+    count_videos,
+    find_runs,
+    find_undefined,
+    measure_auc,
+    measure_ranking,
+    rank_videos,
+)
 
 Difference = dict[str, float | None]  # "difference", "low", "high", "p"
 
@@ -124,6 +133,7 @@ def _compare(
         _replicate(ranking, measure, replicates, seed) for ranking, measure in zip(rankings, measures, strict=True)
     )
     size = rankings[0].crowd.people
+    values_a |= dict.fromkeys(find_undefined(rankings[0]), np.nan)
     return {
         name: _describe_difference(values_a[name], values_b[name], draws_a[name], draws_b[name], size, confidence)
         for name in values_a

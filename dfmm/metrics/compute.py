@@ -43,6 +43,7 @@ from dfmm.metrics.ranking import (
     Ranking,
     count_videos,
     find_runs,
+    find_undefined,
     measure_auc,
     measure_ranking,
     rank_videos,
@@ -290,18 +291,22 @@ def _bound_ranking(values: dict[str, float], ranking: Ranking, costs: Costs, con
 
 
 def _add_notes(intervals: dict[str, Any], ranking: Ranking, confidence: float) -> dict[str, Any]:
-    """Take back what so few videos cannot tell, and say so."""
+    """Take back what so few videos cannot tell, and say so.
+
+    A threshold that is fixed by a rate of one class may lie beyond all its videos where they are fewer than
+    log((1 - confidence) / 2) / log(1 - rate): then replicates do not know one end, and only 0 or 1 is sure.
+    """
     if not ranking.n_fake or not ranking.n_real:
         return intervals
-    for name, rate in FALSE_ALARMS.items():
-        if ranking.n_real * rate < 3 - 1e-9:
-            takes = f"a false-alarm rate of {rate:g} takes {3 / rate:.0f} reals or more"
-            note = f"undefined: {takes}, and there are {ranking.n_real}"
+    fixed = {"fpr_at_95_tpr": (1 - FOUND, ranking.n_fake, "fakes", "high", 1.0)}
+    fixed |= {name: (rate, ranking.n_real, "reals", "low", 0.0) for name, rate in FALSE_ALARMS.items()}
+    for name, (rate, videos, kind, end, sure) in fixed.items():
+        enough = np.log((1 - confidence) / 2) / np.log(1 - rate)
+        if name in find_undefined(ranking):
+            note = f"undefined: it takes {3 / rate:.0f} {kind} or more, and there are {videos}"
             intervals[name] = {"value": None, "low": None, "high": None, "note": note}
-    enough = np.log((1 - confidence) / 2) / np.log(FOUND)  # else the fakes may all be above the threshold
-    if ranking.worth[0] < enough:
-        intervals["fpr_at_95_tpr"]["note"] = (
-            f"no upper end: the fakes are worth {ranking.worth[0]:.0f} independent videos, and it takes {enough:.0f} "
-            f"to know where {FOUND:.0%} of all are found"
-        )
+        elif videos < enough:
+            side = "upper" if sure else "lower"
+            note = f"no {side} end: it takes {enough:.0f} {kind} to know one, and there are {videos}"
+            intervals[name] |= {end: sure, "note": note}
     return intervals

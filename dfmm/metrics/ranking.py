@@ -235,6 +235,11 @@ def pool_violators(tp: Floats, fp: Floats) -> Iterator[tuple[Floats, Floats]]:
         yield tuple(np.add.reduceat(found, starts, axis=1))
 
 
+def find_undefined(ranking: Ranking) -> set[str]:
+    """The rates of recall at false-alarm rates that so few reals cannot tell: three false alarms are the least."""
+    return {name for name, rate in FALSE_ALARMS.items() if ranking.n_real * rate < 3 - TINY}
+
+
 # Curves
 
 

@@ -44,6 +44,7 @@ def test_the_difference_is_that_of_the_metrics_and_its_signs_turn():
         assert turned[name]["p"] == pytest.approx(found[name]["p"])
     assert compute_auc(labels, a, identities=people) == compare_aucs(labels, a, b, identities=people)["a"]
     assert compare_aucs(labels, a, b, identities=people)["difference"] == pytest.approx(found["auc"])
+    assert found["tpr_at_1_fpr"]["difference"] is None
     assert "recall" not in compare_metrics(labels, a, b)
     json.dumps(found, allow_nan=False)
 

@@ -317,6 +317,10 @@ def test_rates_that_so_few_videos_cannot_tell_are_said_to_be_unknown():
     assert found["tpr_at_1_fpr"]["value"] is None
     assert "takes 300 reals or more, and there are 100" in found["tpr_at_1_fpr"]["note"]
     assert "note" not in found["fpr_at_95_tpr"]
+    assert (
+        "no lower end: it takes 35 reals"
+        in compute_metrics(labels[:64], scores[:64], threshold=0.5)["tpr_at_10_fpr"]["note"]
+    )
     few = compute_metrics(labels[:60], scores[:60], threshold=0.5, replicates=50)["fpr_at_95_tpr"]
     assert few["high"] == 1
     assert "no upper end" in few["note"]
