@@ -24,6 +24,7 @@ examples:
   dfmm run all params/sample.yaml                          the five notebooks, headless, into outputs/sample
   dfmm run 03_train params/sample.yaml train.lr=1e-3 --run outputs/lr
   dfmm evaluate outputs/sample --split test                report.json, scores.csv and figures once more
+  dfmm compare outputs/sample outputs/lr                   differences with paired intervals, seeds summed up
   dfmm score clip.mp4 more/ --run outputs/sample --json    a line of JSON for each file
 
 The same `dfmm run` again goes on where it was cut off. `dfmm settings` lists every setting.
@@ -325,6 +326,27 @@ def _print_evaluation(run: Any, report: dict[str, Any], videos: pd.DataFrame, wi
             )
     coverage = report["coverage"]
     print(f"scored {coverage['scored']} of {report['videos']} videos, {coverage['failed']} failed; report: {page}")
+
+
+@command(
+    "compare",
+    help="runs beside each other: settings that differ, metrics, paired differences, the spread of seeds",
+    description="Compare the evaluations of runs on the same videos. Differences are told paired: two intervals that "
+    "overlap may belong to a difference that is sure. Runs that scored different videos are refused, with what is "
+    "different.",
+    arguments=[
+        argument("runs", nargs="+", metavar="RUN", help="folders of two runs or more, evaluated before"),
+        argument("--split", default="test", choices=("train", "val", "test"), help="(default %(default)s)"),
+        argument("--shared", action="store_true", help="compare them on the videos that all of them scored"),
+        argument("--json", action="store_true", help="print all metrics and differences as JSON"),
+    ],
+)
+def compare(options: argparse.Namespace) -> None:
+    from dfmm.evaluation import compare_runs, format_comparison
+    from dfmm.runs import Run
+
+    found = compare_runs([Run(folder) for folder in options.runs], options.split, shared=options.shared)
+    print(json.dumps(found, ensure_ascii=False) if options.json else format_comparison(found))
 
 
 @command(

@@ -319,6 +319,11 @@ class Evaluate(Section):
         "with a report of its own",
     )
     replicates: int = Field(1000, ge=100, description="bootstrap replicates behind the intervals")
+    dcf_prior: float = Field(
+        0.05, gt=0, lt=1, description="share of fakes where the detection cost function (minDCF, actDCF) is asked"
+    )
+    false_alarm_cost: float = Field(1.0, gt=0, description="of a real called fake, in the detection cost function")
+    miss_cost: float = Field(10.0, gt=0, description="of a fake called real, in the detection cost function")
 
     @field_validator("threshold")
     @classmethod

@@ -29,7 +29,7 @@ from dfmm.extraction.cures import describe_cures
 from dfmm.extraction.extract import extract_tracks
 from dfmm.files import write_whole
 from dfmm.manifest import NO_SPLIT
-from dfmm.metrics import compute_auc
+from dfmm.metrics import compare_aucs, compute_auc
 from dfmm.people import ALONE, assign_people, name_people
 from dfmm.runs import write_json
 from dfmm.settings import Settings, flatten_settings
@@ -137,7 +137,8 @@ def audit_data(
     readable = manifest[manifest["video_id"].isin(features.index)].reset_index(drop=True)
     leaks = find_leaks(manifest, facts)
     shortcuts = find_shortcuts(readable, features, replicates=settings.evaluate.replicates)
-    detector = None if scores is None else compare_detector(readable, features, scores)
+    replicates = settings.evaluate.replicates
+    detector = None if scores is None else compare_detector(readable, features, scores, replicates=replicates)
     return Audit(
         videos=len(manifest),
         features=features,
@@ -157,7 +158,9 @@ def audit_data(
     )
 
 
-def compare_detector(manifest: pd.DataFrame, features: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Any] | None:
+def compare_detector(
+    manifest: pd.DataFrame, features: pd.DataFrame, scores: pd.DataFrame, *, replicates: int = 1000
+) -> dict[str, Any] | None:
     """Return the AUC of a detector and, on the same videos, of all trivial features together; None if undefined.
 
     Args:
@@ -165,7 +168,7 @@ def compare_detector(manifest: pd.DataFrame, features: pd.DataFrame, scores: pd.
         scores: `video_id` and `score`, NaN where there is none.
 
     Returns:
-        `videos`, `auc` and `trivia`, the two with their 95 % intervals.
+        `videos`, `auc` and `trivia`, the two with their 95 % intervals, and how far they differ: `difference`, paired.
     """
     values = manifest["video_id"].map(scores.set_index("video_id")["score"])
     folds = assign_folds(manifest["label"], group_people(manifest)[0])
@@ -174,10 +177,13 @@ def compare_detector(manifest: pd.DataFrame, features: pd.DataFrame, scores: pd.
         return None
     trivia = score_together(features, manifest["label"].set_axis(features.index), folds)
     people, labels = list(name_people(manifest)[chosen]), manifest.loc[chosen, "label"]
+    both = values[chosen], np.nan_to_num(trivia[chosen])
+    found = compare_aucs(labels, *both, identities=people, replicates=replicates)
     return {
         "videos": int(chosen.sum()),
-        "auc": compute_auc(labels, values[chosen], identities=people),
-        "trivia": compute_auc(labels, np.nan_to_num(trivia[chosen]), identities=people),
+        "auc": found["a"],
+        "trivia": found["b"],
+        "difference": found["difference"],
     }
 
 
@@ -310,8 +316,11 @@ def _report_detector(detector: dict[str, Any] | None) -> Iterator[Finding]:
         return
     auc, trivia = detector["auc"], detector["trivia"]
     text = f"On {detector['videos']} videos the detector reaches {_format(**auc)}, trivial features {_format(**trivia)}"
-    if trivia["low"] > 0.5 and trivia["value"] >= auc["low"]:
-        yield Finding("problem", f"{text}: it may live on them.")
+    ahead = detector["difference"]
+    sure = ahead["low"] is not None and ahead["low"] > 0
+    text += f"; it is ahead by {_format(ahead['difference'], ahead['low'], ahead['high'])}" if sure else ""
+    if trivia["low"] > 0.5 and not sure:
+        yield Finding("problem", f"{text}, and is not surely ahead: it may live on them.")
     else:
         yield Finding("remark", f"{text}.")
 

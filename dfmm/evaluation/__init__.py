@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["synchrony"],
     submod_attrs={
         "score": ["format_scores", "score_files", "score_split", "score_windows"],
+        "compare": ["compare_runs", "format_comparison"],
         "evaluate": [
             "compare_streams",
             "evaluate_run",
@@ -24,6 +25,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "protocols": ["evaluate_datasets"],
         "summary": ["make_report", "name_evaluation", "pair_methods"],
         "synchrony": ["find_verdicts", "judge_files", "judge_videos"],
-        "report": ["METRICS", "find_mistakes", "write_report"],
+        "report": ["FURTHER", "METRICS", "find_mistakes", "write_report"],
     },
 )

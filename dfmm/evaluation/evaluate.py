@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from accelerate.utils import send_to_device
+from torch.utils.data import DataLoader
 
 from dfmm.audit.shortcuts import measure_trivia, score_trivia
 from dfmm.audit.synchrony import correlate_videos
@@ -24,6 +26,7 @@ from dfmm.evaluation.synchrony import COLUMNS, judge_videos
 from dfmm.extraction.cures import describe_cures
 from dfmm.files import write_whole
 from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, read_manifest
+from dfmm.metrics import Costs
 from dfmm.model import MultimodalModel, load_model, save_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
 from dfmm.model.synchrony import SynchronyModel, load_synchrony
@@ -153,7 +156,14 @@ def evaluate_run(
     videos["predicted"] = (videos["score"] >= evidence.threshold).where(videos["status"] == "ok").astype("Int64")
     report = _describe_run(run, table, settings, evidence, synchrony, facts)
     seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
-    options = {"replicates": settings.evaluate.replicates, "streams": settings.model.streams, "seen": seen}
+    chosen = settings.evaluate
+    options = {
+        "replicates": chosen.replicates,
+        "streams": settings.model.streams,
+        "seen": seen,
+        "prior": facts["prior"],
+        "costs": Costs(chosen.dcf_prior, chosen.false_alarm_cost, chosen.miss_cost),
+    }
     report |= make_report(videos, windows, split=split, threshold=evidence.threshold, **options)
     report["calibration"] = compare_calibration(videos[videos["status"] == "ok"], prior=facts["prior"])
     if manifest is not None:
@@ -260,34 +270,49 @@ def read_evaluation(run: Run, split: str = "test") -> tuple[dict[str, Any], pd.D
 def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> dict[str, dict[str, Any]]:
     """Return the AUC of the joint score, over all fakes and for each method, with both streams and with each alone.
 
-    A stream is withheld by its mask, as if the clip had none; its evidence is missing then.
+    A stream is withheld by its mask, as if the clip had none; its evidence is missing then. All are of the same videos,
+    those with a score in each case, so that with each stream alone its `difference` says how much less that is.
     """
     model, settings, facts = load_run(run)
     evidence, synchrony = read_evidence(facts), open_synchrony(run.checkpoint, settings)
     manifest = assign_people(load_manifest(settings, progress=progress))
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
+    windows = _withhold_each(model, loader, progress=progress)
+    table, videos = pd.concat([manifest, loader.dataset.twins]), {}
+    for streams, found in windows.items():
+        found = found[~found["video_id"].isin(find_broken(found))]
+        scored = table.merge(aggregate_windows(found, settings.model.aggregation), on="video_id")
+        scored["fusion_score"] = scored["score"]
+        if streams == "both" and synchrony:
+            scored = add_synchrony(scored, judge_videos(scored, settings, synchrony, progress=False))
+        scored = apply_evidence(scored, evidence) if evidence else scored
+        videos[streams] = scored.set_index("video_id")
+    scores = pd.DataFrame({streams: scored["score"] for streams, scored in videos.items()})
+    rows = videos["both"].loc[scores.dropna(axis=1, how="all").dropna().index]
+    groups = {"all": rows, **{method: some for method, _, some in pair_methods(rows)}}
+    return {
+        streams: {name: _compare_stream(some, scores, streams, settings) for name, some in groups.items()}
+        for streams in videos
+    }
+
+
+def _withhold_each(model: MultimodalModel, loader: DataLoader, *, progress: bool) -> dict[str, pd.DataFrame]:
+    """Return the windows' scores with both streams and with each alone, read once and on one device."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device).eval()
     tables: dict[str, list[pd.DataFrame]] = {"both": [], "video": [], "audio": []}
-    batches = show_progress(loader, "streams", unit="batch", show=progress)
-    for batch in batches:
-        batch = withhold_streams(batch, model.streams)
+    for batch in show_progress(loader, "streams", unit="batch", show=progress):
+        batch = withhold_streams(send_to_device(batch, device), model.streams)
         for streams, parts in tables.items():
             left = withhold_streams(batch, streams)
             parts.append(tabulate_batch(model(left), left))
-    aucs, table = {}, pd.concat([manifest, loader.dataset.twins])
-    for streams, parts in tables.items():
-        windows = pd.concat(parts)
-        windows = windows[~windows["video_id"].isin(find_broken(windows))]
-        videos = table.merge(aggregate_windows(windows, settings.model.aggregation), on="video_id")
-        videos["fusion_score"] = videos["score"]
-        if streams == "both" and synchrony:
-            videos = add_synchrony(videos, judge_videos(videos, settings, synchrony, progress=False))
-        videos = apply_evidence(videos, evidence) if evidence else videos
-        scored = videos[videos["score"].notna()]
-        groups = {"all": scored, **{method: rows for method, _, rows in pair_methods(scored)}}
-        aucs[streams] = {
-            name: score_column(rows, rows["score"], settings.evaluate.replicates) for name, rows in groups.items()
-        }
-    return aucs
+    return {streams: pd.concat(parts) for streams, parts in tables.items()}
+
+
+def _compare_stream(rows: pd.DataFrame, scores: pd.DataFrame, streams: str, settings: Settings) -> dict[str, Any]:
+    found = scores.loc[rows.index]
+    ahead = None if streams == "both" else found["both"]
+    return score_column(rows, found[streams], settings.evaluate.replicates, ahead=ahead)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -25,16 +25,30 @@ METRICS = {
     "ap": "Average precision",
     "eer": "Equal error rate",
     "balanced_accuracy": "Balanced accuracy",
-    "accuracy": "Accuracy",
-    "precision": "Precision",
     "recall": "Recall",
+    "precision": "Precision",
+}
+FURTHER = {
     "f1": "F1",
+    "accuracy": "Accuracy",
     "fpr_at_95_tpr": "False-positive rate at 95 % recall",
+    "tpr_at_10_fpr": "Recall at a false-positive rate of 10 %",
+    "tpr_at_1_fpr": "Recall at a false-positive rate of 1 %",
+    "tpr_at_0.1_fpr": "Recall at a false-positive rate of 0.1 %",
+    "log_loss": "Log-loss",
+    "brier": "Brier score",
+    "ece": "Expected calibration error",
+    "cllr": "Cllr",
+    "min_cllr": "min Cllr",
+    "act_dcf": "actDCF",
+    "min_dcf": "minDCF",
 }
 CAPTIONS = {
     "roc": "The share of fakes found at each share of reals falsely called fake. The nearer to the upper left corner, "
     "the better; where the band takes in the diagonal, chance explains it too. The band begins at three false alarms: "
     "for rarer ones the reals are too few.",
+    "det": "The same errors on the scales of normal deviates, where normal scores make a straight line: the share of "
+    "fakes missed at each share of false alarms. The nearer to the lower left corner, the better.",
     "precision_recall": "How many of the videos called fake are, as more and more fakes are found. The dotted line is "
     "what calling every video fake would reach; it moves with the share of fakes, and the curve with it.",
     "scores": "Reals belong to the left of the threshold and fakes to the right; what lies on the wrong side is an "
@@ -48,6 +62,11 @@ CAPTIONS = {
     "curves": "Where the training loss falls on and the validation loss rises, the model learns its training videos by "
     "heart. The dotted line marks the epoch that is kept.",
     "timeline": "what each stream found from window to window. In all lines, up is suspicious.",
+}
+RIVALS = {
+    "trivia": "Trivial features",
+    "synchrony": "Correlation of mouth and loudness",
+    "ridge": "Mouth and speech",
 }
 WORST = 10  # videos in the table of the most confidently wrong
 UNSCORED = 50  # videos in the table of those without a score
@@ -108,7 +127,8 @@ def draw_pictures(
     """Draw the report's figures, in the order they are shown."""
     note, video, threshold = figures.describe_data(report), report["video"], report["threshold"]["value"]
     drawn = {
-        "roc": figures.plot_roc(scores, auc=video["auc"], note=note),
+        "roc": figures.plot_roc(scores, auc=video["auc"], note=note, replicates=report.get("replicates", 1000)),
+        "det": figures.plot_det(scores, eer=video["eer"], note=note),
         "precision_recall": figures.plot_precision_recall(scores, ap=video["ap"], note=note),
         "scores": figures.plot_scores(scores, threshold, note=note),
         "confusion": figures.plot_confusion(report),
@@ -158,12 +178,16 @@ def render_html(report: Mapping[str, Any], scores: pd.DataFrame, images: list[di
         "number": figures.format_number,
         "share": figures.format_share,
         "interval": figures.format_interval,
+        "difference": figures.format_difference,
     }
     unscored = scores[scores["status"] != "ok"]
     return environment.get_template("report.html.jinja").render(
         report=report,
         pictures=images,
         metrics=METRICS,
+        further=FURTHER,
+        notes=list_notes(report),
+        rivals=RIVALS,
         streams=figures.STREAMS,
         senses=SENSES,
         wrong=describe_mistakes(scores, report),
@@ -171,6 +195,17 @@ def render_html(report: Mapping[str, Any], scores: pd.DataFrame, images: list[di
         unscored_more=max(len(unscored) - UNSCORED, 0),
         versions=read_versions(),
     )
+
+
+def list_notes(report: Mapping[str, Any]) -> list[str]:
+    """What is said of numbers that so few videos cannot tell."""
+    levels = {"videos": report["video"], "windows": report["window"]}
+    return [
+        f"{words} of {level}: {found[name]['note']}"
+        for name, words in (METRICS | FURTHER).items()
+        for level, found in levels.items()
+        if found.get(name, {}).get("note")
+    ]
 
 
 def describe_mistakes(scores: pd.DataFrame, report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from dfmm.manifest import find_unseen
-from dfmm.metrics import compute_auc, compute_metrics
+from dfmm.metrics import Costs, compare_aucs, compute_auc, compute_macro_auc, compute_metrics
 from dfmm.people import assign_people
 from dfmm.runs import RunError
 
@@ -35,6 +36,8 @@ def make_report(
     replicates: int,
     streams: str = "both",
     seen: Collection[str] | None = None,
+    prior: float | None = None,
+    costs: Costs | None = None,
 ) -> dict[str, Any]:
     """Return coverage and metrics of a scored split, ready for JSON.
 
@@ -42,6 +45,8 @@ def make_report(
         videos, windows: as from `score_split`.
         streams: that the model uses, as `model.streams`: no video is without what is not looked for.
         seen: the methods of the fakes that the model was trained on; None for those of this split.
+        prior: the share of fakes that scores assume; None: that of this split.
+        costs: of wrong decisions.
     """
     videos = assign_people(videos)
     scored = videos[videos["status"] == "ok"]
@@ -50,18 +55,21 @@ def make_report(
     known = windows[windows["score"].notna() & windows["label"].isin((0, 1))]
     known = known[known["video_id"].isin(scored["video_id"])]
     people = known["video_id"].map(videos.set_index("video_id")["identities"])
-    options = {"threshold": threshold, "replicates": replicates}
+    options = {"threshold": threshold, "replicates": replicates, "prior": prior, "costs": costs or Costs()}
     video = compute_metrics(scored["label"], scored["score"], identities=list(scored["identities"]), **options)
     return {
         "dataset": name_dataset(videos),
         "split": split,
         "videos": len(videos),
+        "replicates": replicates,
+        "costs": asdict(options["costs"]),
         "synthetic": bool((videos["source"] == "synthetic").all()),
         "coverage": _count_coverage(videos, streams),
         "one_label": describe_one_label(video),
         "video": video,
+        "macro_auc": _average_methods(scored, replicates),
         "window": compute_metrics(known["label"], known["score"], identities=list(people), **options),
-        "rivals": {name: score_column(scored, scores, replicates) for name, scores in _list_rivals(scored).items()},
+        "rivals": _score_rivals(scored, replicates),
         "pieces": _score_pieces(scored, replicates),
         **_score_novelty(scored, replicates, seen),
         "methods": _score_methods(scored, replicates),
@@ -131,9 +139,15 @@ def _score_methods(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
             "auc": score_column(rows, rows["score"], replicates),
             "streams": {name: score_column(rows, scores, replicates) for name, scores in suspicions.items()},
             "pieces": _score_pieces(rows, replicates),
-            **{name: score_column(rows, scores, replicates) for name, scores in _list_rivals(rows).items()},
+            **_score_rivals(rows, replicates),
         }
     return methods
+
+
+def _average_methods(scored: pd.DataFrame, replicates: int) -> dict[str, float | None]:
+    """Return the mean of the methods' AUCs: the pooled one is that of the method with most videos."""
+    people, options = list(scored["identities"]), {"replicates": replicates}
+    return compute_macro_auc(scored["label"], scored["score"], scored["method"], identities=people, **options)
 
 
 def _score_novelty(scored: pd.DataFrame, replicates: int, seen: Collection[str] | None) -> dict[str, Any]:
@@ -153,6 +167,12 @@ def _score_pieces(rows: pd.DataFrame, replicates: int) -> dict[str, Any]:
     """Return the AUC of each piece of evidence alone, over the videos that have it."""
     names = [name.removesuffix("_evidence") for name in rows if name.endswith("_evidence")]
     return {name: score_column(rows, rows[f"{name}_evidence"], replicates) for name in names}
+
+
+def _score_rivals(rows: pd.DataFrame, replicates: int) -> dict[str, Any]:
+    """Return each rival's AUC, and how far the detector is ahead of it on the videos that it scored, too."""
+    rivals = _list_rivals(rows)
+    return {name: score_column(rows, scores, replicates, ahead=rows["score"]) for name, scores in rivals.items()}
 
 
 def _list_rivals(videos: pd.DataFrame) -> dict[str, pd.Series]:
@@ -182,9 +202,19 @@ def _score_sources(scored: pd.DataFrame, replicates: int) -> dict[str, Any]:
     }
 
 
-def score_column(rows: pd.DataFrame, scores: pd.Series, replicates: int) -> dict[str, float | None]:
-    """Return the AUC of a score over the rows that have it."""
+def score_column(
+    rows: pd.DataFrame, scores: pd.Series, replicates: int, *, ahead: pd.Series | None = None
+) -> dict[str, Any]:
+    """Return the AUC of a score over the rows that have it.
+
+    Args:
+        ahead: another score, which all rows have: its AUC less this one, on the same rows, is told as `difference`.
+    """
     rows, scores = rows[scores.notna()], scores.dropna()
     if rows["label"].nunique() < 2:
         return {"value": None, "low": None, "high": None}
-    return compute_auc(rows["label"], scores, identities=list(rows["identities"]), replicates=replicates)
+    options = {"identities": list(rows["identities"]), "replicates": replicates}
+    if ahead is None:
+        return compute_auc(rows["label"], scores, **options)
+    found = compare_aucs(rows["label"], ahead[rows.index], scores, **options)
+    return {**found["b"], "difference": found["difference"]}

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "scores": [
             "plot_confusion",
+            "plot_det",
             "plot_methods",
             "plot_precision_recall",
             "plot_roc",
@@ -31,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_times",
         ],
         "forge": ["forge_reals", "plot_forged_pictures", "plot_forged_sounds", "plot_forged_steps"],
-        "style": ["STREAMS", "describe_data", "format_interval", "format_number", "format_share"],
+        "style": ["STREAMS", "describe_data", "format_difference", "format_interval", "format_number", "format_share"],
         "widgets": ["play_sound", "play_video"],
     },
 )

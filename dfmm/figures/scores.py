@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.stats import norm
 
 from dfmm.figures.style import (
     BAND,
@@ -31,19 +32,28 @@ from dfmm.figures.style import (
     shorten_text,
     style_figure,
 )
-from dfmm.metrics import compute_auc, compute_metrics, compute_precision_recall, compute_roc, compute_roc_band
+from dfmm.metrics import (
+    compute_auc,
+    compute_det,
+    compute_eer,
+    compute_metrics,
+    compute_precision_recall,
+    compute_roc,
+    compute_roc_band,
+)
 
 # Scores
 
 
 @style_figure
-def plot_roc(scores: pd.DataFrame, *, auc: Interval | None = None, note: str = "") -> Figure:
+def plot_roc(scores: pd.DataFrame, *, auc: Interval | None = None, note: str = "", replicates: int = 1000) -> Figure:
     """The ROC curve of the scored videos with its 95 % band, resampled by identity.
 
     Args:
         scores: the video table.
         auc: the area and its interval where they are known already; else computed.
         note: the title's second line, such as "synthetic data".
+        replicates: of the bootstrap behind the band, and behind the area's interval.
     """
     figure, axes = open_axes("ROC of videos", note)
     scored = select_scored(scores)
@@ -52,15 +62,45 @@ def plot_roc(scores: pd.DataFrame, *, auc: Interval | None = None, note: str = "
     if scored["label"].nunique() < 2:
         return _say_undefined(figure, axes, scored)
     labels, values, identities = scored["label"], scored["score"], list(scored["identities"])
-    auc = auc or compute_auc(labels, values, identities=identities)
+    auc = auc or compute_auc(labels, values, identities=identities, replicates=replicates)
     fpr, tpr, _ = compute_roc(labels, values)
     axes.plot(fpr, tpr, color=JOINT["color"], label=f"AUC {format_interval(auc)}")
+    options = {"identities": identities, "replicates": replicates}
     start = 3 / (labels == 0).sum()  # below, the reals are too few to tell such rates apart
     if start < 1:
         grid = np.linspace(start, 1, 100)
-        low, high = compute_roc_band(labels, values, identities=identities, fpr_grid=grid)
+        low, high = compute_roc_band(labels, values, fpr_grid=grid, **options)
         axes.fill_between(grid, low, high, color=BAND, linewidth=0, label="95 % band")
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
+    return add_legend(figure)
+
+
+@style_figure
+def plot_det(scores: pd.DataFrame, *, eer: Interval | None = None, note: str = "") -> Figure:
+    """The detection error trade-off of the scored videos: misses over false alarms, both as normal deviates.
+
+    Args:
+        scores: the video table.
+        eer: the equal error rate and its interval where they are known already; else its value is computed.
+        note: the title's second line.
+    """
+    figure, axes = open_axes("Detection error trade-off of videos", note)
+    scored = select_scored(scores)
+    label_axes(axes, "false-positive rate (reals called fake)", "miss rate (fakes not found)")
+    if scored["label"].nunique() < 2:
+        return _say_undefined(figure, axes, scored)
+    labels, values = scored["label"], scored["score"]
+    eer = eer or {"value": compute_eer(labels, values), "low": None, "high": None}
+    # A rate of 0 has no deviate: what is rarer than half a video ends at the border.
+    least = 0.5 / max((labels == 0).sum(), labels.sum())
+    fpr, fnr, _ = (np.clip(rates, least, 1 - least) for rates in compute_det(labels, values))
+    axes.plot(norm.ppf(fpr), norm.ppf(fnr), color=JOINT["color"], label=f"EER {format_interval(eer)}")
+    marks = [share for share in (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999) if least <= share <= 1 - least]
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(norm.ppf(marks), [f"{100 * share:g} %" for share in marks])
+    border = norm.ppf([least, 1 - least])
+    axes.plot(border, border, color=GREY, linestyle=":", label="equal errors")
+    axes.plot(border, border[::-1], color=GREY, linestyle="--", label="chance")
     return add_legend(figure)
 
 

@@ -73,6 +73,14 @@ def format_interval(interval: Interval | None) -> str:
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def format_difference(difference: Mapping[str, float | None] | None) -> str:
+    """`+0.041 [-0.002, 0.084]`, with its paired interval where there is one, or `–` where it is undefined."""
+    value, low, high = ((difference or {}).get(name) for name in ("difference", "low", "high"))
+    if value is None:
+        return "–"
+    return f"{value:+.3f}" if low is None or high is None else f"{value:+.3f} [{low:.3f}, {high:.3f}]"
+
+
 def format_number(value: float | None) -> str:
     """Three decimals, or `–` where the value is undefined."""
     return "–" if value is None or np.isnan(value) else f"{value:.3f}"

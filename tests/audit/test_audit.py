@@ -183,6 +183,7 @@ def test_a_detector_is_compared_on_the_videos_it_scored(audit_table: Callable[..
     assert honest.verdict == "clean"
     assert honest.detector["videos"] == 98
     assert honest.detector["auc"]["low"] > honest.detector["trivia"]["value"]
+    assert honest.detector["difference"]["low"] > 0
     assert any(text.startswith("the detector: 0.") for text in read_texts(plot_audit(honest)))
     spoilt = audit_table(videos, plant(draw_features(videos), videos, "fps"), scores=scores)
     assert any("it may live on them" in text for text in list_problems(spoilt))

@@ -310,6 +310,30 @@ def test_each_stream_can_be_withheld(run: Run, evaluated: tuple) -> None:
     aucs = compare_streams(run, "test", progress=False)
     assert aucs["both"]["all"]["value"] == pytest.approx(evaluated[0]["video"]["auc"]["value"])
     assert set(aucs["video"]) == {"all", *evaluated[0]["methods"]}
+    for alone in (aucs["video"], aucs["audio"]):
+        for name, auc in alone.items():
+            assert auc["difference"]["difference"] == pytest.approx(aucs["both"][name]["value"] - auc["value"])
+    assert "difference" not in aucs["both"]["all"]
+
+
+def test_streams_are_compared_on_the_videos_that_all_of_them_scored(
+    run: Run, evaluated: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, videos, windows = evaluated
+    silent = windows["video_id"] == videos.loc[videos["label"] == 1, "video_id"].iloc[0]
+    found = {"both": windows, "video": windows, "audio": windows.assign(**dict.fromkeys(SCORES, np.nan))}
+    asked = []
+    monkeypatch.setattr("dfmm.evaluation.evaluate._withhold_each", lambda *_, **__: found)
+    monkeypatch.setattr(
+        "dfmm.evaluation.evaluate.score_column", lambda rows, scores, *_, **__: asked.append((len(rows), scores.size))
+    )
+    compare_streams(run, "test", progress=False)  # a stream that no video has takes none from the others
+    assert asked[0] == (len(videos), len(videos))
+    asked.clear()
+    found["audio"] = windows.assign(**{name: windows[name].mask(silent) for name in SCORES})
+    compare_streams(run, "test", progress=False)
+    assert asked[0] == (len(videos) - 1, len(videos) - 1)
+    assert all(rows == scores for rows, scores in asked)
 
 
 def test_a_stream_the_model_may_not_use_is_not_scored(tiny: Settings, manifest: pd.DataFrame) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfmm.evaluation.report import find_mistakes, render_html, write_report, write_whole
+from dfmm.evaluation.report import FURTHER, METRICS, find_mistakes, render_html, write_report, write_whole
 from dfmm.metrics import compute_metrics
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -65,6 +65,8 @@ def make_results(*, name: str = "swap", synthetic: bool = True) -> tuple[dict, p
         "synthetic": synthetic,
         "checkpoint": {"epoch": 2, "name": name},
         "video": level,
+        "macro_auc": level["auc"],
+        "costs": {"prior": 0.05, "false_alarm": 1.0, "miss": 10.0},
         "window": level,
         "methods": {name: {"videos": 10, "auc": level["auc"], "streams": {"video_fake": level["auc"]}}},
     }
@@ -105,6 +107,7 @@ def test_report_embeds_every_figure_with_words_for_it(html, folder):
     names = {file.stem for file in (folder / "figures").iterdir()}
     assert names >= {
         "roc",
+        "det",
         "precision_recall",
         "scores",
         "confusion",
@@ -132,6 +135,35 @@ def test_numbers_stand_with_their_intervals():
     assert f"{ap['value']:.3f} [{ap['low']:.3f}, {ap['high']:.3f}]" in html
     assert '<td class="number">–</td>' in html
     assert "20 of 21 videos" in html
+
+
+def test_every_number_has_its_row_and_what_videos_are_too_few_for_is_said():
+    report, scores, _ = make_results()
+    html = render_html(report, scores, [])
+    assert all(f'<th scope="row">{words}</th>' in html for words in (METRICS | FURTHER).values())
+    assert {*METRICS, *FURTHER, "confusion", "n", "n_fake"} == set(report["video"])
+    assert "Recall at a false-positive rate of 1 % of videos: undefined" in html
+    assert "takes 300 reals or more, and there are 10" in html
+    assert "where 5 % are fake, a false alarm costs 1 and a miss" in html
+
+
+def test_rivals_stand_with_how_far_the_detector_is_ahead():
+    report, scores, _ = make_results()
+    ahead = {"difference": 0.25, "low": 0.1, "high": 0.4, "p": 0.004}
+    html = render_html(report | {"rivals": {"trivia": {**report["video"]["auc"], "difference": ahead}}}, scores, [])
+    assert "+0.250 [0.100, 0.400]" in html
+    assert "0.004" in html
+    assert "Trivial features" in html
+    assert "Correlation of mouth" not in html
+
+
+def test_a_report_of_before_is_shown_without_what_it_lacks():
+    report, scores, _ = make_results()
+    former = {
+        name: report["video"][name] for name in ("auc", "ap", "eer", "balanced_accuracy", "confusion", "n", "n_fake")
+    }
+    report = {name: value for name, value in report.items() if name not in ("costs", "macro_auc")}
+    assert "Further numbers" not in render_html(report | {"video": former, "window": former}, scores, [])
 
 
 def test_worst_mistakes_come_first():

@@ -72,12 +72,16 @@ def test_numbers_known_already_are_taken_over():
     assert read_legend(figures.plot_precision_recall(make_scores(), ap=known))[0] == "AP 0.500 [0.250, 0.750]"
 
 
-@pytest.mark.parametrize("plot", [figures.plot_roc, figures.plot_precision_recall, figures.plot_scores])
+@pytest.mark.parametrize(
+    "plot", [figures.plot_roc, figures.plot_det, figures.plot_precision_recall, figures.plot_scores]
+)
 def test_unscored_videos_do_not_count(plot):
     assert read_texts(plot(make_scores(unscored=5))) == read_texts(plot(make_scores()))
 
 
-@pytest.mark.parametrize("plot", [figures.plot_roc, figures.plot_precision_recall, figures.plot_scores])
+@pytest.mark.parametrize(
+    "plot", [figures.plot_roc, figures.plot_det, figures.plot_precision_recall, figures.plot_scores]
+)
 @pytest.mark.parametrize(
     "scores",
     [make_scores(shift=0.7), make_scores(3, 2), make_scores(3, 0), make_scores(1, 1), make_scores(0, 0, unscored=2)],

@@ -1,0 +1,199 @@
+"""Two sets of scores of the same videos: their differences, with paired intervals and p."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
+from scipy.stats import norm, rankdata, t
+
+from dfmm.metrics.compute import MOST_RUNS, Measure, describe_auc, replicate
+from dfmm.metrics.costs import Costs, are_probabilities, measure_hulls, measure_losses, tabulate_losses
+from dfmm.metrics.decisions import measure_decisions
+from dfmm.metrics.intervals import check_options, find_reach, keep_finite
+from dfmm.metrics.people import Crowd, Floats, MetricError, find_people
+from dfmm.metrics.ranking import (
+    Counts,
+    Ranking,
+    count_videos,
+    find_runs,
+    find_undefined,
+    measure_auc,
+    measure_ranking,
+    rank_videos,
+)
+
+Difference = dict[str, float | None]  # "difference", "low", "high", "p"
+
+
+def compare_metrics(
+    labels: ArrayLike,
+    scores_a: ArrayLike,
+    scores_b: ArrayLike,
+    *,
+    thresholds: tuple[float, float] | None = None,
+    priors: tuple[float | None, float | None] = (None, None),
+    costs: Costs | None = None,
+    identities: Sequence[str] | None = None,
+    confidence: float = 0.95,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """How far two detectors differ on the same videos: a - b in every metric.
+
+    Both are measured in the same replicates, so that what is hard for both cancels out: two intervals that overlap may
+    belong to a difference that is sure.
+
+    Args:
+        labels: [n], 1 = fake, 0 = real.
+        scores_a, scores_b: [n] each, of the same videos in the same order.
+        thresholds: of a and of b; without them decisions are not compared.
+        priors, costs, identities: as in `compute_metrics`.
+
+    Returns:
+        `{metric: {"difference", "low", "high", "p"}}`, p two-sided for no difference; `delong`, the same for the AUC by
+        its analytic test (DeLong, DeLong & Clarke-Pearson, Biometrics 1988), which sums over videos of one person
+        (Obuchowski, Biometrics 1997); and `n`, `n_fake`. None where undefined.
+
+    Raises:
+        MetricError: as in `compute_metrics`, or scores of different videos.
+    """
+    check_options(confidence, replicates)
+    rankings = _rank_both(labels, scores_a, scores_b, identities)
+    measures = [
+        _choose_measure(ranking, threshold, prior, costs or Costs())
+        for ranking, threshold, prior in zip(rankings, thresholds or (None, None), priors, strict=True)
+    ]
+    compared = _compare(rankings, measures, confidence, replicates, seed)
+    counted = {"n": rankings[0].labels.size, "n_fake": rankings[0].n_fake}
+    return compared | {"delong": compare_delong(*rankings, confidence=confidence)} | counted
+
+
+def compare_aucs(
+    labels: ArrayLike,
+    scores_a: ArrayLike,
+    scores_b: ArrayLike,
+    *,
+    identities: Sequence[str] | None = None,
+    confidence: float = 0.95,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The AUCs of two detectors on the same videos, `a` and `b` with an interval each, and their `difference` a - b."""
+    check_options(confidence, replicates)
+    rankings = _rank_both(labels, scores_a, scores_b, identities)
+    values, draws = zip(*(_replicate(ranking, measure_auc, replicates, seed) for ranking in rankings), strict=True)
+    aucs = [
+        describe_auc(value["auc"], drawn["auc"], ranking, ranking.worth, confidence)
+        for value, drawn, ranking in zip(values, draws, rankings, strict=True)
+    ]
+    people = rankings[0].crowd.people
+    difference = _describe_difference(*(each["auc"] for each in (*values, *draws)), people, confidence)
+    return {"a": aucs[0], "b": aucs[1], "difference": difference}
+
+
+def _rank_both(
+    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, identities: Sequence[str] | None
+) -> list[Ranking]:
+    people = find_people(identities, len(np.asarray(labels)))
+    sizes = [np.shape(scores) for scores in (scores_a, scores_b)]
+    if sizes[0] != sizes[1]:
+        raise MetricError(f"expected two scores of each video, got {sizes[0]} and {sizes[1]}: keep what both scored")
+    return [rank_videos(labels, scores, people) for scores in (scores_a, scores_b)]
+
+
+def _choose_measure(ranking: Ranking, threshold: float | None, prior: float | None, costs: Costs) -> Measure:
+    runs, losses = find_runs(ranking, MOST_RUNS), None
+    if are_probabilities(ranking.scores):
+        losses = tabulate_losses(ranking, prior, costs)
+    cut = None if threshold is None else ranking.find_cut(threshold)
+
+    def measure(counts: Counts) -> dict[str, Floats]:
+        found = measure_ranking(counts) | measure_hulls(counts, runs, costs)
+        found |= measure_losses(counts, losses, costs) if losses else {}
+        return found | (measure_decisions(counts, cut) if cut is not None else {})
+
+    return measure
+
+
+def _replicate(
+    ranking: Ranking, measure: Measure, replicates: int, seed: int
+) -> tuple[dict[str, float], dict[str, Floats]]:
+    values = {name: float(value[0]) for name, value in measure(count_videos(ranking)).items()}
+    return values, replicate(ranking, measure, replicates, seed)
+
+
+def _compare(
+    rankings: Sequence[Ranking], measures: Sequence[Measure], confidence: float, replicates: int, seed: int
+) -> dict[str, Difference]:
+    (values_a, draws_a), (values_b, draws_b) = (
+        _replicate(ranking, measure, replicates, seed) for ranking, measure in zip(rankings, measures, strict=True)
+    )
+    size = rankings[0].crowd.people
+    values_a |= dict.fromkeys(find_undefined(rankings[0]), np.nan)
+    return {
+        name: _describe_difference(values_a[name], values_b[name], draws_a[name], draws_b[name], size, confidence)
+        for name in values_a
+        if name in values_b
+    }
+
+
+def _describe_difference(
+    a: float, b: float, draws_a: Floats, draws_b: Floats, people: int, confidence: float
+) -> Difference:
+    """Student's interval of a difference and its p; none where no replicate shows how far the two may differ."""
+    draws = keep_finite(draws_a - draws_b)
+    if np.isnan(a - b) or not draws.size:
+        return {"difference": None, "low": None, "high": None, "p": None}
+    if not draws.any() and draws_a.std() == 0:  # as where both make no error
+        return {"difference": a - b, "low": None, "high": None, "p": None}
+    return _describe_normal(a - b, float(draws.std()), people, confidence)
+
+
+def _describe_normal(difference: float, error: float, people: int, confidence: float) -> Difference:
+    reach = find_reach(people, confidence) * error
+    ratio = abs(difference) / error if error > 0 else (np.inf if difference else 0.0)
+    scaled = ratio * np.sqrt(max(people - 1, 1) / max(people, 1))
+    p = float(2 * t.sf(scaled, people - 1)) if people > 1 else float(2 * norm.sf(ratio))
+    return {"difference": difference, "low": difference - reach, "high": difference + reach, "p": p}
+
+
+# DeLong
+
+
+def compare_delong(a: Ranking, b: Ranking, *, confidence: float = 0.95) -> Difference:
+    """The difference of two AUCs by the placements of fakes among reals and of reals among fakes."""
+    if not a.n_fake or not a.n_real:
+        return {"difference": None, "low": None, "high": None, "p": None}
+    (auc_a, parts_a), (auc_b, parts_b) = (_place_videos(ranking) for ranking in (a, b))
+    variance = sum_products(parts_a - parts_b, a.crowd)
+    return _describe_normal(auc_a - auc_b, float(np.sqrt(max(variance, 0))), a.crowd.people, confidence)
+
+
+def _place_videos(ranking: Ranking) -> tuple[float, Floats]:
+    """The AUC, and what each video adds to its error, [n]: how far its placement is from the mean of its class."""
+    labels, scores = ranking.labels, ranking.scores
+    fakes, reals = labels == 1, labels == 0
+    whole, parts = rankdata(scores), np.zeros(labels.size)
+    parts[fakes] = (whole[fakes] - rankdata(scores[fakes])) / ranking.n_real  # share of reals below
+    parts[reals] = 1 - (whole[reals] - rankdata(scores[reals])) / ranking.n_fake  # share of fakes above
+    auc = float(parts[fakes].mean())
+    for rows in (fakes, reals):
+        n = np.count_nonzero(rows)
+        parts[rows] = (parts[rows] - auc) / n * np.sqrt(n / max(n - 1, 1))
+    return auc, parts
+
+
+def sum_products(parts: Floats, crowd: Crowd) -> float:
+    """The sum of x y over all pairs of videos that share a person, and of each with itself."""
+    there = crowd.members < crowd.people
+    groups, places = np.nonzero(there)
+    member = csr_array((np.ones(groups.size), (groups, crowd.members[groups, places])), (len(there), crowd.people))
+    sums = np.bincount(crowd.groups, parts, minlength=len(there))
+    if there.shape[1] == 1:
+        return float(sums @ sums)
+    shares = (member @ member.T).astype(bool).astype(float)
+    return float(sums @ (shares @ sums))

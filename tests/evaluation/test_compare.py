@@ -1,0 +1,142 @@
+"""Runs are compared on the same videos, paired, and seeds of one setting are summed up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dfmm.cli import main
+from dfmm.evaluation.compare import compare_runs, find_differing, format_comparison
+from dfmm.metrics import compare_aucs, compute_auc
+from dfmm.runs import Run, RunError
+from dfmm.settings import save_settings, validate_settings
+
+VIDEOS = 120
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that makes a run with these settings, whose scores find so much."""
+    evaluations = {}
+
+    def read(run: Run, split: str) -> tuple | None:
+        return evaluations.get(run.path)
+
+    def make(name: str, strength: float, seed: int = 0, *, keep: slice = slice(None), **settings: object) -> Run:
+        run = Run(tmp_path / name)
+        run.path.mkdir()
+        evaluate = {"replicates": 200}
+        save_settings(validate_settings({"evaluate": evaluate, "seed": seed, **settings}), run / "settings.yaml")
+        videos = draw_videos(strength, len(evaluations)).iloc[keep]
+        report = {"threshold": {"value": 0.5}, "prior": 0.5}
+        evaluations[run.path] = report, videos, pd.DataFrame()
+        return run
+
+    monkeypatch.setattr("dfmm.evaluation.compare.read_evaluation", read)
+    return make
+
+
+def draw_videos(strength: float, seed: int) -> pd.DataFrame:
+    """A scored split: what is hard for one run is hard for all."""
+    label = np.arange(VIDEOS) // 30 % 2
+    hard, noise = (np.random.default_rng(each).normal(size=VIDEOS) for each in (99, seed))
+    table = pd.DataFrame({"video_id": [f"v{number:03}" for number in range(VIDEOS)], "label": label, "status": "ok"})
+    table["score"] = 1 / (1 + np.exp(-(hard + 0.3 * noise + strength * (2 * label - 1))))
+    return table.assign(identities=[f"person {number % 30}" for number in range(VIDEOS)])
+
+
+def test_runs_are_compared_paired_with_the_settings_that_differ(make_run) -> None:
+    runs = [make_run("good", 1.0, train={"lr": 0.001}), make_run("bad", 0.6, train={"lr": 0.1})]
+    found = compare_runs(runs)
+    assert found["settings"] == {"train.lr": [0.001, 0.1]}
+    assert (found["videos"], found["fakes"]) == (VIDEOS, VIDEOS // 2)
+    tables = [draw_videos(strength, seed) for seed, strength in enumerate((1.0, 0.6))]
+    people = {"identities": list(tables[0]["identities"]), "replicates": 200}
+    aucs = [compute_auc(table["label"], table["score"], **people) for table in tables]
+    assert [run["metrics"]["auc"] for run in found["runs"]] == aucs
+    (pair,) = found["differences"]
+    expected = compare_aucs(tables[0]["label"], *(table["score"] for table in tables), **people)["difference"]
+    assert pair["metrics"]["auc"] == expected | {"p_holm": expected["p"]}
+    assert aucs[0]["low"] < aucs[1]["high"]  # they overlap, and yet
+    assert expected["low"] > 0
+    assert pair["metrics"]["delong"]["p"] < 0.05
+    assert found["seeds"] == []
+    json.dumps(found, allow_nan=False)
+
+
+def test_seeds_of_one_setting_are_summed_up_beside_their_intervals(make_run) -> None:
+    runs = [make_run(f"seed{seed}", 0.8, seed) for seed in range(3)] + [make_run("other", 0.8, train={"lr": 0.1})]
+    found = compare_runs(runs)
+    (group,) = found["seeds"]
+    assert len(group["runs"]) == 3
+    values = [run["metrics"]["auc"]["value"] for run in found["runs"][:3]]
+    auc = group["metrics"]["auc"]
+    assert auc["mean"] == pytest.approx(np.mean(values))
+    assert auc["between"] == pytest.approx(np.std(values, ddof=1))
+    assert (auc["least"], auc["most"]) == (min(values), max(values))
+    assert auc["between"] < auc["within"]
+    assert "tpr_at_1_fpr" not in group["metrics"]  # undefined for so few reals
+    assert len(found["differences"]) == 6
+    for pair in found["differences"]:
+        assert pair["metrics"]["auc"]["p_holm"] >= pair["metrics"]["auc"]["p"]
+
+
+def test_different_videos_are_refused_by_name_or_compared_on_what_they_share(make_run) -> None:
+    runs = [make_run("all", 1.0), make_run("part", 0.5, keep=slice(0, 110))]
+    with pytest.raises(RunError, match=r"10 by .*all alone: v110, v111, v112 and 7 more\n.*110 that both .* --shared"):
+        compare_runs(runs)
+    found = compare_runs(runs, shared=True)
+    assert found["videos"] == found["runs"][0]["metrics"]["n"] == 110
+    apart = [make_run("head", 1.0, keep=slice(0, 50)), make_run("tail", 1.0, keep=slice(60, 120))]
+    with pytest.raises(RunError, match="no video was scored by all"):
+        compare_runs(apart, shared=True)
+
+
+def test_what_cannot_be_compared_is_refused(make_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run("one", 1.0)
+    with pytest.raises(RunError, match="two runs or more, got 1"):
+        compare_runs([run, Run(tmp_path / "one")])
+    with pytest.raises(RunError, match=r"no evaluation of its present model on test; run dfmm evaluate .*none"):
+        compare_runs([run, Run(tmp_path / "none")])
+    other = make_run("other", 1.0)
+    label = "dfmm.evaluation.compare.read_scored"
+    read = compare_runs.__globals__["read_scored"]
+
+    def turn(run: Run, split: str):
+        found = read(run, split)
+        if run == other:
+            found.videos.loc["v007", "label"] = 1
+        return found
+
+    monkeypatch.setattr(label, turn)
+    with pytest.raises(RunError, match="do not agree on the labels of v007"):
+        compare_runs([run, other])
+
+
+def test_settings_differ_by_value(make_run) -> None:
+    settings = [validate_settings({"seed": seed, "train": {"lr": 0.01}}) for seed in (0, 1, 1)]
+    assert find_differing(settings) == {"seed": [0, 1, 1]}
+
+
+def test_the_command_prints_tables_or_json(make_run, capsys: pytest.CaptureFixture) -> None:
+    folders = [str(make_run(f"seed{seed}", 0.8, seed).path) for seed in range(2)]
+    assert main(["compare", *folders]) == 0
+    text = capsys.readouterr().out
+    for words in (
+        "2 runs on the same 120 videos",
+        "Settings that differ",
+        "seed0",
+        "Differences, paired",
+        "Seeds of",
+    ):
+        assert words in text
+    assert main(["compare", *folders, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert format_comparison(found) == text.rstrip("\n")
+    make_run("short", 0.8, keep=slice(0, 90))
+    assert main(["compare", folders[0], folders[0].replace("seed0", "short")]) == 1
+    assert "--shared" in capsys.readouterr().err

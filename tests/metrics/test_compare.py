@@ -1,0 +1,104 @@
+"""Differences are told paired: by the same replicates, and by DeLong's test."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from dfmm.metrics import MetricError, compare_aucs, compare_metrics, compute_auc, compute_metrics
+from dfmm.metrics.compare import compare_delong
+from dfmm.metrics.people import find_people
+from dfmm.metrics.ranking import rank_videos
+
+
+def draw_pair(rng, n=80, *, gain=0.6, shared=0.8, people=None):
+    """Labels and the scores of two detectors that find the same videos hard, the first of which is better."""
+    person = np.arange(n) if people is None else np.arange(n) % people
+    labels = np.arange(n) // (1 if people is None else people) % 2
+    hard = rng.normal(size=(2, n))[labels, person]
+    scores = [np.sqrt(shared) * hard + np.sqrt(1 - shared) * rng.normal(size=n) for _ in range(2)]
+    return labels, scores[0] + (1 + gain) * labels, scores[1] + labels, [f"person {number}" for number in person]
+
+
+def test_a_paired_difference_is_found_where_the_intervals_overlap():
+    found, overlapping = 0, 0
+    for seed in range(20):
+        labels, a, b, _ = draw_pair(np.random.default_rng(seed), 200, gain=0.4, shared=0.95)
+        both = compare_aucs(labels, a, b, replicates=200)
+        found += both["difference"]["low"] > 0
+        overlapping += both["a"]["low"] < both["b"]["high"]
+    assert overlapping >= 18
+    assert found >= 18
+
+
+def test_the_difference_is_that_of_the_metrics_and_its_signs_turn():
+    labels, a, b, people = draw_pair(np.random.default_rng(0), 120, people=30)
+    alone = [compute_metrics(labels, scores, threshold=0.5, identities=people) for scores in (a, b)]
+    found = compare_metrics(labels, a, b, thresholds=(0.5, 0.5), identities=people)
+    turned = compare_metrics(labels, b, a, thresholds=(0.5, 0.5), identities=people)
+    for name in ("auc", "ap", "eer", "min_dcf", "min_cllr", "balanced_accuracy", "f1"):
+        assert found[name]["difference"] == pytest.approx(alone[0][name]["value"] - alone[1][name]["value"])
+        assert turned[name]["difference"] == pytest.approx(-found[name]["difference"])
+        assert turned[name]["low"] == pytest.approx(-found[name]["high"])
+        assert turned[name]["p"] == pytest.approx(found[name]["p"])
+    assert compute_auc(labels, a, identities=people) == compare_aucs(labels, a, b, identities=people)["a"]
+    assert compare_aucs(labels, a, b, identities=people)["difference"] == pytest.approx(found["auc"])
+    assert found["tpr_at_1_fpr"]["difference"] is None
+    assert "recall" not in compare_metrics(labels, a, b)
+    json.dumps(found, allow_nan=False)
+
+
+def test_delong_is_that_of_its_definition():
+    """The covariance of the structural components over all pairs of a fake and a real."""
+    labels, a, b, _ = draw_pair(np.random.default_rng(1), 41)
+    a, b = np.round(a, 1), np.round(b, 1)  # with ties
+    components = []
+    for scores in (a, b):
+        fakes, reals = scores[labels == 1], scores[labels == 0]
+        above = (fakes[:, None] > reals) + 0.5 * (fakes[:, None] == reals)
+        components.append((above.mean(axis=1), above.mean(axis=0)))
+    variance = sum(
+        np.cov([one[side] for one in components])[[0, 1, 0], [0, 1, 1]] @ [1, 1, -2] / components[0][side].size
+        for side in (0, 1)
+    )
+    difference = components[0][0].mean() - components[1][0].mean()
+    found = compare_delong(rank_videos(labels, a), rank_videos(labels, b))
+    assert found["difference"] == pytest.approx(difference)
+    assert found["high"] - difference == pytest.approx(norm.isf(0.025) * np.sqrt(variance), rel=0.05)
+    many = [np.tile(values, 40) for values in (labels, a, b)]  # Student's is normal then
+    error = norm.isf(0.025) * np.sqrt(variance / 40)
+    assert compare_metrics(*many, replicates=10)["delong"]["high"] - difference == pytest.approx(error, rel=0.03)
+
+
+def test_copies_of_a_person_add_nothing():
+    labels, a, b, _ = draw_pair(np.random.default_rng(2), 40)
+    people = [f"person {number}" for number in range(40)]
+    once = compare_delong(*(rank_videos(labels, scores, find_people(people, 40)) for scores in (a, b)))
+    labels, a, b, people = (np.repeat(values, 5) for values in (labels, a, b, people))
+    crowd = find_people(list(map(str, people)), 200)
+    again = compare_delong(*(rank_videos(labels, scores, crowd) for scores in (a, b)))
+    assert again["high"] - again["low"] == pytest.approx(once["high"] - once["low"], rel=0.03)
+    pairs = find_people([f"{person}|{person} twin" for person in people], 200)
+    assert compare_delong(*(rank_videos(labels, scores, pairs) for scores in (a, b)))["high"] == pytest.approx(
+        again["high"], rel=0.02
+    )
+
+
+def test_p_is_even_where_there_is_no_difference():
+    found = [
+        compare_aucs(*draw_pair(np.random.default_rng(seed), 60, gain=0)[:3], replicates=100)["difference"]["p"]
+        for seed in range(200)
+    ]
+    assert np.quantile(found, [0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.1)
+
+
+def test_the_same_scores_do_not_differ():
+    labels, a, _, _ = draw_pair(np.random.default_rng(3))
+    assert compare_metrics(labels, a, a)["auc"] == {"difference": 0, "low": 0, "high": 0, "p": 1}
+    unsure = compare_aucs(labels, labels + a / 99, labels - a / 99)["difference"]  # neither makes an error
+    assert unsure == {"difference": 0, "low": None, "high": None, "p": None}
+    one_class = compare_metrics(labels[labels == 1], a[labels == 1], a[labels == 1])
+    assert one_class["auc"] == one_class["delong"] == {"difference": None, "low": None, "high": None, "p": None}
+    with pytest.raises(MetricError, match="two scores of each video"):
+        compare_metrics(labels, a, a[1:])
