@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "evidence": ["Evidence", "describe_evidence"],
         "protocols": ["evaluate_datasets"],
+        "robustness": ["format_sweep", "sweep_degradations"],
         "slices": ["describe_worst", "list_slices", "measure_slices"],
         "summary": ["make_report", "name_evaluation", "pair_methods"],
         "synchrony": ["find_verdicts", "judge_files", "judge_videos"],
