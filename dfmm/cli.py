@@ -25,6 +25,7 @@ examples:
   dfmm run 03_train params/sample.yaml train.lr=1e-3 --run outputs/lr
   dfmm evaluate outputs/sample --split test                report.json, scores.csv and figures once more
   dfmm compare outputs/sample outputs/lr                   differences with paired intervals, seeds summed up
+  dfmm robustness outputs/sample                           what compression, noise, lost frames do to its scores
   dfmm score clip.mp4 more/ --run outputs/sample --json    a line of JSON for each file
 
 The same `dfmm run` again goes on where it was cut off. `dfmm settings` lists every setting.
@@ -347,6 +348,44 @@ def compare(options: argparse.Namespace) -> None:
 
     found = compare_runs([Run(folder) for folder in options.runs], options.split, shared=options.shared)
     print(json.dumps(found, ensure_ascii=False) if options.json else format_comparison(found))
+
+
+@command(
+    "robustness",
+    help="what degradations do to a run's model: a sweep over their strengths",
+    description="Score a split again under H.264, scaling, blur, noise, brightness, frame rate, MP3, AAC, Opus, noise "
+    "and echo in the sound, and sound moved against the picture, from mild to severe, from what is kept of the videos. "
+    "Each result is kept as it comes, in the run's folder; the same command goes on where it was cut off.",
+    arguments=[
+        argument("run", metavar="RUN", help="the run's folder, such as outputs/sample"),
+        argument("--split", default="test", choices=("train", "val", "test"), help="(default %(default)s)"),
+        argument("--only", nargs="+", metavar="NAME", help="these degradations, such as h264 opus offset"),
+        argument(
+            "--strengths",
+            nargs="+",
+            type=float,
+            default=(0.25, 0.5, 0.75, 1.0),
+            metavar="STRENGTH",
+            help="above 0, up to 1 (default 0.25 0.5 0.75 1)",
+        ),
+        argument("--restart", action="store_true", help="do again what is there already"),
+    ],
+)
+def robustness(options: argparse.Namespace) -> None:
+    from dfmm import figures
+    from dfmm.evaluation import format_sweep, sweep_degradations
+    from dfmm.runs import Run, terminate_as_interrupt
+
+    choice = {"names": options.only} if options.only else {}
+    choice |= {"strengths": options.strengths, "restart": options.restart}
+    run = Run(options.run)
+    with terminate_as_interrupt():
+        table, summary = sweep_degradations(run, options.split, **choice)
+    print(format_sweep(table, summary))
+    figure = figures.plot_robustness(table, summary, note=figures.describe_data(summary["of"]))
+    picture = run / "robustness" / summary["of"]["name"] / "robustness.png"
+    figure.savefig(picture)
+    print(f"all of it: {picture.parent}")
 
 
 @command(

@@ -318,6 +318,11 @@ class Evaluate(Section):
         description="manifests of other datasets (each in its data's root) whose test split is evaluated, too, each "
         "with a report of its own",
     )
+    slices: list[str] = Field(
+        ["method", "source"],
+        description="columns by which errors are told apart: of the manifest, or of what extraction knows: "
+        "`face_size`, `resolution`, `duration`, `codec`, `has_sound`, `several_faces`",
+    )
     replicates: int = Field(1000, ge=100, description="bootstrap replicates behind the intervals")
     dcf_prior: float = Field(
         0.05, gt=0, lt=1, description="share of fakes where the detection cost function (minDCF, actDCF) is asked"

@@ -114,7 +114,7 @@ def show_report(settings: Settings, folder: Path) -> str:
     run = open_run(folder / hash_values(flatten_settings(settings)), settings)
     Trainer(settings, load_manifest(settings, progress=False), run, progress=False).fit()
     report, videos, _ = evaluate_run(run, "train", progress=False)
-    shown = {name: report[name] for name in ("video", "threshold", "rivals")}
+    shown = {name: report[name] for name in ("video", "threshold", "rivals", "slices")}
     return hash_values([shown, videos["score"].to_numpy()])
 
 
@@ -247,6 +247,7 @@ OTHERS = (
     ("evaluate.false_alarm_cost", 4.0, show_report, {}),
     ("evaluate.miss_cost", 3.0, show_report, {}),
     ("evaluate.batch_size", 5, show_batches, {}),
+    ("evaluate.slices", ["codec", "face_size", "several_faces"], show_report, {}),
     ("data.limit", 2, show_videos, {}),
     ("logging.level", "debug", show_log, {}),
     ("logging.format", "json", show_log, {}),

@@ -230,10 +230,12 @@ def _report_shortcuts(shortcuts: pd.DataFrame, manifest: pd.DataFrame, settings:
     for row in hidden.sort_values("value", ascending=False).itertuples():
         text = f"{_name_feature(row.feature)} `{row.method}` from reals, though not fakes as a whole"
         yield Finding("problem", f"{text}: {_describe_auc(row)}.")
-    if not known["matters"].any():
+    yield from _report_marks(known)
+    found = known["matters"] | known["marked"]
+    if not found.any():
         yield _weigh_silence(known, manifest)
-    yield from _report_cures(known[known["matters"]], settings)
-    maybe = known[~known["matters"] & (known["low"] > 0.5) & (known["value"] >= EFFECT)]
+    yield from _report_cures(known[found], settings)
+    maybe = known[~found & (known["low"] > 0.5) & (known["value"] >= EFFECT)]
     if len(maybe):
         named = ", ".join(
             f"{row.feature}{f' of `{row.method}`' if row.method else ''} ({_format(row.value, row.low, row.high)})"
@@ -242,6 +244,16 @@ def _report_shortcuts(shortcuts: pd.DataFrame, manifest: pd.DataFrame, settings:
         yield Finding(
             "remark", f"Above chance by their own intervals, though of {len(known)} some are so by luck: {named}."
         )
+
+
+def _report_marks(known: pd.DataFrame) -> Iterator[Finding]:
+    """Yield a sentence for each feature that only marks a part of the fakes: of all, else of the method it marks."""
+    named = known.loc[known["matters"], "feature"]
+    marked = known[known["marked"] & ~known["feature"].isin(named)].sort_values("method", kind="stable")
+    for row in marked.drop_duplicates("feature").sort_values("told", ascending=False).itertuples():
+        fakes = f"of the fakes by `{row.method}`" if row.method else "of the fakes"
+        text = f"`{row.feature}` marks {row.told:.0%} {fakes} and not one real: {row.mark}"
+        yield Finding("problem", f"{text} (of {row.videos} videos; in honest data by a chance of {row.chance:.2g}).")
 
 
 def _report_cures(found: pd.DataFrame, settings: Settings) -> Iterator[Finding]:

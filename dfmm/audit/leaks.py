@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfmm.audit.facts import MOTION_SIZE, SCENE_SIZE, SOUND_SIZE, STRETCHES, Facts
+from dfmm.audit.neighbours import Keep, find_neighbours
 from dfmm.people import connect_nodes, find_shared, mark_shared, name_families
 
 # Correlations of fingerprints. Chosen between what different clips of one speaker in one room reach (15,051 pairs:
@@ -17,8 +18,7 @@ from dfmm.people import connect_nodes, find_shared, mark_shared, name_families
 SAME_SCENE = 0.98
 SAME_MOTION = 0.86
 SAME_SOUND, MOTION_WITH_SOUND = 0.75, 0.4  # both
-BLOCK = 4096  # videos compared with as many others at a time
-PAIRS = 2**14  # pairs looked at closely at a time
+PAIRS = 2**11  # looked at closely at a time
 
 COLUMNS = ["kind", "name", "split", "video_id", "label", "evidence"]
 
@@ -98,7 +98,8 @@ def _keep_shared(table: pd.DataFrame, column: str) -> pd.DataFrame:
 def match_videos(manifest: pd.DataFrame, facts: Mapping[str, Facts]) -> pd.DataFrame:
     """Return the pairs of near-duplicates that differ in split or label, and are neither copies nor of one family.
 
-    Every pair is compared, in blocks: first the scenes, then what moves and what is heard where the scene agrees.
+    Only pairs that move or sound alike are compared, and stills of one scene: `find_neighbours` finds them in a time
+    that grows little faster than the number of videos.
 
     Args:
         manifest: rows that all have facts.
@@ -107,24 +108,37 @@ def match_videos(manifest: pd.DataFrame, facts: Mapping[str, Facts]) -> pd.DataF
         A row a pair: `first` and `second`, row numbers, and what `compare_videos` finds.
     """
     videos = [facts[name] for name in manifest["video_id"]]
-    keys = {
-        "split": pd.factorize(manifest["split"])[0],
-        "label": manifest["label"].to_numpy(),
-        "family": pd.factorize(name_families(manifest))[0],
-        "sha256": pd.factorize(pd.Series([video.sha256 for video in videos]))[0],
-    }
+    split, family = (pd.factorize(values)[0] for values in (manifest["split"], name_families(manifest)))
+    label, sha256 = manifest["label"].to_numpy(), pd.factorize(pd.Series([video.sha256 for video in videos]))[0]
     prints = _read_prints(videos)
-    tables = []
-    for first, second in _match_scenes(prints["scene"]):
-        apart = (keys["split"][first] != keys["split"][second]) | (keys["label"][first] != keys["label"][second])
-        untied = (keys["family"][first] != keys["family"][second]) & (keys["sha256"][first] != keys["sha256"][second])
-        first, second = first[apart & untied], second[apart & untied]
+
+    def keep(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+        apart = (split[first] != split[second]) | (label[first] != label[second])
+        return apart & (family[first] != family[second]) & (sha256[first] != sha256[second])
+
+    tables = [compare_videos(prints, *np.zeros((2, 0), int))]
+    for first, second in _match_prints(prints, keep):
         for at in range(0, len(first), PAIRS):
-            tables.append(compare_videos(prints, first[at : at + PAIRS], second[at : at + PAIRS]))
-    pairs = pd.concat(tables, ignore_index=True) if tables else compare_videos(prints, *np.zeros((2, 0), int))
+            tables.append(select_same(compare_videos(prints, first[at : at + PAIRS], second[at : at + PAIRS])))
+    pairs = pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
+    return pairs.drop_duplicates(["first", "second"]).sort_values(["first", "second"], ignore_index=True)
+
+
+def _match_prints(prints: Mapping[str, NDArray[np.int8]], keep: Keep) -> Iterator[tuple[NDArray, NDArray]]:
+    """Yield the pairs of videos that move alike, that sound alike, or that show one scene in which nothing moves."""
+    yield from find_neighbours(prints["motion"], cosine=SAME_MOTION, keep=keep)
+    yield from find_neighbours(prints["sound"], cosine=SAME_SOUND, keep=keep)
+    still = np.flatnonzero(~prints["motion"].any(axis=(1, 2)))
+    pairs = find_neighbours(
+        prints["scene"][still], cosine=SAME_SCENE, keep=lambda first, second: keep(still[first], still[second])
+    )
+    yield from ((still[first], still[second]) for first, second in pairs)
+
+
+def select_same(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return those of compared pairs that are the same video: they look alike, and move or sound alike."""
     heard = (pairs["sound"] >= SAME_SOUND) & (pairs["motion"] >= MOTION_WITH_SOUND)
-    same = (pairs["scene"] >= SAME_SCENE) & ((pairs["motion"] >= SAME_MOTION) | heard)
-    return pairs[same].reset_index(drop=True)
+    return pairs[(pairs["scene"] >= SAME_SCENE) & ((pairs["motion"] >= SAME_MOTION) | heard)]
 
 
 def _read_prints(facts: Sequence[Facts]) -> dict[str, NDArray[np.int8]]:
@@ -136,17 +150,6 @@ def _read_prints(facts: Sequence[Facts]) -> dict[str, NDArray[np.int8]]:
         name: np.frombuffer(bytes.fromhex(texts[name]), np.int8).reshape(len(facts), *shape)
         for name, shape in shapes.items()
     }
-
-
-def _match_scenes(scenes: NDArray[np.int8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield the numbers of the pairs with the same scene, some at a time."""
-    lengths = np.maximum(np.linalg.norm(scenes.astype(np.float32), axis=1, keepdims=True), 1)
-    units = scenes / lengths.astype(np.float32)
-    for row in range(0, len(units), BLOCK):
-        for column in range(row, len(units), BLOCK):
-            alike = units[row : row + BLOCK] @ units[column : column + BLOCK].T >= SAME_SCENE
-            first, second = np.nonzero(np.triu(alike, 1) if row == column else alike)
-            yield first + row, second + column
 
 
 def compare_videos(prints: Mapping[str, NDArray[np.int8]], first: NDArray, second: NDArray) -> pd.DataFrame:
@@ -170,8 +173,9 @@ def compare_videos(prints: Mapping[str, NDArray[np.int8]], first: NDArray, secon
 def _compare_motion(first: NDArray[np.int8], second: NDArray[np.int8]) -> NDArray[np.float32]:
     still = ~first.any(axis=2) & ~second.any(axis=2)
     alike = np.nan_to_num(_correlate(first, second))  # a still stretch and a moving one have nothing in common
-    told = np.ma.median(np.ma.masked_array(alike, still), axis=1)
-    return np.where(still.all(axis=1), 1, np.ma.filled(told, 1))
+    ranked, moving = np.sort(np.where(still, np.nan, alike), axis=1), (~still).sum(axis=1)  # NaN is sorted last
+    middle = [ranked[np.arange(len(ranked)), np.maximum(place, 0) // 2] for place in (moving - 1, moving)]
+    return np.where(moving > 0, (middle[0] + middle[1]) / 2, 1)
 
 
 def _correlate(first: NDArray[np.int8], second: NDArray[np.int8]) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from dfmm.dataset.batches import EMPTY
 from dfmm.dataset.forging import Forger
 from dfmm.dataset.reading import read_takes
-from dfmm.dataset.requests import DISGUISE, PICTURE, SOUND, START, STREAMS, Plan, Reading, Request
+from dfmm.dataset.requests import DEGRADE, DISGUISE, PICTURE, SOUND, START, STREAMS, Plan, Reading, Request
 from dfmm.dataset.spectrogram import compute_log_mel
 from dfmm.dataset.windows import LABELLING, Window, delay_window, follow_scene, label_window, place_window
 from dfmm.degrade import (
@@ -76,6 +76,8 @@ class MultimodalDataset(Dataset):
         augment: draw the augmentations of `settings.augment`, and forge what `settings.forge` says of the reals.
         twins: add a forgery of each real that can be forged, the same whenever it is read: more rows of `manifest`.
             What of its windows cannot be, such as one without a face, is empty.
+        degrade: done to every window that is not augmented, given its `Scene` and, as `rng`, a generator of its own.
+        late: by how many seconds the sound of every such window is late, or early, as `delay_window` says.
     """
 
     def __init__(
@@ -87,9 +89,12 @@ class MultimodalDataset(Dataset):
         sampling: Literal["uniform", "random"] | float = "uniform",
         augment: bool = False,
         twins: bool = False,
+        degrade: Callable[..., Scene] | None = None,
+        late: float = 0.0,
         progress: bool = True,
     ):
         self.settings, self.windows, self.augment = settings, windows, augment
+        self.degrade, self.late = degrade, late
         self.forges = twins or (augment and settings.forge.share > 0)
         kept = settings.data.read != "videos"
         self.tracks, self.failures = extract_tracks(manifest, settings, crops=kept, progress=progress)
@@ -201,6 +206,8 @@ class MultimodalDataset(Dataset):
         # Only what is in step: a window that is out of it, or may be, could fall into it.
         if self.augment and method != "delay" and self.manifest["in_sync"].iat[request.video] == 1:
             window = delay_window(window, track, seconds=draw_offset(self.settings.augment, request.draw))
+        elif self.late and not self.augment:
+            window = delay_window(window, track, seconds=self.late)
         return Plan(request, window, method, self.forger.find_moment(request, method, window, track))
 
     def _make_scene(self, reading: Reading) -> Forgery:
@@ -210,7 +217,8 @@ class MultimodalDataset(Dataset):
         if self.forges:
             scene = self.disguise(scene, forgery.method, draw(DISGUISE))
         if not self.augment:
-            return replace(forgery, scene=code_scene(scene, augment, draw) if self.forges else scene)
+            scene = code_scene(scene, augment, draw) if self.forges else scene
+            return replace(forgery, scene=self.degrade(scene, rng=draw(DEGRADE)) if self.degrade else scene)
         scene = change_picture(scene, lambda frames: augment_frames(frames, augment, draw(PICTURE)))
         samples = augment_sound(scene.samples, augment, draw(SOUND), sample_rate=scene.sample_rate)
         return replace(forgery, scene=augment_scene(replace(scene, samples=samples), augment, draw))

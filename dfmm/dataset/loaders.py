@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from dfmm.dataset.batches import BatchOrder, balance_videos
 from dfmm.dataset.dataset import MultimodalDataset
+from dfmm.degrade import Scene
 from dfmm.manifest import select_split
 from dfmm.people import assign_people
 from dfmm.processes import hide_main
@@ -71,12 +72,15 @@ def make_window_loader(
     *,
     windows: int,
     twins: bool = False,
+    degrade: Callable[..., Scene] | None = None,
+    late: float = 0.0,
     progress: bool = True,
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader:
-    """Return evenly spaced windows of all rows, this process's share of them."""
-    dataset = MultimodalDataset(manifest, settings, windows=windows, twins=twins, progress=progress and rank == 0)
+    """Return evenly spaced windows of all rows, this process's share of them, degraded as the dataset is asked to."""
+    options = {"windows": windows, "twins": twins, "degrade": degrade, "late": late}
+    dataset = MultimodalDataset(manifest, settings, **options, progress=progress and rank == 0)
     batch_size = settings.evaluate.batch_size * world
     order = BatchOrder(len(dataset.manifest), windows=windows, batch_size=batch_size, rank=rank, world=world)
     return _make_loader(dataset, order)

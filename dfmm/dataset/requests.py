@@ -10,7 +10,7 @@ from dfmm.dataset.windows import Window
 from dfmm.forge import Take
 
 # What is drawn for a window, each by a generator of its own.
-START, PICTURE, SOUND, STREAMS, METHOD, OTHER, FORGERY, DISGUISE = range(8)
+START, PICTURE, SOUND, STREAMS, METHOD, OTHER, FORGERY, DISGUISE, DEGRADE = range(9)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from dfmm.sections import Augment
 
 __all__ = [
     "DEGRADATIONS",
+    "OFFSET",
     "Degradation",
     "Scene",
     "augment_frames",
@@ -102,8 +103,8 @@ def make_scene(frames: np.ndarray, samples: np.ndarray, *, sample_rate: int) -> 
 
 def delay_sound(scene: Scene, *, seconds: float) -> Scene:
     """Let the sound come later, or earlier; silence comes in where there is nothing, and is masked."""
-    late, steps = round(seconds * scene.sample_rate), np.arange(len(scene.frames))
-    samples = np.zeros_like(scene.samples)
+    steps, samples = np.arange(len(scene.frames)), np.zeros_like(scene.samples)
+    late = int(np.clip(round(seconds * scene.sample_rate), -len(samples), len(samples)))  # all of it is gone then
     kept = slice(max(late, 0), len(samples) + min(late, 0))
     samples[kept] = scene.samples[max(-late, 0) : len(samples) - max(late, 0)]
     sources = np.floor(steps + 0.5 - seconds * scene.fps).astype(int)

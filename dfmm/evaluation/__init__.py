@@ -23,6 +23,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "evidence": ["Evidence", "describe_evidence"],
         "reference": ["ReferenceSetError", "compare_reference", "format_reference", "gather_reference"],
         "protocols": ["evaluate_datasets"],
+        "robustness": ["format_sweep", "sweep_degradations"],
+        "slices": ["describe_worst", "list_slices", "measure_slices"],
         "summary": ["make_report", "name_evaluation", "pair_methods"],
         "synchrony": ["find_verdicts", "judge_files", "judge_videos"],
         "report": ["FURTHER", "METRICS", "find_mistakes", "write_report"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from dfmm.dataset import load_manifest, make_evaluation_loader, open_manifest
 from dfmm.evaluation.calibration import compare_calibration
 from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence, doubt_threshold, fit_evidence
 from dfmm.evaluation.score import add_synchrony, find_broken, score_split, tabulate_batch
+from dfmm.evaluation.slices import KNOWN, check_columns, describe_videos, measure_slices
 from dfmm.evaluation.summary import UNNAMED, make_report, name_dataset, name_evaluation, pair_methods, score_column
 from dfmm.evaluation.synchrony import COLUMNS, judge_videos
 from dfmm.extraction.cures import describe_cures
@@ -139,7 +140,7 @@ def evaluate_run(
 
     Raises:
         RunError: the run has no checkpoint.
-        ManifestError: no such split, or a manifest that is wrong.
+        ManifestError: no such split, a manifest that is wrong, or a column to slice by that there is not.
     """
     evidence = learn_evidence(run, progress=progress)
     model, settings, facts = load_run(run)
@@ -148,6 +149,7 @@ def evaluate_run(
     table, trained = own, settings
     if manifest is not None:
         table, settings = _open_other(manifest, root, settings)
+    columns = choose_slices(settings.evaluate.slices, own, table)
     synchrony = open_synchrony(run.checkpoint, settings)
     senses = {"evidence": evidence, "synchrony": synchrony}
     videos, windows = score_split(model, table, split, settings, **senses, progress=progress)
@@ -166,12 +168,35 @@ def evaluate_run(
     }
     report |= make_report(videos, windows, split=split, threshold=evidence.threshold, **options)
     report["calibration"] = compare_calibration(videos[videos["status"] == "ok"], prior=facts["prior"])
+    if columns:
+        report["slices"] = slice_errors(videos, columns, settings, evidence.threshold)
     if manifest is not None:
         report["manifest"] = str(resolve_path(manifest))
         report["root"] = settings.data.root
         report["dataset"] = _name_apart(report, run, own=name_dataset(own))
     _write_evaluation(report, videos, windows, run)
     return report, videos, windows
+
+
+def choose_slices(columns: Sequence[str], own: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+    """Return by which of these columns a table can be sliced; another dataset than the run's own may lack some.
+
+    Raises:
+        ManifestError: neither of the tables has such a column.
+    """
+    check_columns(columns, table.join(own[own.columns.difference(table.columns)].head(0)))
+    chosen = [name for name in columns if name in table or name in KNOWN]
+    if missing := sorted(set(columns) - set(chosen)):
+        log.warning("errors are not told apart by %s: this dataset has no such column", ", ".join(missing))
+    return chosen
+
+
+def slice_errors(videos: pd.DataFrame, columns: Sequence[str], settings: Settings, threshold: float) -> dict[str, Any]:
+    """Return what `measure_slices` finds in the videos that were scored."""
+    scored = videos[videos["status"] == "ok"]
+    if not set(columns) <= set(scored):
+        scored = describe_videos(scored, measure_trivia(scored, settings, progress=False))
+    return measure_slices(scored, columns, threshold=threshold, replicates=settings.evaluate.replicates)
 
 
 def _describe_run(

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from dfmm import figures
 from dfmm.evaluation.evidence import SENSES, Evidence, describe_evidence
+from dfmm.evaluation.slices import describe_worst, list_slices
 from dfmm.files import write_whole
 from dfmm.runs import PACKAGES
 
@@ -190,6 +191,8 @@ def render_html(report: Mapping[str, Any], scores: pd.DataFrame, images: list[di
         rivals=RIVALS,
         streams=figures.STREAMS,
         senses=SENSES,
+        describe_worst=describe_worst,
+        list_slices=list_slices,
         wrong=describe_mistakes(scores, report),
         unscored=unscored.head(UNSCORED).to_dict("records"),
         unscored_more=max(len(unscored) - UNSCORED, 0),

@@ -31,6 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "plot_sounds",
             "plot_times",
         ],
+        "robustness": ["plot_robustness"],
         "forge": ["forge_reals", "plot_forged_pictures", "plot_forged_sounds", "plot_forged_steps"],
         "style": ["STREAMS", "describe_data", "format_difference", "format_interval", "format_number", "format_share"],
         "widgets": ["play_sound", "play_video"],

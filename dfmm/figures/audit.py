@@ -58,8 +58,8 @@ def select_rows(shortcuts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_intervals(axes: Axes, rows: pd.DataFrame) -> None:
-    for matters, look in LOOKS.items():
-        some = rows[rows["matters"] == matters]
+    for found, look in LOOKS.items():
+        some = rows[(rows["matters"] | rows["marked"]) == found]
         axes.hlines(some.index, some["low"], some["high"], color=look["color"], linewidth=1.8)
         if len(some):
             axes.plot(some["value"], some.index, **look, linestyle="none", markersize=6)
@@ -70,7 +70,7 @@ def _draw_marks(axes: Axes, rows: pd.DataFrame, shortcuts: pd.DataFrame) -> None
     if len(new):
         look = {"color": GREY, "marker": "x", "linestyle": "none", "markersize": 5, "markeredgewidth": 1.4}
         axes.plot(new["new_source_value"], new.index + 0.25, **look, label="on sources not met")
-    single = shortcuts[(shortcuts["method"] != "") & shortcuts["matters"]]
+    single = shortcuts[(shortcuts["method"] != "") & (shortcuts["matters"] | shortcuts["marked"])]
     if len(single):
         heights = single["feature"].map(dict(zip(rows["feature"], rows.index, strict=True))) - 0.25
         look = {"color": FAKE, "marker": "^", "linestyle": "none", "markersize": 4.5, "markerfacecolor": "white"}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfmm.audit import leaks
+from dfmm.audit import leaks, neighbours
 from dfmm.audit.facts import Facts, measure_file
 from dfmm.audit.leaks import find_leaks
 from dfmm.manifest import complete_manifest
@@ -156,12 +156,50 @@ def test_videos_made_from_one_original_are_named_though_it_is_not_listed() -> No
     assert name_leaks(find_leaks(videos, {})) == {("original", "gone", "a", "b"), ("original", "c", "c", "d", "e")}
 
 
-def test_comparing_in_blocks_finds_the_same(films: dict[str, Facts], monkeypatch: pytest.MonkeyPatch) -> None:
-    names = list(films) * 2
-    facts = {f"v{n}": replace(films[name], sha256=str(n)) for n, name in enumerate(names)}
-    videos = list_videos(*((name, ("train", "test", "val")[n % 3], n % 2) for n, name in enumerate(facts)))
-    whole = find_leaks(videos, facts)
-    monkeypatch.setattr(leaks, "BLOCK", 3)
+def draw_prints(count: int, *, seed: int = 0) -> dict[str, Facts]:
+    """Videos of one room; the second half are the first again, with more and more noise: some are borderline."""
+    rng, half = np.random.default_rng(seed), count // 2
+    shapes = {"scene": (64,), "motion": (8, 256), "sound": (224,)}
+    drawn = {name: np.tile(rng.normal(size=(half, *shape)), (2, *[1] * len(shape))) for name, shape in shapes.items()}
+    drawn["scene"] = 0.05 * drawn["scene"] + rng.normal(size=64)
+    noise = np.r_[np.zeros(half), np.linspace(0, 1.2, count - half)]
+    moves, sounds = (noise[:, None, None], np.roll(noise[half:], 20).repeat(2)[:, None])
+    drawn["motion"] += moves * rng.normal(size=drawn["motion"].shape)
+    drawn["sound"][half:] += sounds[: count - half] * rng.normal(size=(count - half, 224))
+    drawn["motion"][: count // 10, :6] = drawn["motion"][half : half + count // 10, :6] = 0  # most of it stands still
+    drawn["motion"][-count // 10 :, 4:] = rng.normal(size=(count // 10, 4, 256))  # the same for a half only
+    nothing = dict.fromkeys(Facts.__dataclass_fields__)
+    prints = {name: np.clip(40 * values, -127, 127).astype(np.int8) for name, values in drawn.items()}
+    packed = {name: [row.tobytes().hex() for row in rows] for name, rows in prints.items()}
+    return {
+        f"v{n:03d}": Facts(**nothing | {"sha256": str(n)} | {k: v[n] for k, v in packed.items()}) for n in range(count)
+    }
+
+
+@pytest.mark.parametrize("crowd", [1024, 3])
+def test_not_all_pairs_are_compared_and_the_same_are_found(crowd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = draw_prints(160)
+    videos = list_videos(*((name, ("train", "test")[n % 2 ^ n // 80], 0) for n, name in enumerate(facts)))
+    first, second = np.triu_indices(len(facts), 1)
+    apart = videos["split"].to_numpy()[first] != videos["split"].to_numpy()[second]
+    every = leaks.compare_videos(leaks._read_prints(list(facts.values())), first[apart], second[apart])
+    expected = leaks.select_same(every)
+    monkeypatch.setattr(neighbours, "CROWD", crowd)
     monkeypatch.setattr(leaks, "PAIRS", 2)
-    assert name_leaks(find_leaks(videos, facts)) == name_leaks(whole)
-    assert len(whole) > 6
+    compared = []
+    compare = leaks.compare_videos
+    monkeypatch.setattr(leaks, "compare_videos", lambda *given: compared.append(len(given[1])) or compare(*given))
+    found = leaks.match_videos(videos, facts)
+    pd.testing.assert_frame_equal(found, expected.reset_index(drop=True))
+    assert 40 < len(found) < 80  # of 80 copies, of which some have changed too much
+    assert sum(compared) < len(every) / 50
+
+
+def test_an_intro_that_all_have_in_common_makes_nobody_neighbours() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(300, 8, 64))
+    vectors[:, 0] = vectors[0, 0]
+    offered = []
+    keep = lambda first, second: (offered.append(len(first)), np.ones(len(first), bool))[1]  # noqa: E731
+    assert not list(neighbours.find_neighbours(vectors, cosine=0.86, keep=keep))
+    assert sum(offered) < 300**2

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfmm.audit import shortcuts
+from dfmm.audit import marks, shortcuts
 from dfmm.audit.shortcuts import (
     TOGETHER,
     UNITS,
@@ -72,7 +72,7 @@ def plant(features: pd.DataFrame, videos: pd.DataFrame, name: str) -> pd.DataFra
 
 
 def name_shortcuts(table: pd.DataFrame) -> set[str]:
-    return set(table.loc[table["matters"], "feature"])
+    return set(table.loc[table["matters"] | table["marked"], "feature"])
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,47 @@ def test_what_marks_a_person_is_no_shortcut() -> None:
     features = draw_features(videos)
     features["loudness"] = np.repeat(np.random.default_rng(1).normal(-24, 3, 30), 4)  # of each person's voice
     assert name_shortcuts(find_shortcuts(videos, features, replicates=100)) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "mark"),
+    [("video_codec", "hevc", "hevc"), ("leading_silence", 1.5, "1.5 s"), ("loudness", np.nan, "above -")],
+)
+def test_a_perfect_mark_on_some_fakes_is_named_though_the_auc_is_nearly_that_of_chance(
+    name: str, value: object, mark: str
+) -> None:
+    videos = list_videos(240, people=80)
+    features, rng = draw_features(videos), np.random.default_rng(1)
+    marked = (videos["label"] == 1).to_numpy() & (rng.random(240) < 0.16)
+    spread = features["loudness"].max() + rng.random(240) if name == "loudness" else value
+    table = find_shortcuts(videos, features.assign(**{name: features[name].mask(marked, spread)}), replicates=100)
+    row = table.set_index("feature").loc[name]
+    assert row["marked"]
+    assert row["chance"] < 0.01
+    assert row["told"] == pytest.approx(marked.sum() / 120, abs=0.01)
+    assert row["mark"].startswith(mark)
+    assert not row["matters"]
+    assert set(table.loc[table["marked"], "feature"]) == {name}
+
+
+@pytest.mark.parametrize("column", ["identities", "original"])
+def test_the_mark_of_one_person_or_one_original_is_none(column: str) -> None:
+    videos = list_videos(240, people=80)
+    features, theirs = draw_features(videos), videos.index[videos["label"] == 1][:18]
+    videos.loc[theirs, column] = "one"
+    features.iloc[theirs, features.columns.get_loc("video_codec")] = "theirs"
+    table = find_shortcuts(videos, features, replicates=100)
+    assert table.set_index("feature").loc["video_codec", "told"] == pytest.approx(18 / 120)
+    assert not table["marked"].any()
+
+
+def test_what_is_dealt_out_anew_keeps_families_and_people_together() -> None:
+    groups, families = np.repeat([0, 1, 2], [4, 4, 2]), np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
+    dealt = [marks.deal_videos(groups, families, np.random.default_rng(seed)) for seed in range(20)]
+    for rows in dealt:
+        for owners in (groups, families):
+            assert all(len(set(owners[rows[owners == owner]])) == 1 for owner in set(owners))
+    assert {groups[rows[0]] for rows in dealt} == {0, 1, 2}  # and do not stay where they were
 
 
 def test_a_shortcut_to_one_method_is_named_though_it_hides_in_the_pool() -> None:

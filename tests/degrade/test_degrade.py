@@ -207,6 +207,13 @@ def test_a_late_sound_is_as_late_as_asked_and_its_absence_is_masked(scene: Scene
     assert not late.sound_mask[:steps].any() if seconds > 0 else not late.sound_mask[16 - steps :].any()
 
 
+def test_a_sound_later_than_its_window_is_long_is_gone(scene: Scene) -> None:
+    for seconds in (5.0, -5.0):
+        late = delay_sound(scene, seconds=seconds)
+        assert not late.samples.any()
+        assert not late.sound_mask.any()
+
+
 IN_SYNC = {"label": 0, "video_fake": 0, "audio_fake": 0, "in_sync": 1}
 
 

@@ -1,0 +1,323 @@
+"""How a trained model stands what the world does to a clip: every degradation, over its strengths.
+
+What is kept of the videos, crops and sound, is degraded as it is read, so that a split is extracted once. The network's
+windows are scored and joined as in an evaluation, but for the synchrony of whole clips, which is judged from what is
+kept of their mouths, and that no degradation reaches: it is left out, also of the undegraded videos compared with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from dfmm.dataset import load_manifest, make_window_loader
+from dfmm.degrade import DEGRADATIONS, OFFSET, Degradation
+from dfmm.evaluation.evaluate import learn_evidence, load_run
+from dfmm.evaluation.evidence import Evidence, apply_evidence
+from dfmm.evaluation.score import score_windows
+from dfmm.evaluation.slices import measure_rate
+from dfmm.evaluation.summary import name_dataset, name_evaluation, score_column
+from dfmm.files import write_whole
+from dfmm.manifest import fingerprint_manifest, select_split
+from dfmm.model import MultimodalModel
+from dfmm.model.aggregation import aggregate_windows
+from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
+from dfmm.settings import Settings
+
+SWEPT = (
+    *("h264", "downscale", "blur", "noise", "brightness", "frame_rate"),
+    *("mp3", "aac", "opus", "sound_noise", "reverb", "offset"),
+)
+STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+CLEAN = "none"  # the row of the videos as they are
+REPLICATES_AT_ONCE = 100
+FACTS = ["video_id", "label", "identities"]
+ENDS = {"": "value", "_low": "low", "_high": "high"}  # of a number's columns, and its part
+
+Interval = dict[str, float | None]  # value, low and high
+
+
+def sweep_degradations(
+    run: Run,
+    split: str = "test",
+    *,
+    names: Sequence[str] = SWEPT,
+    strengths: Sequence[float] = STRENGTHS,
+    restart: bool = False,
+    progress: bool = True,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Score a split under each degradation and strength, and keep each result as soon as it is there.
+
+    `robustness/<dataset>-<split>/` in the run's folder holds `sweep.csv`, a row each, `scores.csv`, the scores of all
+    videos behind it, and `summary.json`. What is there already, of the same model, data and settings, is not done
+    again. Picture and sound are degraded by the same draws at every strength.
+
+    Args:
+        names: of `dfmm.degrade.DEGRADATIONS`; one of a stream that the model does not use is left out.
+        strengths: above 0, up to 1; those with two sides are done to the other side as well.
+        restart: do what is there already again.
+
+    Returns:
+        The rows as in `sweep.csv`: `degradation`, `strength`, `amount` in `unit`; `videos` and `fakes` scored; `auc`,
+        and at the run's own threshold `fpr` and `fnr`, each with `_low` and `_high`; `drop`, by how much the AUC falls,
+        with a paired interval; `labels_hold`, False where a sound that was moved makes fakes of reals. And what
+        `summarise_sweep` returns.
+
+    Raises:
+        RunError: the run has no checkpoint, or there is no such degradation or strength.
+    """
+    evidence = learn_evidence(run, progress=progress)
+    model, settings, _ = load_run(run)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if settings.data.read == "videos":
+        settings = settings.model_copy(update={"data": settings.data.model_copy(update={"read": "cache"})})
+    steps = list_steps(names, strengths, settings.model.streams)
+    manifest = load_manifest(settings, progress=progress)
+    chosen = select_split(manifest, split, limit=settings.data.limit)
+    name = name_evaluation({"dataset": name_dataset(chosen), "split": split})
+    folder = run / "robustness" / name
+    of = {
+        "run": run.name,
+        "name": name,
+        "data": fingerprint_manifest(chosen),
+        "checkpoint": hash_file(run.checkpoint)[:16],
+        "windows": settings.evaluate.windows,
+        "threshold": evidence.threshold,
+        "synthetic": bool((chosen["source"] == "synthetic").all()),
+    }
+    rows, scores = ([], None) if restart else read_sweep(folder, of)
+    done = {(row["degradation"], row["strength"]) for row in rows}
+    missing = [step for step in steps if (step[0].name if step[0] else CLEAN, step[1]) not in done]
+    for one, strength in show_progress(missing, "robustness", unit="pass", total=len(missing), show=progress):
+        found, held = score_degraded(model, chosen, settings, evidence, one, strength)
+        scores, column = _add_scores(scores, found, one, strength)
+        row = {**_name_step(one, strength), "labels_hold": held, **measure_step(scores, column, of, settings)}
+        rows.append(row)
+        _keep_sweep(folder, rows, scores, of)
+    table = pd.DataFrame(rows)
+    summary = {"of": of, **summarise_sweep(table, scores, settings.evaluate.replicates)}
+    write_json(summary, folder / "summary.json")
+    return table, summary
+
+
+def list_steps(
+    names: Sequence[str], strengths: Sequence[float], streams: str
+) -> list[tuple[Degradation | None, float]]:
+    """Return what is to be scored: the videos as they are, then every degradation at every strength, the mild first."""
+    table = {one.name: one for one in DEGRADATIONS if one.stream != "log_mel"}
+    unknown = [name for name in names if name not in table]
+    if unknown:
+        raise RunError(f"no degradation {', '.join(unknown)}; there are {', '.join(table)}")
+    if not strengths or not all(0 < strength <= 1 for strength in strengths):
+        raise RunError(f"expected strengths above 0 and up to 1, got {', '.join(map(str, strengths))}")
+    steps: list[tuple[Degradation | None, float]] = [(None, 0.0)]
+    for one in (table[name] for name in names if is_noticed(table[name], streams)):
+        amounts = sorted({1.0} if not one.keyword else {float(strength) for strength in strengths})
+        steps += [(one, strength) for strength in amounts]
+        steps += [(one, -strength) for strength in amounts if one.two_sided]
+    return steps
+
+
+def is_noticed(one: Degradation, streams: str) -> bool:
+    """Could a model that uses these streams, as `model.streams` says, notice this degradation at all?"""
+    if one is OFFSET:
+        return streams == "both"
+    heard = {"both": ("picture", "sound", "both"), "video": ("picture", "both"), "audio": ("sound",)}[streams]
+    return one.stream in heard
+
+
+@torch.no_grad()
+def score_degraded(
+    model: MultimodalModel,
+    chosen: pd.DataFrame,
+    settings: Settings,
+    evidence: Evidence,
+    one: Degradation | None,
+    strength: float,
+) -> tuple[pd.DataFrame, bool]:
+    """Return the videos with their `score` under a degradation, and whether reals are real still."""
+    if one is OFFSET:  # the sound of another moment: silence moved in would tell what was shifted
+        change: dict[str, Any] = {"late": one.measure(strength)}
+    else:
+        change = {"degrade": partial(one.apply, strength=strength)} if one else {}
+    loader = make_window_loader(chosen, settings, windows=settings.evaluate.windows, **change, progress=False)
+    windows = score_windows(model, loader, progress=False)
+    videos = chosen.merge(aggregate_windows(windows, settings.model.aggregation), on="video_id")
+    videos = apply_evidence(videos.assign(fusion_score=videos["score"]), evidence)
+    reals = videos.loc[videos["label"] == 0, "video_id"]
+    held = not (windows["video_id"].isin(reals) & (windows["label"] == 1)).any()
+    return videos[videos["score"].notna()], held
+
+
+def _name_step(one: Degradation | None, strength: float) -> dict[str, Any]:
+    if one is None:
+        return {"degradation": CLEAN, "strength": 0.0, "amount": 0.0, "unit": ""}
+    return {"degradation": one.name, "strength": strength, "amount": one.measure(strength), "unit": one.unit}
+
+
+def _add_scores(
+    scores: pd.DataFrame | None, found: pd.DataFrame, one: Degradation | None, strength: float
+) -> tuple[pd.DataFrame, str]:
+    """Return the table of all scores with a column more, and its name; its videos are those scored undegraded."""
+    name = f"{one.name} {strength:g}" if one else CLEAN
+    table = found[FACTS].reset_index(drop=True) if scores is None else scores
+    return table.assign(**{name: table["video_id"].map(found.set_index("video_id")["score"])}), name
+
+
+def measure_step(scores: pd.DataFrame, name: str, of: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return `videos`, `fakes`, `auc`, `fpr`, `fnr` and `drop` of one column of scores, with their intervals."""
+    rows, replicates = scores[scores[name].notna()], settings.evaluate.replicates
+    labelled = rows.assign(score=rows[name])
+    found = {
+        "auc": score_column(rows, rows[name], replicates),
+        "fpr": measure_rate(labelled[labelled["label"] == 0], of["threshold"], replicates),
+        "fnr": measure_rate(labelled[labelled["label"] == 1], of["threshold"], replicates),
+        "drop": measure_drop(scores, [name], replicates),
+    }
+    columns = {f"{one}{end}": found[one][key] for one in found for end, key in ENDS.items()}
+    return {"videos": len(rows), "fakes": int(rows["label"].sum()), **columns}
+
+
+def _keep_sweep(folder: Path, rows: Sequence[dict[str, Any]], scores: pd.DataFrame, of: dict[str, Any]) -> None:
+    """Write the scores first: a row that is there has its scores."""
+    write_whole(scores.to_csv(index=False), folder / "scores.csv")
+    write_whole(pd.DataFrame(rows).to_csv(index=False), folder / "sweep.csv")
+    write_json({"of": of}, folder / "summary.json")
+
+
+def read_sweep(folder: Path, of: dict[str, Any]) -> tuple[list[dict[str, Any]], pd.DataFrame | None]:
+    """Return the rows and scores that are there; none where they are of another model, other data or settings."""
+    files = [folder / name for name in ("summary.json", "sweep.csv", "scores.csv")]
+    if not all(file.is_file() for file in files):
+        return [], None
+    if json.loads(files[0].read_text(encoding="utf-8")).get("of") != of:
+        return [], None
+    scores = pd.read_csv(files[2], dtype={"video_id": str, "identities": str}, keep_default_na=False, na_values={})
+    numbers = [name for name in scores if name not in FACTS]
+    scores[numbers] = scores[numbers].apply(pd.to_numeric)
+    table = pd.read_csv(files[1], dtype={"unit": str})
+    return table.assign(unit=table["unit"].fillna("")).to_dict("records"), scores
+
+
+def summarise_sweep(table: pd.DataFrame, scores: pd.DataFrame, replicates: int) -> dict[str, Any]:
+    """Return the `mean_drop` of the AUC, of each degradation and over all of them, which count alike.
+
+    Strengths at which labels no longer hold are left out, and named in `left_out`.
+    """
+    swept = table[table["degradation"] != CLEAN]
+    held = swept[swept["labels_hold"].astype(bool)]
+    names = {
+        str(name): [f"{name} {strength:g}" for strength in rows["strength"]]
+        for name, rows in held.groupby("degradation", sort=False)
+    }
+    drops = {name: measure_drop(scores, columns, replicates) for name, columns in names.items()}
+    shares = {column: 1 / len(columns) for columns in names.values() for column in columns}
+    left_out = swept[~swept["labels_hold"].astype(bool)]
+    return {
+        "mean_drop": measure_drop(scores, list(shares), replicates, shares=list(shares.values())),
+        "drops": drops,
+        "left_out": [f"{row.degradation} {row.strength:g}" for row in left_out.itertuples()],
+    }
+
+
+# Paired intervals
+
+
+def measure_drop(
+    scores: pd.DataFrame,
+    columns: Sequence[str],
+    replicates: int,
+    *,
+    shares: Sequence[float] | None = None,
+    seed: int = 0,
+) -> Interval:
+    """Return by how much the AUC of these columns is below that of the videos as they are, on average.
+
+    The 95 % interval is paired: both AUCs are of the same videos, whose people are resampled together (Owen's
+    pigeonhole bootstrap, Ann. Appl. Stat. 2007). It is undefined, as the value is, for videos of one label, and where
+    all replicates agree, which says that videos are too few, not that the drop is known.
+
+    Args:
+        shares: the weight of each column in the average.
+    """
+    columns = list(columns)
+    rows = scores[scores[[CLEAN, *columns]].notna().all(axis=1)]
+    if not columns or rows["label"].nunique() < 2:
+        return {"value": None, "low": None, "high": None}
+    labels, members = rows["label"].to_numpy(float), list_people(rows)
+
+    def measure(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        clean, *others = (weigh_auc(labels, rows[name].to_numpy(), weights) for name in (CLEAN, *columns))
+        return clean - np.average(others, axis=0, weights=shares)
+
+    value = float(measure(np.ones((1, len(rows))))[0])
+    drawn = np.concatenate([measure(weights) for weights in draw_weights(members, replicates, seed)])
+    low, high = np.nanquantile(drawn, [0.025, 0.975]) if np.isfinite(drawn).any() else (value, value)
+    if low == high:
+        return {"value": value, "low": None, "high": None}
+    return {"value": value, "low": min(float(low), value), "high": max(float(high), value)}
+
+
+def list_people(rows: pd.DataFrame) -> list[NDArray[np.int64]]:
+    """Return for each place of a name in `identities` the person there, `[n]`, -1 where there is none.
+
+    A video that names nobody is a person of its own.
+    """
+    names = [
+        sorted({name.strip() for name in str(cell).split("|")} - {""}) or [f"|{video}"]
+        for cell, video in zip(rows["identities"], rows["video_id"], strict=True)
+    ]
+    codes = pd.factorize(np.concatenate(names))[0]
+    places = np.full((len(names), max(map(len, names))), -1)
+    places[np.arange(places.shape[1]) < np.array([*map(len, names)])[:, None]] = codes
+    return list(places.T)
+
+
+def draw_weights(members: Sequence[NDArray], replicates: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Yield how often each video is drawn, `[some, n]`: the product of how often each of its people is."""
+    rng, people = np.random.default_rng(seed), 1 + max(int(place.max()) for place in members)
+    for start in range(0, replicates, REPLICATES_AT_ONCE):
+        count = min(REPLICATES_AT_ONCE, replicates - start)
+        drawn = rng.multinomial(people, np.full(people, 1 / people), size=count).astype(float)
+        drawn = np.pad(drawn, ((0, 0), (0, 1)), constant_values=1)  # the last is that of -1
+        yield np.prod([drawn[:, place] for place in members], axis=0)
+
+
+def weigh_auc(labels: NDArray, scores: NDArray, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the AUC under each set of weights, `[some, n]`; equal scores count half. NaN where one label has none."""
+    order = np.argsort(scores)
+    labels, scores, weights = labels[order], scores[order], weights[:, order]
+    below = np.pad(np.cumsum(weights * (1 - labels), axis=1), ((0, 0), (1, 0)))
+    first, last = (np.searchsorted(scores, scores, side=side) for side in ("left", "right"))
+    won = (weights * labels * (below[:, first] + below[:, last])).sum(axis=1) / 2
+    pairs = (weights @ labels) * below[:, -1]
+    return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+
+
+def format_sweep(table: pd.DataFrame, summary: dict[str, Any]) -> str:
+    """Return the sweep as lines of text: a row each, and the mean drop."""
+    lines = [f"{'':22}{'AUC':>22}  {'false alarms':>12}  {'misses':>7}  {'drop of AUC':>12}"]
+    for row in table.to_dict("records"):
+        amount = "" if row["degradation"] == CLEAN else f"{row['amount']:.3g} {row['unit']}"
+        numbers = [_format(row[name]) for name in ("auc", "auc_low", "auc_high", "fpr", "fnr", "drop")]
+        auc = f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
+        note = "" if row["labels_hold"] else "  no longer real: sound and picture part noticeably"
+        lines.append(
+            f"{row['degradation']:12}{auc:>22}  {numbers[3]:>8}  {numbers[4]:>8}  {numbers[5]:>8}  {amount}{note}"
+        )
+    drop = summary["mean_drop"]
+    return "\n".join(
+        [*lines, f"mean drop of the AUC: {_format(drop['value'])} [{_format(drop['low'])}, {_format(drop['high'])}]"]
+    )
+
+
+def _format(value: float | None) -> str:
+    return "–" if value is None or pd.isna(value) else f"{value:.3f}"

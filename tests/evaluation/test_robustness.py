@@ -1,0 +1,144 @@
+"""A sweep degrades what a model sees, goes on where it was cut off, and measures drops on the same videos."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from dfmm.cli import main
+from dfmm.evaluation import robustness
+from dfmm.evaluation.robustness import (
+    CLEAN,
+    draw_weights,
+    is_noticed,
+    list_people,
+    list_steps,
+    measure_drop,
+    summarise_sweep,
+    sweep_degradations,
+    weigh_auc,
+)
+from dfmm.runs import Run, RunError, open_run
+from dfmm.settings import Settings
+from dfmm.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def run(tiny: Settings, manifest: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = open_run(tmp_path_factory.mktemp("runs") / "tiny", tiny)
+    Trainer(tiny, manifest, run, progress=False).fit()
+    return run
+
+
+def test_a_sweep_goes_on_where_it_was_cut_off_and_gives_the_same(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"names": ["blur", "sound_noise", "offset"], "strengths": [1.0], "progress": False}
+    passes, score = [], robustness.score_degraded
+
+    def count(*given: object) -> tuple[pd.DataFrame, bool]:
+        if len(passes) == 2:
+            raise KeyboardInterrupt
+        passes.append(given[-2])
+        return score(*given)
+
+    monkeypatch.setattr(robustness, "score_degraded", count)
+    with pytest.raises(KeyboardInterrupt):
+        sweep_degradations(run, "test", **options)
+    folder = run / "robustness" / "sample-test"
+    assert list(pd.read_csv(folder / "sweep.csv")["degradation"]) == [CLEAN, "blur"]
+    monkeypatch.setattr(robustness, "score_degraded", lambda *given: passes.append(given[-2]) or score(*given))
+    table, summary = sweep_degradations(run, "test", **options)
+    assert len(passes) == 5
+    assert list(table["degradation"]) == [CLEAN, "blur", "sound_noise", "offset", "offset"]
+    assert list(table["strength"]) == [0, 1, 1, 1, -1]
+    scores = pd.read_csv(folder / "scores.csv")
+    assert (scores["blur 1"] != scores[CLEAN]).all()
+    assert (scores["sound_noise 1"] != scores[CLEAN]).all()
+    assert table["labels_hold"].tolist() == [True, True, True, False, False]  # half a second is noticed
+    assert summary["left_out"] == ["offset 1", "offset -1"]
+    assert table["drop"].tolist() == pytest.approx((table["auc"][0] - table["auc"]).tolist())
+    assert summary["mean_drop"]["value"] == pytest.approx(table["drop"][1:3].mean())
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    again, _ = sweep_degradations(run, "test", **options)
+    assert len(passes) == 5
+    pd.testing.assert_frame_equal(again, table, check_dtype=False)
+    whole, _ = sweep_degradations(run, "test", **options, restart=True)
+    pd.testing.assert_frame_equal(whole, table, check_dtype=False)
+    assert len(passes) == 10
+
+
+def test_another_model_begins_anew(run: Run, tmp_path: Path) -> None:
+    of = {"checkpoint": "one"}
+    rows, scores = (
+        [{"degradation": CLEAN, "strength": 0.0, "unit": ""}],
+        pd.DataFrame({"video_id": ["1"], CLEAN: [0.5]}),
+    )
+    robustness._keep_sweep(tmp_path, rows, scores.assign(label=0, identities=""), of)
+    assert robustness.read_sweep(tmp_path, {"checkpoint": "other"}) == ([], None)
+    found, kept = robustness.read_sweep(tmp_path, of)
+    assert found == rows
+    assert kept["video_id"].tolist() == ["1"]
+
+
+def test_the_command_prints_the_sweep_and_draws_it(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["robustness", str(run.path), "--only", "brightness", "--strengths", "0.5", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "mean drop of the AUC: " in said
+    assert said.count("× brightness") == 4  # to both sides
+    assert (run / "robustness" / "sample-test" / "robustness.png").stat().st_size > 10_000
+    assert main(["robustness", str(run.path), "--only", "rain"]) == 1
+    assert "no degradation rain; there are offset, reverse," in capsys.readouterr().err
+
+
+def test_what_a_model_cannot_notice_is_left_out() -> None:
+    names = ["h264", "mp3", "offset", "frame_rate", "reverse"]
+    found = {
+        streams: {one.name for one, _ in list_steps(names, [1.0], streams)[1:]}
+        for streams in ("both", "video", "audio")
+    }
+    assert found == {"both": {*names}, "video": {"h264", "frame_rate", "reverse"}, "audio": {"mp3"}}
+    assert is_noticed(robustness.DEGRADATIONS[0], "both")
+    with pytest.raises(RunError, match="above 0 and up to 1, got 0, 2"):
+        list_steps(["h264"], [0, 2], "both")
+
+
+def test_a_weighted_auc_is_that_of_repeated_videos() -> None:
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, 60).astype(float), rng.integers(0, 20, 60) / 20
+    weights = rng.integers(0, 3, (5, 60)).astype(float)
+    expected = [roc_auc_score(labels, scores, sample_weight=row) for row in weights]
+    np.testing.assert_allclose(weigh_auc(labels, scores, weights), expected)
+    assert np.isnan(weigh_auc(labels, scores, labels[None])).all()
+
+
+def test_videos_of_one_person_are_drawn_together() -> None:
+    rows = pd.DataFrame({"identities": ["a", "a", "b | a", "", "b"], "video_id": [*"vwxyz"]})
+    (weights,) = draw_weights(list_people(rows), 50, 0)
+    np.testing.assert_array_equal(weights[:, 0], weights[:, 1])
+    np.testing.assert_array_equal(weights[:, 2], weights[:, 0] * weights[:, 4])
+    assert not np.array_equal(weights[:, 3], weights[:, 4])
+
+
+def test_a_paired_interval_finds_what_is_lost_on_the_same_videos() -> None:
+    """Two AUCs whose own intervals overlap: all that differs is the difference."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    clean = labels + rng.normal(size=200)
+    scores = pd.DataFrame({"video_id": np.arange(200).astype(str), "label": labels, "identities": "", CLEAN: clean})
+    scores["worse"] = clean - 0.3 * labels + 0.05 * rng.normal(size=200)
+    scores["same"] = clean
+    drop = measure_drop(scores, ["worse"], 200)
+    assert drop["value"] == pytest.approx(roc_auc_score(labels, clean) - roc_auc_score(labels, scores["worse"]))
+    assert 0 < drop["low"] < drop["value"] < drop["high"] < 0.15
+    assert measure_drop(scores, ["same"], 200) == {"value": 0, "low": None, "high": None}  # agreement is no knowledge
+    both = measure_drop(scores, ["worse", "same"], 200)
+    assert both["value"] == pytest.approx(drop["value"] / 2)
+    table = pd.DataFrame({"degradation": [CLEAN, "x", "x", "y"], "strength": [0, 0.5, 1, 1], "labels_hold": True})
+    named = scores.rename(columns={"worse": "x 0.5", "same": "y 1"}).assign(**{"x 1": scores["worse"]})
+    summary = summarise_sweep(table, named, 200)
+    assert summary["mean_drop"]["value"] == pytest.approx(drop["value"] / 2)  # each degradation counts alike
+    assert summary["drops"]["x"]["value"] == pytest.approx(drop["value"])
