@@ -73,7 +73,7 @@ def test_the_worst_of_many_equal_slices_is_not_sure() -> None:
         scored = draw_scores(seed, count=1000)
         scored["group"] = rng.integers(0, 12, 1000).astype(str)
         scored["identities"] = ""
-        slices = measure_slices(scored, ["group"], threshold=0.5, replicates=1)
+        slices = measure_slices(scored, ["group"], threshold=0.5, replicates=100)
         assert slices["comparisons"] == 36
         sure += slices["worst"]["sure"]
         assert slices["worst"]["sure"] == (not describe_worst(slices).startswith("No slice is surely worse"))
