@@ -175,7 +175,7 @@ def _compare_slice(column: str, row: dict[str, Any], name: str, comparisons: int
         "value": here["value"],
         "rest": rest["value"],
         "difference": widened,
-        "sure": widened["low"] > 0,
+        "sure": bool(widened["low"] > 0),
     }
 
 
@@ -216,7 +216,7 @@ def _compare_alarms(table: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         "most": most["slice"],
         "fewest": fewest["slice"],
         "difference": widened,
-        "sure": widened["low"] > 0,
+        "sure": bool(widened["low"] > 0),
     }
 
 
