@@ -47,6 +47,7 @@ def make_report(
         prior: the share of fakes that scores assume; None: that of this split.
         costs: of wrong decisions.
     """
+    videos = videos.assign(identities=videos["identities"].astype(object))  # read again and again, and fast so
     scored = videos[videos["status"] == "ok"]
     if scored.empty:
         raise RunError(f"not one of the {len(videos)} videos of {split!r} could be scored; see their reasons above")
