@@ -49,6 +49,7 @@ def make_report(
         costs: of wrong decisions.
     """
     videos = assign_people(videos)
+    videos = videos.assign(identities=videos["identities"].astype(object))  # read again and again, and fast so
     scored = videos[videos["status"] == "ok"]
     if scored.empty:
         raise RunError(f"not one of the {len(videos)} videos of {split!r} could be scored; see their reasons above")

@@ -45,7 +45,11 @@ def find_people(identities: Sequence[str] | None, videos: int) -> Crowd:
     Raises:
         MetricError: not so many texts.
     """
-    cells = [""] * videos if identities is None else list(identities)
+    return _number_people(("",) * videos if identities is None else tuple(identities), videos)
+
+
+@lru_cache(maxsize=8)  # many scores of the same videos are measured one after the other
+def _number_people(cells: tuple[str, ...], videos: int) -> Crowd:
     texts = sum(isinstance(cell, str) for cell in cells)
     if not texts == len(cells) == videos:
         raise MetricError(f'expected {videos} texts of identities, got {texts} of {len(cells)}: write "" for unknown')
