@@ -182,7 +182,7 @@ def read_params(params: str | Path) -> dict[str, Any]:
     """Read a YAML mapping; an empty file is an empty mapping."""
     path = resolve_path(params)
     if not path.is_file():
-        nearby = ", ".join(sorted(file.name for file in path.parent.glob("*.yaml"))) or "no params file"
+        nearby = ", ".join(sorted(file.name for file in path.parent.glob("[!.]*.yaml"))) or "no params file"
         raise SettingsError(f"{params}: no such params file (in that folder: {nearby})")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
