@@ -18,6 +18,7 @@ from dfmm.faces.link import (
     MOST_FACES,
     choose_faces,
     count_faces,
+    count_left_out,
     drop_false_alarms,
     link_faces,
     measure_overlaps,
@@ -87,6 +88,19 @@ def test_everybody_has_a_place_and_those_who_never_meet_may_share_one() -> None:
     everybody = choose_faces(link_faces(crowd), "all")
     assert [round(float(place[0][0])) // 50 for place in everybody] == list(range(MOST_FACES + 2, 2, -1))
     assert choose_faces([], "all") == []
+
+
+def test_nobody_is_left_out_for_the_number_of_shots() -> None:
+    """Twenty shots of one person each, and one of a crowd: only of the crowd there are too many."""
+    alone = [face(10, 10, 40 + shot)[None] for shot in range(20) for _ in range(6)]
+    crowd = [np.stack([face(50 * n, 10, 20 + n) for n in range(MOST_FACES + 3)])] * 6
+    starts = range(6, 126, 6)
+    tracks = link_faces(alone + crowd, starts=starts)
+    everybody = choose_faces(tracks, "all", starts=starts)
+    assert sorted(look for place in everybody for look in place if look < 120) == list(range(120))
+    assert [len(place) for place in everybody] == [6] * (20 + MOST_FACES)
+    assert count_left_out(tracks, everybody) == 3
+    assert count_left_out(tracks[:20], everybody) == 0
 
 
 def test_nobody_shares_a_place_with_whoever_comes_after_a_cut() -> None:
