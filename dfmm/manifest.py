@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from dfmm.files import write_beside
 from dfmm.paths import find_outside, normalise_paths
-from dfmm.tables import ManifestError, read_labels, read_table, read_texts
+from dfmm.tables import ManifestError, name_format, read_labels, read_table, read_texts
 
 # What `dfmm.media.container.FORMATS` are called.
 VIDEO_ENDINGS = (
@@ -46,8 +46,8 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> pd.DataFr
     """Read a CSV, Parquet or JSON manifest, or a folder in the seeds' layout, and validate it.
 
     Args:
-        path: a `.csv`, `.parquet`, `.json` or `.jsonl` file, or a folder of `<split>/<video folder>/` with a video and
-            a `meta.json`.
+        path: a `.csv`, `.parquet`, `.pq`, `.json` or `.jsonl` file, or a folder of `<split>/<video folder>/` with a
+            video and a `meta.json`.
         root: the folder paths are relative to; given, absolute paths below it are made so, and every path is checked
             to stay inside it.
 
@@ -70,13 +70,14 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> pd.DataFr
 
 
 def write_manifest(table: pd.DataFrame, path: str | Path) -> Path:
-    """Write a `.parquet`, `.json` or `.jsonl` manifest, or else CSV; the file appears whole or not at all."""
+    """Write a `.parquet`, `.pq`, `.json` or `.jsonl` manifest, or else CSV; it appears whole or not at all."""
     path = Path(path)
+    kind = name_format(path)
     with write_beside(path) as partial:
-        if path.suffix == ".parquet":
+        if kind == "parquet":
             table.to_parquet(partial, index=False)
-        elif path.suffix in (".json", ".jsonl"):
-            table.to_json(partial, orient="records", lines=path.suffix == ".jsonl", force_ascii=False)
+        elif kind in ("json", "jsonl"):
+            table.to_json(partial, orient="records", lines=kind == "jsonl", force_ascii=False)
         else:
             table.to_csv(partial, index=False)
     return path
