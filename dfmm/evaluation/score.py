@@ -17,7 +17,6 @@ from dfmm.evaluation.evidence import Evidence, apply_evidence, describe_evidence
 from dfmm.evaluation.synchrony import describe_synchrony, judge_tracks, judge_videos, tabulate_verdicts
 from dfmm.extraction.extract import extract_tracks, tabulate_tracks
 from dfmm.extraction.tracks import Tracks
-from dfmm.faces.link import MOST_FACES
 from dfmm.manifest import STREAM_LABELS
 from dfmm.model import MultimodalModel
 from dfmm.model.aggregation import SCORES, aggregate_windows
@@ -188,7 +187,7 @@ def _score_chunk(
 def _add_left_out(reason: str, video_id: str, tracks: Tracks) -> str:
     """Say beside a reason how many people are not followed, though all were asked for."""
     count = tracks[video_id].left_out if video_id in tracks else 0
-    said = f"{count} faces are not followed: more than {MOST_FACES} in one shot" if count else ""
+    said = f"not followed: {count} of the faces, for a shot has too many" if count else ""
     return "; ".join(filter(None, (reason, said)))
 
 

@@ -16,7 +16,7 @@ from dfmm.dataset.loaders import make_window_loader
 from dfmm.evaluation.score import score_files, score_windows
 from dfmm.extraction.extract import extract_tracks
 from dfmm.extraction.tracks import lay_relays
-from dfmm.faces import follow
+from dfmm.faces import follow, link
 from dfmm.media.encode import write_video
 from dfmm.model.aggregation import aggregate_windows
 from dfmm.settings import Settings, validate_settings
@@ -147,6 +147,14 @@ def test_the_most_suspicious_face_makes_the_score(together: Settings, table: pd.
         assert (two["score"] > 0.5, two["face"]) == (face == "all", int(face == "all"))
     # Each has windows where it is there: the bright square came late.
     assert found["all"][0]["windows"] == found["largest"][0]["windows"] == 4
+
+
+def test_who_is_left_out_is_said(together: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "MOST_FACES", 1)
+    two, alone = score_files([tmp_path / "two.mp4", tmp_path / "alone.mp4"], Brightness(), together, progress=False)
+    assert two["face"] == 0
+    assert two["reason"].endswith("not followed: 1 of the faces, for a shot has too many")
+    assert "not followed" not in alone["reason"]
 
 
 def test_a_row_a_video_comes_of_it_in_their_order(together: Settings, table: pd.DataFrame) -> None:
