@@ -138,12 +138,14 @@ def count_unread(backbone: nn.Module, size: int) -> int:
     """Return of how many rows, or columns if these are more, of a picture the features do not depend: by gradients."""
     rng = torch.Generator().manual_seed(0)  # of its own: what is drawn later stays the same
     picture = torch.randn(1, 3, size, size, generator=rng).to(next(backbone.parameters()).device).requires_grad_()
+    # What begins as zero, such as the last scale of a residual branch, would hide what that branch reads.
+    values = {name: value if value.any() else torch.ones_like(value) for name, value in backbone.named_parameters()}
     with evaluation_mode(backbone):
-        features = backbone(picture)
+        features = torch.func.functional_call(backbone, values, picture)
     signs = torch.randn(features.shape, generator=rng).to(features.device)
     (slopes,) = torch.autograd.grad(features, picture, signs)
     read = slopes[0].ne(0).any(dim=0)
-    if not read.any():  # weights of zero tell nothing
+    if not read.any():  # numbers too small or too large to tell
         return 0
     return size - int(min(read.any(dim=0).sum(), read.any(dim=1).sum()))
 

@@ -91,6 +91,7 @@ def test_rows_that_change_nothing_are_counted_and_refused() -> None:
     check_reading(valid, "test_resnet", 100)
     nn.init.zeros_(valid[0].weight)
     assert count_unread(valid, 99) == 0
+    assert count_unread(make_backbone("resnet18", pretrained=False, size=64), 64) == 0  # its branches begin as zero
 
 
 def test_what_is_drawn_after_a_look_at_the_rows_stays_the_same() -> None:
