@@ -254,7 +254,7 @@ def run(options: argparse.Namespace) -> None:
     from dfmm.headless import run_notebooks
 
     done = run_notebooks(options.notebook, options.params, options.overrides, run=options.run, restart=options.restart)
-    for report in sorted(done.path.glob("evaluations/*/report.html")):
+    for report in sorted(done.path.glob("evaluations/[!.]*/report.html")):
         print(f"report: {report}")
 
 
@@ -475,7 +475,7 @@ def list_runs(options: argparse.Namespace) -> None:
     from dfmm.runs import Run
     from dfmm.settings import resolve_path
 
-    for file in sorted(resolve_path(options.folder).glob("*/run.json")):
+    for file in sorted(resolve_path(options.folder).glob("[!.]*/run.json")):
         stages = Run(file.parent).read()["stages"]
         print(f"{file.parent.name}: " + ", ".join(f"{name} {stage['status']}" for name, stage in stages.items()))
 

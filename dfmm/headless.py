@@ -36,7 +36,12 @@ def list_notebooks() -> dict[str, Path]:
 
 
 def run_notebooks(
-    name: str, params: str, overrides: Sequence[str] = (), *, run: str | Path | None = None, restart: bool = False
+    name: str,
+    params: str,
+    overrides: Sequence[str] | None = (),
+    *,
+    run: str | Path | None = None,
+    restart: bool = False,
 ) -> Run:
     """Execute one notebook, or `all` that tell of a run, into its folder; what is done already is not done again.
 
@@ -69,10 +74,10 @@ def run_notebooks(
     return target
 
 
-def _execute(notebook: Path, run: Run, params: str, overrides: Sequence[str]) -> None:
+def _execute(notebook: Path, run: Run, params: str, overrides: Sequence[str] | None) -> None:
     target = run / notebook.name
     partial = name_partial(target)
-    values = {"params": params, "overrides": list(overrides), "run": str(run.path)}
+    values = {"params": params, "overrides": list(overrides or ()), "run": str(run.path)}
     os.environ["DFMM_HEADLESS"] = "1"  # the kernel inherits it: lines instead of bars
     logging.getLogger("papermill").setLevel(logging.WARNING)
     try:

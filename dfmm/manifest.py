@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from dfmm.files import write_beside
 from dfmm.paths import find_outside, normalise_paths
-from dfmm.tables import ManifestError, read_labels, read_table, read_texts
+from dfmm.tables import ManifestError, name_format, read_labels, read_table, read_texts
 
 # What `dfmm.media.container.FORMATS` are called.
 VIDEO_ENDINGS = (
@@ -46,8 +46,8 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> pd.DataFr
     """Read a CSV, Parquet or JSON manifest, or a folder in the seeds' layout, and validate it.
 
     Args:
-        path: a `.csv`, `.parquet`, `.json` or `.jsonl` file, or a folder of `<split>/<video folder>/` with a video and
-            a `meta.json`.
+        path: a `.csv`, `.parquet`, `.pq`, `.json` or `.jsonl` file, or a folder of `<split>/<video folder>/` with a
+            video and a `meta.json`.
         root: the folder paths are relative to; given, absolute paths below it are made so, and every path is checked
             to stay inside it.
 
@@ -70,13 +70,14 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> pd.DataFr
 
 
 def write_manifest(table: pd.DataFrame, path: str | Path) -> Path:
-    """Write a `.parquet`, `.json` or `.jsonl` manifest, or else CSV; the file appears whole or not at all."""
+    """Write a `.parquet`, `.pq`, `.json` or `.jsonl` manifest, or else CSV; it appears whole or not at all."""
     path = Path(path)
+    kind = name_format(path)
     with write_beside(path) as partial:
-        if path.suffix == ".parquet":
+        if kind == "parquet":
             table.to_parquet(partial, index=False)
-        elif path.suffix in (".json", ".jsonl"):
-            table.to_json(partial, orient="records", lines=path.suffix == ".jsonl", force_ascii=False)
+        elif kind in ("json", "jsonl"):
+            table.to_json(partial, orient="records", lines=kind == "jsonl", force_ascii=False)
         else:
             table.to_csv(partial, index=False)
     return path
@@ -105,10 +106,27 @@ def complete_manifest(table: pd.DataFrame, *, root: str | Path | None = None, or
     table["path"] = normalise_paths(table["path"], root)
     if (unnamed := table["video_id"] == "").any():
         table["video_id"] = table["video_id"].mask(unnamed, table["path"].map(name_video))
+    table["original"] = _find_originals(table, root)
     if (unsaid := table["method"] == "").any():
         named = table["label"].map({0: "real", 1: "fake"}).fillna("")
         table["method"] = table["method"].mask(unsaid, named)
     return table[[*COLUMNS, *(name for name in table.columns if name not in COLUMNS)]]
+
+
+def _find_originals(table: pd.DataFrame, root: str | Path | None) -> pd.Series:
+    """Return the ids of the originals, each of which may be written as any id or path of its video may.
+
+    One that the table does not list is called as its path would be.
+    """
+    names = pd.Series(table["original"].unique(), dtype="str")
+    names = names[(names != "") & ~names.isin(table["video_id"])]
+    if names.empty:
+        return table["original"]
+    ids, plain = table["video_id"], normalise_paths(names, root)
+    known = dict(zip(normalise_paths(ids, root), ids, strict=True)) | dict(zip(table["path"], ids, strict=True))
+    bare = [name_video(name) if name.lower().endswith((*VIDEO_ENDINGS, *AUDIO_ENDINGS)) else name for name in plain]
+    meant = [known.get(name) or known.get(other, other) for name, other in zip(plain, bare, strict=True)]
+    return table["original"].map(dict(zip(names, meant, strict=True))).fillna(table["original"])
 
 
 def name_video(path: str) -> str:
@@ -216,7 +234,7 @@ def format_segments(pairs: Iterable[Sequence[float]]) -> str:
 
 def _read_folders(root: Path) -> pd.DataFrame:
     """Read `<split>/<video folder>/` with a video and a `meta.json` holding the manifest's columns."""
-    rows = [read_meta(meta, root) for meta in sorted(root.glob("*/*/meta.json"))]
+    rows = [read_meta(meta, root) for meta in sorted(root.glob("[!.]*/[!.]*/meta.json"))]
     if not rows:
         raise ManifestError(f"{root}: expected <split>/<video folder>/ with a video and a meta.json, found none")
     return pd.DataFrame(rows)
@@ -228,7 +246,8 @@ def read_meta(meta: Path, root: Path) -> dict[str, Any]:
     Raises:
         ManifestError: there is not exactly one video beside it, or it is no JSON object.
     """
-    videos = [file for file in sorted(meta.parent.iterdir()) if file.suffix.lower() in VIDEO_ENDINGS]
+    files = sorted(meta.parent.glob("[!.]*"))  # what is hidden, such as macOS's `._clip.mp4`, is no part of the data
+    videos = [file for file in files if file.suffix.lower() in VIDEO_ENDINGS]
     if len(videos) != 1:
         raise ManifestError(f"{meta.parent}: expected one video beside meta.json, found {len(videos)}")
     try:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")  # of Windows, where a path begins at none of our roots
-ODD = r"\\|^/|//|^[A-Za-z]:|(^|/)\.{1,2}(/|$)"  # what is not yet the plain path of a file below the root
+ODD = r"\\|^/|//|/$|^[A-Za-z]:|(^|/)\.{1,2}(/|$)"  # what is not yet the plain path of a file below the root
 
 
 def normalise_paths(paths: pd.Series, root: str | Path | None = None) -> pd.Series:
@@ -41,8 +41,8 @@ def _normalise_path(path: str, root: str | Path | None) -> str:
     if os.path.isabs(plain):
         return path if root is None else _find_below(plain, root) or path
     plain = posixpath.normpath(plain) if plain else ""
-    if not is_inside(plain):
-        return path
+    if not is_inside(plain):  # unless it comes back in by the root's own name
+        return path if root is None else _find_below(os.path.join(root, plain), root) or path
     return "" if plain == "." else plain
 
 

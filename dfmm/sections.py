@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 class Section(BaseModel):
     """A group of settings: unknown names are refused, values cannot change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def refuse_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        """A yes is no number: Python would take it for 1."""
+        holds = any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value]))
+        if holds and bool not in _list_types(cls.model_fields[info.field_name].annotation):
+            raise ValueError("takes neither true nor false, as YAML reads yes, no, on and off, too")
+        return value
+
+
+def _list_types(annotation: Any) -> list[Any]:
+    """Return an annotation, and all that it is put together of."""
+    return [annotation, *(part for inner in get_args(annotation) for part in _list_types(inner))]
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -65,7 +79,7 @@ class Video(Section):
         "largest",
         description="whom to follow: in each shot the face that covers most over time; the one face that is seen for "
         "longest without a cut; or everybody, each in windows of their own, of whom the most suspicious makes a "
-        "video's score",
+        "video's score (in each shot at most 16 at once, the largest; `left_out` counts the others)",
     )
     margin: float = Field(0.15, ge=0, le=2, description="context around the face box, as a share of its side")
     crop: Literal["steady", "follow", "align"] = Field(

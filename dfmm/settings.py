@@ -157,7 +157,7 @@ def resolve_path(path: str | Path) -> Path:
     return find_project() / Path(path).expanduser()
 
 
-def load_settings(params: str | Path, overrides: Sequence[str] = ()) -> Settings:
+def load_settings(params: str | Path, overrides: Sequence[str] | None = ()) -> Settings:
     """Read a params file, lay overrides such as `train.lr=1e-4` over it, and validate the whole.
 
     Raises:
@@ -166,7 +166,7 @@ def load_settings(params: str | Path, overrides: Sequence[str] = ()) -> Settings
     values = read_params(params)
     if isinstance(overrides, str):  # it would be read letter by letter
         raise SettingsError(f"overrides: expected a list such as ['train.lr=1e-4', 'seed=1'], got {overrides!r}")
-    for override in overrides:
+    for override in overrides or ():
         name, value = parse_override(override)
         section = values
         *sections, last = name.split(".")
@@ -182,7 +182,7 @@ def read_params(params: str | Path) -> dict[str, Any]:
     """Read a YAML mapping; an empty file is an empty mapping."""
     path = resolve_path(params)
     if not path.is_file():
-        nearby = ", ".join(sorted(file.name for file in path.parent.glob("*.yaml"))) or "no params file"
+        nearby = ", ".join(sorted(file.name for file in path.parent.glob("[!.]*.yaml"))) or "no params file"
         raise SettingsError(f"{params}: no such params file (in that folder: {nearby})")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
@@ -198,16 +198,27 @@ def read_params(params: str | Path) -> dict[str, Any]:
 
 def parse_override(override: str) -> tuple[str, Any]:
     """Split `train.lr=1e-4` into its dotted name and its value, read as YAML."""
-    name, equals, text = override.partition("=")
+    name, equals, text = override.partition("=") if isinstance(override, str) else ("", "", "")
     if not equals or not all(name.strip().split(".")):
         raise SettingsError(f"override {override!r}: expected name=value, such as train.lr=1e-4")
-    another = re.search(r"\s(\w+(\.\w+)?)\s*=", text)
-    if another and another[1] in _fields():
-        raise SettingsError(f"override {override!r}: holds several; give {another[1]} as one of its own")
+    if another := _find_another(text):
+        raise SettingsError(
+            f"override {override!r}: holds several; give {another} as one of its own "
+            f"(in quotes it is all one value: {name.strip()}='\"…\"')"
+        )
     try:
         return name.strip(), yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise SettingsError(f"override {override!r}: the value is not YAML: {error}") from error
+
+
+def _find_another(text: str) -> str | None:
+    """Return the setting, perhaps misspelt, that is set in the text of another one's value, unless that is quoted."""
+    if text.strip()[:1] in ("'", '"'):
+        return None
+    names = re.findall(r"[\s,;]-*(\w+(?:\.\w+)*)\s*=", text)
+    meant = (name for name in names if name in _fields() or ("." in name and name.split(".")[0] in _sections()))
+    return next(meant, None)
 
 
 def validate_settings(values: dict[str, Any], *, origin: str = "settings") -> Settings:

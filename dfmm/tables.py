@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
+from functools import partial
 from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,11 @@ import pyarrow.parquet
 
 LABEL_WORDS = {"0": 0, "1": 1, "-1": -1, "false": 0, "true": 1, "real": 0, "fake": 1}
 JOINTS = {"identities": "|", "method": "+", "video_segments": "|", "audio_segments": "|"}  # of a cell that is a list
+# What pandas reads as an empty cell, and writes for one where a table was made texts: nobody is called so.
+EMPTY_WORDS = (
+    "nan", "NaN", "-nan", "-NaN", "NA", "<NA>", "N/A", "n/a", "#N/A", "#NA", "#N/A N/A", "None", "null", "NULL",
+)  # fmt: skip
+WORDY = ("video_id", "path", "split")  # columns in which a word is always meant: a file may be called NA.mp4
 PEEK = 100  # rows whose length is looked at before a CSV is read
 
 
@@ -24,21 +31,24 @@ class ManifestError(ValueError):
 
 
 def read_table(path: Path, texts: tuple[str, ...]) -> pd.DataFrame:
-    """Read a `.parquet`, `.json` (a list of objects) or `.jsonl` file, or else CSV, Excel's with `;` or tabs, too.
+    """Read a `.parquet` or `.pq`, `.json` (a list of objects) or `.jsonl` file, or else CSV, Excel's, too.
 
     Args:
         texts: columns whose cells stay texts where the format does not tell: `007` of a CSV is no 7.
 
+    Returns:
+        The table, with blanks around the columns' names taken off.
+
     Raises:
-        ManifestError: the file is none of these.
+        ManifestError: the file is none of these, or has two columns of one name.
     """
+    read = {"parquet": _read_parquet, "json": _read_json, "jsonl": _read_json, "csv": partial(_read_csv, texts=texts)}
     try:
-        if path.suffix == ".parquet":
-            table = pyarrow.parquet.read_table(path).to_pandas()
-            return table.reset_index() if any(table.index.names) else table
-        if path.suffix in (".json", ".jsonl"):
-            return _read_json(path)
-        return _read_csv(path, texts)
+        table = read[name_format(path)](path)
+        names = pd.Index([str(name).strip() for name in table.columns])
+        if names.has_duplicates:
+            raise ManifestError(f"has several columns called {', '.join(names[names.duplicated()].unique())}")
+        return table.set_axis(names, axis="columns")
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: cannot be read, it is not UTF-8 ({error}); save it as CSV UTF-8") from error
     except ManifestError as error:
@@ -47,9 +57,20 @@ def read_table(path: Path, texts: tuple[str, ...]) -> pd.DataFrame:
         raise ManifestError(f"{path}: cannot be read ({str(error).strip()})") from error
 
 
+def name_format(path: Path) -> Literal["parquet", "json", "jsonl", "csv"]:
+    """Return what a table's file is, by its ending, whatever the case of that."""
+    endings = {".parquet": "parquet", ".pq": "parquet", ".json": "json", ".jsonl": "jsonl"}
+    return endings.get(path.suffix.lower(), "csv")
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    table = pyarrow.parquet.read_table(path).to_pandas()
+    return table.reset_index() if any(table.index.names) else table
+
+
 def _read_json(path: Path) -> pd.DataFrame:
     text = path.read_text(encoding="utf-8-sig")
-    if path.suffix == ".jsonl":
+    if name_format(path) == "jsonl":
         rows = [json.loads(line) for line in text.splitlines() if line.strip()]
     else:
         rows = json.loads(text)
@@ -64,7 +85,9 @@ def _read_csv(path: Path, texts: tuple[str, ...]) -> pd.DataFrame:
         encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     with path.open(encoding=encoding, newline="") as file:
         first = file.readline()
-        delimiter = max(",;\t", key=first.count)
+        told = re.fullmatch(r'"?sep=(.)"?[,;\t]*\s*', first)  # a line for Excel, which does not show it
+        first = file.readline() if told else first
+        delimiter = told[1] if told else max(",;\t", key=first.count)
         header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
         most = max(map(len, islice(csv.reader(file, delimiter=delimiter), PEEK)), default=0)
     if not header:
@@ -73,7 +96,7 @@ def _read_csv(path: Path, texts: tuple[str, ...]) -> pd.DataFrame:
     spare = [f"\0{number}" for number in range(max(most - len(header), 0) + 1)]
     names = [name or f"\0header{number}" for number, name in enumerate(header)] + spare
     unnamed = [name for name in names if name.startswith("\0")]
-    layout = {"sep": delimiter, "encoding": encoding, "skiprows": 1, "header": None, "names": names}
+    layout = {"sep": delimiter, "encoding": encoding, "skiprows": 1 + bool(told), "header": None, "names": names}
     kinds = dict.fromkeys([*texts, *unnamed], str)
     table = pd.read_csv(path, **layout, dtype=kinds, index_col=False, keep_default_na=False)
     for name in unnamed:
@@ -116,17 +139,23 @@ def _read_label(value: Any, empty: int | str) -> Any:
     if isinstance(value, (Real, np.bool_)) and value in (-1, 0, 1):
         return int(value)
     if isinstance(value, str):
-        text = value.strip().lower()
-        return LABEL_WORDS.get(text.removesuffix(".0"), value) if text else empty
+        text = value.strip()
+        return LABEL_WORDS.get(text.lower().removesuffix(".0"), value) if text and text not in EMPTY_WORDS else empty
     return value if isinstance(value, Real) else str(value)
 
 
 def read_texts(column: pd.Series) -> pd.Series:
-    """Return a column as texts, empty where nothing is said; a list is joined as the manifest joins it."""
+    """Return a column as texts, empty where nothing is said; a list is joined as the manifest joins it.
+
+    Whatever pandas would read as an empty cell (`EMPTY_WORDS`) says nothing either, but in the columns `WORDY`.
+    """
     if column.dtype == "str":
-        return column.fillna("") if column.hasnans else column
-    cells = [_write_cell(value, str(column.name)) for value in column.astype(object)]
-    return pd.Series(cells, column.index, dtype="str")
+        texts = column.fillna("") if column.hasnans else column
+    else:
+        cells = [_write_cell(value, str(column.name)) for value in column.astype(object)]
+        texts = pd.Series(cells, column.index, name=column.name, dtype="str")
+    empty = texts.isin(EMPTY_WORDS) if column.name not in WORDY else np.False_
+    return texts.mask(empty, "") if empty.any() else texts
 
 
 def _write_cell(value: Any, name: str) -> str:

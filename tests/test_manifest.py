@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from dfmm.audit.leaks import find_leaks
 from dfmm.manifest import (
     COLUMNS,
     ManifestError,
@@ -225,6 +226,32 @@ def test_a_folder_of_videos_is_a_manifest(tmp_path: Path) -> None:
     # What only some of the meta.json files say is unknown of the others.
     assert table["in_sync"].to_dict() == {**dict.fromkeys(table.index, -1), "train/two/x.MOV": 1}
     assert sorted(table["method"]) == ["faceswap", "fake", "real", "real"]
+
+
+def test_what_is_hidden_is_no_video(tmp_path: Path) -> None:
+    write_folder(tmp_path, "train/one", {"label": 0}, videos=("clip.mp4", "._clip.mp4", ".clip.mkv"))
+    for name in ("train/.Trash", ".Spotlight/one"):
+        write_folder(tmp_path, name, {"label": 1})
+    assert read_manifest(tmp_path)["path"].tolist() == ["train/one/clip.mp4"]
+
+
+def test_an_original_is_tied_however_it_is_written(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for slash in ("/", "\\"):
+        for way in ("real{}a", "real{}a.mp4", ".{}real{}a", "real{}.{}a.mp4", f"{root}{{}}real{{}}a.mp4"):
+            original = way.replace("{}", slash)
+            rows = [f"{name.replace('/', slash)},{rest}" for name, rest in (
+                ("real/a.mp4", "train,0,"), ("fake/b.mp4", f"test,1,{original}"), ("fake/c.mp4", "val,1,gone.mov"),
+            )]  # fmt: skip
+            table = read_manifest(write_csv(tmp_path / "m.csv", "path,split,label,original", *rows), root)
+            assert table["original"].tolist() == ["", "real/a", "gone"], original
+    assert find_leaks(table, {})["video_id"].tolist() == ["fake/b", "real/a"]
+    named = write_csv(
+        tmp_path / "m.csv", "video_id,path,split,label,original", "real\\a,a.mp4,train,0,", "b,b,val,1,{}"
+    )
+    for original in ("real\\a", "real/a", "a.mp4", "./a.mp4"):
+        table = read_manifest(write_csv(tmp_path / "n.csv", *named.read_text().format(original).splitlines()))
+        assert table[["video_id", "original"]].to_numpy().tolist() == [["real\\a", ""], ["b", "real\\a"]]
 
 
 def test_a_folder_that_is_wrong_is_named(tmp_path: Path) -> None:

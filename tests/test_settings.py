@@ -199,7 +199,27 @@ def test_overrides_in_one_text_are_told_apart_or_refused() -> None:
         load_settings("params/quick.yaml", "seed=1")
     with pytest.raises(SettingsError, match="holds several; give seed as one of its own"):
         load_settings("params/quick.yaml", ["train.lr=1e-4 seed=1"])
-    assert load_settings("params/quick.yaml", ["data.root=a b=c/d"]).data.root == "a b=c/d"
+    for text, name in (
+        ("data.root=a,seed=1", "seed"),
+        ("data.root=a; train.lr =1", "train.lr"),
+        ("data.root=a model.sizee=3", "model.sizee"),
+        ("train.lr=1e-4,train.warmup.x=1", "train.warmup.x"),
+        ("data.root=a --seed=1", "seed"),
+    ):
+        with pytest.raises(SettingsError, match=f"holds several; give {name} as one of its own"):
+            load_settings("params/quick.yaml", [text])
+    for text in ("a b=c/d", "runs/lr=1,dim=2", '"runs/lr=1,seed=2"', "a.b=c, x.y=d"):
+        assert load_settings("params/quick.yaml", [f"data.root={text}"]).data.root == text.strip('"')
+    assert load_settings("params/quick.yaml", None) == load_settings("params/quick.yaml")
+    with pytest.raises(SettingsError, match="expected name=value"):
+        load_settings("params/quick.yaml", [["seed=1"]])
+
+
+def test_a_yes_is_no_number(params: Path) -> None:
+    for override in ("video.fps=yes", "seed=true", "video.frames=on", "train.lr=yes", "augment.flip=true"):
+        assert f"{override.split('=')[0]}: takes neither true nor false" in refuse(params, None, override)
+    assert "data.leave_out: takes neither" in refuse(params, None, "data.leave_out=[a, no]")
+    assert load_settings(params, ["model.pretrained=yes"]).model.pretrained is True
 
 
 def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from dfmm.manifest import COLUMNS, STREAM_LABELS, ManifestError, fingerprint_manifest, read_manifest, write_manifest
-from dfmm.tables import read_labels, read_texts
+from dfmm.tables import EMPTY_WORDS, read_labels, read_texts
 
 Rows = list[dict[str, Any]]
 
@@ -40,6 +40,10 @@ ROW = st.fixed_dictionaries(
 TABLES = st.lists(ROW, min_size=1, max_size=6).map(
     lambda rows: [{"path": f"{number}/ü {number}.mp4", **row} for number, row in enumerate(rows)]
 )
+
+
+def is_empty(text: str | None) -> bool:
+    return not text or text in EMPTY_WORDS
 
 
 def as_texts(rows: Rows, words: tuple[str, str]) -> list[list[str]]:
@@ -122,8 +126,9 @@ def test_a_table_is_the_same_in_every_format(tmp_path: Path, rows: Rows) -> None
     meant = read_manifest(write_plain(rows, tmp_path))
     for number, row in enumerate(rows):
         assert meant["label"][number] == row["label"]
-        assert meant["method"][number] == (row["method"] or ("fake" if row["label"] else "real"))
-        assert meant["identities"][number] == "|".join(row["identities"])
+        method, people = row["method"], "|".join(row["identities"])
+        assert meant["method"][number] == (("fake" if row["label"] else "real") if is_empty(method) else method)
+        assert meant["identities"][number] == ("" if is_empty(people) else people)
         for name in STREAM_LABELS:
             assert meant[name][number] == (-1 if row[name] is None else row[name])
     for write in FORMATS:
@@ -190,6 +195,49 @@ def test_labels_are_numbers_words_or_booleans() -> None:
     assert read_labels(pd.Series(["perhaps", "2", 0.5], dtype=object)).tolist() == ["perhaps", "2", 0.5]
 
 
+def test_what_pandas_writes_for_an_empty_cell_is_one(tmp_path: Path) -> None:
+    table = pd.DataFrame({"path": ["NA.mp4", "b", "None"], "split": "train", "label": [0, 1, 1]})
+    for name in ("method", "identities", "original", "in_sync", "source"):
+        table[name] = pd.Series([None, float("nan"), pd.NA], dtype=object)
+    table.astype(str).to_csv(tmp_path / "m.csv", index=False)
+    table.astype(str).to_parquet(tmp_path / "m.parquet")
+    table.to_csv(tmp_path / "n.csv", index=False, na_rep="NULL")
+    for name in ("m.csv", "m.parquet", "n.csv"):
+        read = read_manifest(tmp_path / name)
+        assert read["method"].tolist() == ["real", "fake", "fake"]
+        assert read["in_sync"].tolist() == [-1, -1, -1]
+        assert (read[["identities", "original", "source"]] == "").all(axis=None)
+        assert read[["video_id", "path"]].to_numpy().tolist() == [["NA", "NA.mp4"], ["b", "b"], ["None", "None"]]
+    assert read_texts(pd.Series(["Nan", "none", "Na"], name="identities")).tolist() == ["Nan", "none", "Na"]
+
+
+def test_blanks_around_a_columns_name_are_none_of_it(tmp_path: Path) -> None:
+    rows = [{" path": "a", "split ": "train", "label": 1, "identities\t": "ann"}]
+    pd.DataFrame(rows).to_parquet(tmp_path / "m.PARQUET")
+    pd.DataFrame(rows).to_parquet(tmp_path / "m.pq")
+    pd.DataFrame(rows).to_csv(tmp_path / "m.CSV", index=False)
+    (tmp_path / "m.JSON").write_text(json.dumps(rows))
+    (tmp_path / "m.JSONL").write_text(json.dumps(rows[0]))
+    for name in ("m.PARQUET", "m.pq", "m.CSV", "m.JSON", "m.JSONL"):
+        table = read_manifest(tmp_path / name)
+        assert table[["path", "split", "label", "identities"]].to_numpy().tolist() == [["a", "train", 1, "ann"]]
+        again = read_manifest(write_manifest(table, tmp_path / f"again{name[1:]}"))
+        assert fingerprint_manifest(again) == fingerprint_manifest(table)
+    pd.DataFrame([{"path": "a", "path ": "b", "split": "train", "label": 1}]).to_parquet(tmp_path / "m.pq")
+    assert "has several columns called path" in refuse(tmp_path / "m.pq")
+    for header in ("path,split,label,label", "path,split,label,label "):
+        assert "m.csv: " in refuse(write_table(tmp_path / "m.csv", header, "a,train,1,1"))
+
+
+def test_a_line_that_tells_excel_the_separator_is_no_header(tmp_path: Path) -> None:
+    for told, mark in (("sep=;", ";"), ("sep=|", "|"), ("sep=\t", "\t"), ('"sep=,"', ","), ("sep=;;;", ";")):
+        lines = [mark.join(row) for row in (("path", "split", "label"), ("a,b", "train", "1"), ("c", "val", "perhaps"))]
+        lines = [line.replace("a,b", '"a,b"') for line in lines]
+        assert "line 3: label is 'perhaps'" in refuse(write_table(tmp_path / "m.csv", told, *lines))
+        table = read_manifest(write_table(tmp_path / "m.csv", told, *lines[:2]))
+        assert table[["path", "label"]].to_numpy().tolist() == [["a,b", 1]]
+
+
 def test_whole_numbers_stay_whole_beside_empty_cells() -> None:
     assert read_texts(pd.Series([7, None, 12.5], name="identities")).tolist() == ["7", "", "12.5"]
 
@@ -205,7 +253,8 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_path_means_one_file_however_it_is_written(root: Path) -> None:
     ways = ("x\\y.mp4", ".\\x\\y.mp4", "./x/y.mp4", "x/./y.mp4", "x//y.mp4", "x/../x/y.mp4", "{root}/x/y.mp4",
-            "{root}/x/./y.mp4", "{root}\\x\\y.mp4", "{root}/../alias/x/y.mp4")  # fmt: skip
+            "x/y.mp4/", "x/../../root/x/y.mp4", "..\\root\\x\\y.mp4", "{root}/x/./y.mp4", "{root}/x/y.mp4/",
+            "{root}\\x\\y.mp4", "{root}/../alias/x/y.mp4")  # fmt: skip
     for way in ways:
         path = write_table(root / "m.csv", "path,split,label", f"{way.format(root=root)},train,0")
         for place in (root, root.parent / "alias"):
@@ -220,8 +269,8 @@ def test_two_ways_to_write_a_path_are_one_video(root: Path) -> None:
 
 def test_a_path_that_leaves_the_root_is_named_as_it_is_written(root: Path) -> None:
     (root.parent / "out.mp4").touch()
-    ways = ("../out.mp4", "x/../../out.mp4", "..\\out.mp4", f"{root.parent}/out.mp4", f"{root}/../out.mp4",
-            "C:\\videos\\y.mp4", "\\\\server\\share\\y.mp4", f"{root}er/y.mp4")  # fmt: skip
+    ways = ("../out.mp4", "x/../../out.mp4", "..\\out.mp4", "../root/../out.mp4", f"{root.parent}/out.mp4",
+            f"{root}/../out.mp4", "C:\\videos\\y.mp4", "\\\\server\\share\\y.mp4", f"{root}er/y.mp4")  # fmt: skip
     for way in ways:
         path = write_table(root / "m.csv", "path,split,label", f"{way},train,0")
         assert f"path {way!r} leaves the data root {root}" in refuse(path, root)

@@ -282,7 +282,7 @@ def score_by_trivia(own: pd.DataFrame, videos: pd.DataFrame, trained: Settings, 
 def read_evaluation(run: Run, split: str = "test") -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame] | None:
     """Return what `evaluate_run` wrote for the run's own data and its present checkpoint; None if it did not."""
     own = fingerprint_manifest(load_manifest(load_settings(run / "settings.yaml"), progress=False))
-    for file in sorted(run.path.glob("evaluations/*/report.json")):
+    for file in sorted(run.path.glob("evaluations/[!.]*/report.json")):
         report = json.loads(file.read_text(encoding="utf-8"))
         same_model = report["checkpoint"]["sha256"] == hash_file(run.checkpoint)[:16]
         if same_model and report["split"] == split and report["data_fingerprint"] == own:

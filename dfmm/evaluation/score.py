@@ -16,6 +16,7 @@ from dfmm.dataset import make_evaluation_loader, make_window_loader
 from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence, describe_evidence
 from dfmm.evaluation.synchrony import describe_synchrony, judge_tracks, judge_videos, tabulate_verdicts
 from dfmm.extraction.extract import extract_tracks, tabulate_tracks
+from dfmm.extraction.tracks import Tracks
 from dfmm.manifest import STREAM_LABELS
 from dfmm.model import MultimodalModel
 from dfmm.model.aggregation import SCORES, aggregate_windows
@@ -26,8 +27,9 @@ from dfmm.sections import Model
 from dfmm.settings import Settings
 from dfmm.training import predict
 
-# Of each video: the share of frames with the followed face, how many faces there are, shots, and gaps in the following.
-FOUND = ["face_coverage", "faces", "shots", "gaps"]
+# Of each video: the share of frames with the followed face, how many faces there are, of how many there was no room in
+# a shot, shots, and gaps in the following.
+FOUND = ["face_coverage", "faces", "left_out", "shots", "gaps"]
 CHUNK = 16  # files scored together: results come out this often
 
 log = logging.getLogger("dfmm")
@@ -204,6 +206,7 @@ def _score_chunk(
     empty = pd.DataFrame(columns=columns)
     windows = score_windows(model, loader, progress=False) if len(loader.dataset) else empty
     videos = _join_scores(table, windows, failures, settings.model)
+    videos["reason"] = [_add_left_out(*row, tracks) for row in zip(videos["reason"], videos["video_id"], strict=True)]
     videos = add_synchrony(videos, tabulate_verdicts(videos, verdicts)) if synchrony else videos
     videos = _refuse_scores(apply_evidence(videos, evidence) if evidence else videos).set_index("video_id")
     lengths = {file: tracks[file].duration if file in tracks else None for file in files}
@@ -212,6 +215,13 @@ def _score_chunk(
         return lines
     judged = {name: describe_synchrony(verdict) for name, verdict in verdicts.items() if not verdict.reason}
     return [line | {"synchrony": judged.get(line["path"])} for line in lines]
+
+
+def _add_left_out(reason: str, video_id: str, tracks: Tracks) -> str:
+    """Say beside a reason how many people are not followed, though all were asked for."""
+    count = tracks[video_id].left_out if video_id in tracks else 0
+    said = f"not followed: {count} of the faces, for a shot has too many" if count else ""
+    return "; ".join(filter(None, (reason, said)))
 
 
 def _judge_chunk(table: pd.DataFrame, settings: Settings, synchrony: SynchronyModel | None) -> dict[str, Synchrony]:

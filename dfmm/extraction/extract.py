@@ -140,6 +140,7 @@ def tabulate_tracks(manifest: pd.DataFrame, tracks: Mapping[str, Track]) -> pd.D
             "detector": track.detector,
             "face_coverage": track.face_coverage,
             "faces": track.faces,
+            "left_out": track.left_out,
             "shots": track.shots,
             "gaps": track.gaps,
             "has_sound": track.has_sound,

@@ -29,7 +29,8 @@ except ImportError:  # Windows
 
 # The header stands before the arrays, but their lengths are known last: this much room is left for it and filled up
 # with blanks, as the format allows (https://github.com/huggingface/safetensors#format).
-HEADER_BYTES = 8184  # with the eight bytes of its length two blocks of most disks
+HEADER_BYTES = 8184  # with the eight bytes of its length two blocks of most disks: enough for some twenty arrays
+ARRAY_BYTES = 400  # of a header, at most, for one more array and its checksums
 TYPES = {"uint8": "U8", "uint32": "U32", "int64": "I64", "float32": "F32", "float64": "F64"}
 NAMES = {short: name for name, short in TYPES.items()}
 # What a track calls otherwise than its files do, which keep the names that they were first written with.
@@ -67,12 +68,16 @@ class ArrayWriter:
     Used as a context: the file appears when it ends, and not at all after an error. `values` holds whatever else is
     to be kept, for JSON.
 
+    Args:
+        more: how many arrays there are beyond those of one face.
+
     Raises:
         CacheError: the disk does not take it.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, more: int = 0):
         self.path, self.values = path, {}
+        self.room = HEADER_BYTES + -(-more * ARRAY_BYTES // 4096) * 4096
         self.partial = name_partial(path)
         self.entries: dict[str, dict[str, Any]] = {}
         self.blocks: dict[str, int] = {}
@@ -83,7 +88,7 @@ class ArrayWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.file = self.partial.open("wb")
             _is_held(self.file)  # no longer free: it is ours
-            self.file.seek(8 + HEADER_BYTES)
+            self.file.seek(8 + self.room)
         except OSError as error:
             raise CacheError(f"{self.path}: cannot be written ({error})") from error
         return self
@@ -91,7 +96,7 @@ class ArrayWriter:
     def append(self, name: str, block: np.ndarray) -> None:
         """Add a block of rows to the array of this name; all its blocks come in a row, and only the last is shorter."""
         if name not in self.entries:
-            at = self.file.tell() - 8 - HEADER_BYTES
+            at = self.file.tell() - 8 - self.room
             self.entries[name] = {
                 "dtype": TYPES[block.dtype.name],
                 "shape": [0, *block.shape[1:]],
@@ -127,10 +132,10 @@ class ArrayWriter:
         values, blocks = json.dumps(self.values), json.dumps(self.blocks)
         facts = {"values": values, "blocks": blocks, "checksum": str(zlib.crc32((values + blocks).encode()))}
         header = json.dumps({"__metadata__": facts, **self.entries}).encode()
-        if len(header) > HEADER_BYTES:
-            raise CacheError(f"{self.path}: its header of {len(header)} bytes is longer than {HEADER_BYTES}")
+        if len(header) > self.room:
+            raise CacheError(f"{self.path}: its header of {len(header)} bytes is longer than {self.room}")
         self.file.seek(0)
-        self.file.write(HEADER_BYTES.to_bytes(8, "little") + header.ljust(HEADER_BYTES))
+        self.file.write(self.room.to_bytes(8, "little") + header.ljust(self.room))
 
 
 class ArrayFile:

@@ -29,6 +29,7 @@ from dfmm.extraction.store import (
     write_speech,
     write_track,
 )
+from dfmm.faces.crops import Relay
 from dfmm.faces.follow import crop_faces, find_track
 from dfmm.faces.lips import MouthFinder, Mouths, has_mesh, load_mesh
 from dfmm.faces.track import Track, measure_span
@@ -77,10 +78,10 @@ def save_crops(
         MediaError: the video cannot be read.
         CacheError: the disk does not take it.
     """
-    finders = find_mouths(track, settings) if talk_file else [None] * track.followable
-    with ArrayWriter(file) as writer:
-        faces = zip(map(track.follow, range(track.followable)), finders, strict=True)
-        sounds = [_write_crops(writer, path, face, finder, settings) for face, finder in faces]
+    finders = find_mouths(track, settings) if talk_file else None
+    with ArrayWriter(file, more=2 * (track.followable - 1)) as writer:
+        relays = lay_relays(track, settings)
+        sounds = [_write_crops(writer, path, track, relay, finders, settings) for relay in relays]
         write_sound(writer, sounds[0])
         write_track(writer, track)
     if talk_file:
@@ -90,25 +91,42 @@ def save_crops(
         save_talk(finders, sound, talk_file, settings)
 
 
+def lay_relays(track: Track, settings: Settings) -> list[Relay]:
+    """Return the canvases of all faces of a video, in as few passes as can be: one where there is never a second."""
+    relays: list[Relay] = []
+    for face in sorted(range(track.followable), key=lambda face: track.follow(face).box_times.min(initial=np.inf)):
+        canvases = track.follow(face).lay_canvases(settings)
+        if not any(relay.add(face, canvases) for relay in relays):
+            relays.append(Relay(len(track.times)))
+            relays[-1].add(face, canvases)
+    return relays
+
+
 def _write_crops(
     writer: ArrayWriter,
     path: str | Path | Recording,
     track: Track,
-    finder: MouthFinder | None,
+    relay: Relay,
+    finders: list[MouthFinder] | None,
     settings: Settings,
 ) -> Sound | None:
-    """Write the canvases of the face that a track follows; return the sound."""
-    (crops, names), canvases, numbers = name_crops(track.face), track.lay_canvases(settings), []
+    """Write the canvases of the faces of one pass, face after face; return the sound."""
+    numbers: dict[int, list[int]] = {face: [] for face in relay.laid}
 
     def take(number: int, crop: np.ndarray) -> None:
-        writer.append(crops, crop[None])
-        numbers.append(number)
+        face = int(relay.owners[number])
+        writer.append(name_crops(face)[0], crop[None])
+        numbers[face].append(number)
 
-    writer.append(crops, np.zeros((0, canvases.side, canvases.side, 3), np.uint8))
-    watch = finder.take if finder else None
-    wanted = range(len(track.times))
-    sound = crop_faces(path, canvases, settings, numbers=wanted, take=take, watch=watch, mix=track.mix)
-    writer.append(names, np.array(numbers, np.int64))
+    def watch(number: int, frame: np.ndarray) -> None:
+        finders[relay.owners[number]].take(number, frame)
+
+    wanted, looking = range(len(track.times)), watch if finders else None
+    sound = crop_faces(path, relay, settings, numbers=wanted, take=take, watch=looking, mix=track.mix)
+    for face, canvases in relay.laid.items():
+        crops, names = name_crops(face)
+        writer.append(crops, np.zeros((0, canvases.side, canvases.side, 3), np.uint8))  # there, even if never seen
+        writer.append(names, np.array(numbers[face], np.int64))
     return sound
 
 
@@ -120,7 +138,7 @@ def find_mouths(track: Track, settings: Settings) -> list[MouthFinder]:
 
 def save_talk(finders: list[MouthFinder], sound: Sound | None, file: Path, settings: Settings) -> None:
     """Write the mouths that were found in a video, and what is said in its sound."""
-    with ArrayWriter(file) as writer:
+    with ArrayWriter(file, more=len(Mouths.__dataclass_fields__) * (len(finders) - 1)) as writer:
         for face, finder in enumerate(finders):
             write_mouths(writer, finder.finish(), face=face)
         write_speech(writer, describe_speech(sound, phonemes=choose_extra("phonemes", settings)))
@@ -305,6 +323,8 @@ def make_key(path: str, settings: Settings) -> str:
 def list_track_settings(settings: Settings) -> dict[str, Any]:
     """Return the settings that a track depends on."""
     looked = {name: getattr(settings.video, name) for name in ("detector", "detect_side", "detect_every", "face")}
+    if settings.video.face == "all":
+        looked["face"] = "all of each shot"  # it once was 16 of the whole video
     return {"reencoded": list(list_profile(settings.cure)), **looked}
 
 

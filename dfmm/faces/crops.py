@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -196,6 +196,33 @@ class Canvases:
     def _corners(self) -> np.ndarray:
         """Where the canvases begin on their grid, int64 `[N, 2]`."""
         return np.nan_to_num(np.rint(self.maps[:, :2] / self.maps[:, 2:3])).astype(np.int64)
+
+
+class Relay:
+    """The canvases of faces that come one after the other, as of different shots: one pass through a video cuts all."""
+
+    def __init__(self, frames: int):
+        self.laid: dict[int, Canvases] = {}  # of each face, in order: of those frames alone in which it is seen
+        self.owners = np.full(frames, -1)  # int64 [N], the face that is seen in each frame; -1 for none
+        self.rows = np.zeros(frames, np.int64)  # and the number of the frame among those of that face
+
+    @property
+    def seen(self) -> np.ndarray:
+        """In which frames is there a face? Bool `[N]`."""
+        return self.owners >= 0
+
+    def add(self, face: int, canvases: Canvases) -> bool:
+        """Let a face come after all that are here, unless one of them is seen after it begins: then say so."""
+        frames = np.flatnonzero(canvases.seen)
+        if len(frames) and self.seen[frames[0] :].any():
+            return False
+        self.laid[face] = replace(canvases, maps=canvases.maps[frames], shots=canvases.shots[frames])
+        self.owners[frames], self.rows[frames] = face, np.arange(len(frames))
+        return True
+
+    def cut(self, frame: np.ndarray, number: int) -> np.ndarray:
+        """Cut the canvas of the face that is seen in the frame of this number, as `Canvases.cut` does."""
+        return self.laid[int(self.owners[number])].cut(frame, self.rows[number])
 
 
 def lay_canvases(path: FacePath, *, margin: float, size: int, crop: str, window: int) -> Canvases:

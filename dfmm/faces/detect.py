@@ -45,12 +45,12 @@ def _load_retinaface() -> Detect:
         from retinaface.postprocess import filter_results, generate_anchors, rebuild_boxes, rebuild_pts
         from retinaface.preprocess import preprocess
         from retinaface.weights import WEIGHTS
-    except Exception as error:  # whatever another package of this name does as it is imported
-        raise ImportError(_explain_retinaface(error)) from error
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # parallel over files, as everywhere
-    session = onnxruntime.InferenceSession(WEIGHTS, options, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # parallel over files, as everywhere
+        session = onnxruntime.InferenceSession(WEIGHTS, options, providers=["CPUExecutionProvider"])
+    except (Exception, SystemExit) as error:  # whatever another package of this name does as it is imported
+        raise ImportError(_explain_retinaface(error)) from error
 
     def detect(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         height, width = frames[0].shape[:2]
@@ -62,6 +62,11 @@ def _load_retinaface() -> Detect:
         found = [filter_results(*rows, score_threshold=0.8) for rows in zip(boxes, scores, points, strict=True)]
         return [_join_rows(np.concatenate([b[:, :2], b[:, :2] + b[:, 2:]], axis=1), s, p) for b, s, p in found]
 
+    try:  # functions and weights of the right names may yet be others
+        if len(detect([np.zeros((64, 64, 3), np.uint8)])[0]):
+            raise ValueError("it finds a face in a black picture")
+    except Exception as error:
+        raise ImportError(_explain_retinaface(error)) from error
     return detect
 
 

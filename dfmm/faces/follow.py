@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dfmm.faces.crops import Canvases, cut_square
+from dfmm.faces.crops import Canvases, Relay, cut_square
 from dfmm.faces.detect import BOX, LANDMARKS, Detect, load_detector
-from dfmm.faces.link import FaceTrack, choose_faces, count_faces, drop_false_alarms, link_faces
+from dfmm.faces.link import FaceTrack, choose_faces, count_faces, count_left_out, drop_false_alarms, link_faces
 from dfmm.faces.looks import COARSE_FRAMES, CUT_CHANGE, Watcher, measure_changes, shrink_frame
 from dfmm.faces.track import FOLLOWED, OTHERS, Track
 from dfmm.media.decode import Media, Recording, read_media
@@ -48,6 +48,7 @@ def find_track(path: str | Path | Recording, video: Video) -> Track:
         look_times=media.times[numbers],
         cut_times=media.times[cuts],
         faces=count_faces(tracks),
+        left_out=count_left_out(tracks, chosen) if video.face == "all" else 0,
         detector=detector,
         **dict(zip(FOLLOWED, _stack_faces(chosen[:1], media.times[numbers]), strict=True)),
         other_faces=np.repeat(np.arange(1, max(len(chosen), 1)), [len(face) for face in chosen[1:]]),
@@ -248,7 +249,7 @@ def gate_power(samples: np.ndarray, *, sample_rate: int) -> np.ndarray:
 
 def crop_faces(
     path: str | Path | Recording,
-    canvases: Canvases,
+    canvases: Canvases | Relay,
     settings: Settings,
     *,
     numbers: Collection[int],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from typing import Literal
 
@@ -16,7 +16,7 @@ SAME_FACE_IOU = 0.3  # boxes of neighbouring looks that overlap more than this m
 COASTING = 3  # looks for which a face that is not found is expected to move on as it did
 ABSENCE = 50  # looks after which a face that comes back is another one
 APART = 6  # looks between two tracks from which on nothing glides from one to the other
-MOST_FACES = 16  # that are followed in one video
+MOST_FACES = 16  # that are followed in one shot
 FALSE_ALARM = 5  # looks in a shot from which on a face that is seen in one of them only is none
 SURE = 0.99  # a detector's score, which a face reaches at once, and the head of a bird does not
 
@@ -110,7 +110,7 @@ def choose_faces(
         choice: `largest` is in each shot the one that covers most, over area and time; `longest` is the one that is
             seen in most looks of the video, all in one shot, and of equals the larger; `all` is the largest of the
             video, and then everybody else. Those of one shot who are never seen together share a place; nobody shares
-            one with whoever is seen after a cut.
+            one with whoever is seen after a cut. Of each shot the `MOST_FACES` largest have one.
     """
     if choice == "longest":
         return sorted(tracks, key=lambda track: (len(track), _measure_cover(track)), reverse=True)[:1]
@@ -118,7 +118,7 @@ def choose_faces(
     shots = [int(np.searchsorted(sorted(starts), next(iter(track)), side="right")) for track in ranked]
     first = {shots.index(shot) for shot in sorted(set(shots))}
     if choice == "all":
-        return [*ranked[:1], *_share_places(list(zip(shots, ranked, strict=True))[1:])][:MOST_FACES]
+        return _share_places(list(zip(shots, ranked, strict=True)))
     largest = {look: face for number in sorted(first, key=shots.__getitem__) for look, face in ranked[number].items()}
     return [largest] if largest else []
 
@@ -128,21 +128,32 @@ def _measure_cover(track: FaceTrack) -> float:
 
 
 def _share_places(tracks: Sequence[tuple[int, FaceTrack]]) -> list[FaceTrack]:
-    """Join tracks, each with the number of its shot, that are apart in time within one, wherever one first fits."""
-    places: list[list[tuple[int, FaceTrack]]] = []
-    for one in tracks:
-        place = next((place for place in places if all(_are_apart(one, other) for other in place)), None)
-        if place is None:
-            places.append([one])
-        else:
+    """Join tracks, each with the number of its shot, that are apart in time within one, wherever one first fits.
+
+    The first is alone in its place. Whoever fits nowhere once a shot has as many as it may is left out.
+    """
+    places: list[list[FaceTrack]] = []
+    by_shot: defaultdict[int, list[list[FaceTrack]]] = defaultdict(list)
+    for shot, one in tracks:
+        open_to = (place for place in by_shot[shot] if place is not places[0])
+        place = next((place for place in open_to if all(_are_apart(one, other) for other in place)), None)
+        if place is not None:
             place.append(one)
-    return [dict(sorted(pair for _, track in place for pair in track.items())) for place in places]
+        elif len(by_shot[shot]) < MOST_FACES:
+            places.append([one])
+            by_shot[shot].append(places[-1])
+    return [dict(sorted(pair for track in place for pair in track.items())) for place in places]
 
 
-def _are_apart(one: tuple[int, FaceTrack], other: tuple[int, FaceTrack]) -> bool:
-    (shot, track), (other_shot, other_track) = one, other
-    before, after = sorted([(min(track), max(track)), (min(other_track), max(other_track))])
-    return shot == other_shot and after[0] - before[1] >= APART
+def _are_apart(one: FaceTrack, other: FaceTrack) -> bool:
+    before, after = sorted([(min(one), max(one)), (min(other), max(other))])
+    return after[0] - before[1] >= APART
+
+
+def count_left_out(tracks: Sequence[FaceTrack], chosen: Sequence[FaceTrack]) -> int:
+    """Return how many tracks are not among the faces that `choose_faces` made of them."""
+    taken = {id(row) for face in chosen for row in face.values()}
+    return sum(id(next(iter(track.values()))) not in taken for track in tracks)
 
 
 def count_faces(tracks: Sequence[FaceTrack]) -> int:

@@ -57,15 +57,18 @@ class MouthFinder:
 
     def __init__(self, track: Track, video: Video, mesh: Mesh | None = None):
         path = track.trace_face(video)
-        self.times, self.shots, self.mesh = track.times, path.shots, mesh
-        self.faces = align_landmarks(path.landmarks, margin=0, size=1)
+        faces = align_landmarks(path.landmarks, margin=0, size=1)
+        known = np.flatnonzero(~np.isnan(faces[:, 0]))  # few frames of many, where a video has many faces
+        self.faces = dict(zip(known.tolist(), faces[known], strict=True))
+        self.shots = dict(zip(known.tolist(), path.shots[known].tolist(), strict=True))
+        self.times, self.mesh = track.times, mesh
         self.numbers: list[int] = []
         self.crops: list[np.ndarray] = []
         self.points: list[np.ndarray] = []
 
     def wants(self, number: int) -> bool:
         """Is the face known in the frame of this number?"""
-        return not np.isnan(self.faces[number, 0])
+        return number in self.faces
 
     def take(self, number: int, frame: np.ndarray) -> None:
         """Cut the mouth out of a frame, uint8 `[H, W, 3]`, if its face is known."""
@@ -82,7 +85,8 @@ class MouthFinder:
         room = POINTS if self.mesh is not None else 0
         points = np.array(self.points, np.float32).reshape(count, room, 2)
         darkness, lips = measure_darkness(crops), measure_lips(points)
-        return Mouths(self.times[numbers], self.shots[numbers], crops, darkness, lips, points)
+        shots = np.array([self.shots[number] for number in self.numbers], np.int64)
+        return Mouths(self.times[numbers], shots, crops, darkness, lips, points)
 
 
 def cut_mouth(frame: np.ndarray, face: np.ndarray) -> np.ndarray:

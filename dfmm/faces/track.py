@@ -17,6 +17,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+RECENT = 16  # faces of one video that are remembered with their canvases: a long film has hundreds
 FOLLOWED = ("box_times", "boxes", "landmarks")  # what a track holds of a face,
 OTHERS = ("other_times", "other_boxes", "other_landmarks")  # and of those beside it
 
@@ -50,6 +51,7 @@ class Track:
     # Where the picture's size changes midway: the number of a frame, its width and its height, int64 [K, 3].
     sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.int64))
     face: int = 0  # which one is followed
+    left_out: int = 0  # faces that cannot be, where all are asked for: a shot had too many
     other_faces: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # int64 [K], 1 and more
     other_times: np.ndarray = field(default_factory=lambda: np.zeros(0))  # float64 [K], frames they were found in
     other_boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))  # float32 [K, 4]
@@ -111,16 +113,22 @@ class Track:
 
     def follow(self, face: int) -> Track:
         """Return the track that follows this face."""
-        return self._others[face - 1] if face else self
-
-    @functools.cached_property
-    def _others(self) -> list[Track]:
-        tracks = []
-        for face in range(1, self.followable):
+        if not face:
+            return self
+        track = self._recent.pop(face, None)
+        if track is None:
             rows = self.other_faces == face
             found = {name: getattr(self, other)[rows] for name, other in zip(FOLLOWED, OTHERS, strict=True)}
-            tracks.append(replace(self, face=face, **found))
-        return tracks
+            track = replace(self, face=face, **found)
+        self._recent[face] = track
+        if len(self._recent) > RECENT:
+            del self._recent[next(iter(self._recent))]
+        return track
+
+    @functools.cached_property
+    def _recent(self) -> dict[int, Track]:
+        """The last faces that were followed, by number."""
+        return {}
 
     def trace_face(self, video: Video) -> FacePath:
         """Return where the followed face is in every frame; without a detector, the centre of the picture.

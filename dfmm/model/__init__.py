@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfmm.files import write_beside
 from dfmm.model.aggregation import WindowAttention
-from dfmm.model.backbone import evaluation_mode
+from dfmm.model.backbone import check_reading, evaluation_mode
 from dfmm.model.frames import FrameEncoder, TemporalEncoder, average_steps
 from dfmm.model.fusion import AttentionFusion, ConcatFusion, CrossModalFusion
 from dfmm.model.sound import SoundEncoder
@@ -52,6 +52,8 @@ class MultimodalModel(nn.Module):
             size=settings.video.size,
             frozen=chosen.frozen,
         )
+        if pretrained is None:  # made anew, not as it was made before
+            check_reading(self.frame_encoder.backbone, chosen.backbone, settings.video.size)
         self.sound_encoder = SoundEncoder(
             chosen.audio_backbone, dim, n_mels=settings.audio.n_mels, steps=settings.video.frames
         )

@@ -17,6 +17,9 @@ from torch import nn
 from dfmm.model.pretrained import BackboneError, fetch_backbone, fill_backbone, read_weights, shorten
 
 STRIDES = (14, 16, 32)  # of patches and of the last stage of most models: sizes that work are their multiples
+# Convolutions without padding that step by two, as the stems of Inception, Xception and PoolFormer are published, leave
+# out one row at every other size. Where more goes unread, what cuts the picture up does not fit its size.
+MOST_UNREAD = 1
 
 
 def make_backbone(name: str, pretrained: bool | str, *, size: int) -> nn.Module:
@@ -120,6 +123,33 @@ def measure_width(backbone: nn.Module, size: int) -> int:
     return features.shape[1]
 
 
+def check_reading(backbone: nn.Module, name: str, size: int) -> None:
+    """Raise a `BackboneError` where more of a picture's rows or columns change nothing than `MOST_UNREAD`."""
+    unread = count_unread(backbone, size)
+    if unread > MOST_UNREAD:
+        raise BackboneError(
+            f"model.backbone {name} leaves {unread} rows of a picture unread at video.size={size}; "
+            f"{suggest_sizes(name, size)}"
+        )
+
+
+@torch.enable_grad()
+def count_unread(backbone: nn.Module, size: int) -> int:
+    """Return of how many rows, or columns if these are more, of a picture the features do not depend: by gradients."""
+    rng = torch.Generator().manual_seed(0)  # of its own: what is drawn later stays the same
+    picture = torch.randn(1, 3, size, size, generator=rng).to(next(backbone.parameters()).device).requires_grad_()
+    # What begins as zero, such as the last scale of a residual branch, would hide what that branch reads.
+    values = {name: value if value.any() else torch.ones_like(value) for name, value in backbone.named_parameters()}
+    with evaluation_mode(backbone):
+        features = torch.func.functional_call(backbone, values, picture)
+    signs = torch.randn(features.shape, generator=rng).to(features.device)
+    (slopes,) = torch.autograd.grad(features, picture, signs)
+    read = slopes[0].ne(0).any(dim=0)
+    if not read.any():  # numbers too small or too large to tell
+        return 0
+    return size - int(min(read.any(dim=0).sum(), read.any(dim=1).sum()))
+
+
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Have a module in evaluation mode for a while, and give each part its own mode back."""
@@ -143,13 +173,14 @@ def suggest_sizes(name: str, size: int) -> str:
 
 def _works_at(name: str, size: int) -> bool:
     try:
+        options = {"num_classes": 0, **fix_size(name, size)}
         with torch.device("meta"):  # shapes alone: nothing is computed
-            backbone = timm.create_model(name, num_classes=0, **fix_size(name, size))
+            backbone = timm.create_model(name, **options)
         check_patches(backbone, size)
         measure_width(backbone, size)
+        return count_unread(timm.create_model(name, **options), size) <= MOST_UNREAD
     except Exception:  # as in `make_backbone`
         return False
-    return True
 
 
 def freeze_stages(backbone: nn.Module, share: float) -> list[nn.Module]:

@@ -15,6 +15,8 @@ from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.dataset.loaders import make_window_loader
 from dfmm.evaluation.score import score_files, score_windows
 from dfmm.extraction.extract import extract_tracks
+from dfmm.extraction.tracks import lay_relays
+from dfmm.faces import follow, link
 from dfmm.media.encode import write_video
 from dfmm.model.aggregation import aggregate_windows
 from dfmm.settings import Settings, validate_settings
@@ -60,10 +62,14 @@ def set_face(settings: Settings, face: str, read: str = "videos") -> Settings:
     return validate_settings(values)
 
 
+def make_table(*names: str) -> pd.DataFrame:
+    facts = {"label": 0, "video_fake": 0, "audio_fake": 0, "in_sync": 1, "video_segments": "", "audio_segments": ""}
+    return pd.DataFrame([{"video_id": name, "path": f"{name}.mp4", **facts} for name in names])
+
+
 @pytest.fixture
 def table() -> pd.DataFrame:
-    facts = {"label": 0, "video_fake": 0, "audio_fake": 0, "in_sync": 1, "video_segments": "", "audio_segments": ""}
-    return pd.DataFrame([{"video_id": name, "path": f"{name}.mp4", **facts} for name in ("two", "alone")])
+    return make_table("two", "alone")
 
 
 def test_every_face_has_windows_and_the_first_is_the_one_that_is_followed(
@@ -95,6 +101,28 @@ def test_the_cache_holds_all_of_them(together: Settings, table: pd.DataFrame, de
     assert len(decoded) == 4
 
 
+def test_many_shots_of_one_person_each_are_cut_in_one_pass(
+    tmp_path: Path, detectors: dict, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty people, a cut before each: all have crops, mouths and scores of their own, and nobody sees another's."""
+    greys = [40 + 10 * shot for shot in range(20)]
+    frames = np.stack([np.full((96, 96, 3), grey, np.uint8) for grey in greys for _ in range(10)])
+    write_video(tmp_path / "many.mp4", frames)
+    row = np.array([20, 20, 76, 76, 0.999, *[40, 40, 56, 40, 48, 50, 42, 60, 54, 60]], np.float32)
+    detectors["retinaface"] = lambda given: [row[None] for _ in given]
+    monkeypatch.setattr(follow, "find_cuts", lambda *args, **options: np.arange(10, 200, 10))
+    data = {"root": str(tmp_path), "cache": str(tmp_path / "cache"), "workers": 0, "read": "cache"}
+    video = {"frames": 4, "fps": 12.5, "size": 32, "face": "all", "detect_every": 1}
+    settings = validate_settings({"data": data, "video": video, "synchrony": {"mesh": "never", "phonemes": "never"}})
+    dataset = MultimodalDataset(make_table("many"), settings, progress=False)
+    track = dataset.tracks.load(0)
+    assert (len(dataset), track.followable, track.left_out) == (20, 20, 0)
+    assert [len(relay.laid) for relay in lay_relays(track, settings)] == [20]
+    samples = sorted((dataset[number] for number in range(20)), key=lambda sample: sample["start"])
+    np.testing.assert_allclose([sample["frames"].float().mean() for sample in samples], greys, atol=4)
+    assert [len(dataset.tracks.read_talk(0, face=face)[0].times) for face in range(20)] == [10] * 20
+
+
 class Brightness(nn.Module):
     """Takes what is bright for fake, and what is masked for nothing."""
 
@@ -119,6 +147,14 @@ def test_the_most_suspicious_face_makes_the_score(together: Settings, table: pd.
         assert (two["score"] > 0.5, two["face"]) == (face == "all", int(face == "all"))
     # Each has windows where it is there: the bright square came late.
     assert found["all"][0]["windows"] == found["largest"][0]["windows"] == 4
+
+
+def test_who_is_left_out_is_said(together: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "MOST_FACES", 1)
+    two, alone = score_files([tmp_path / "two.mp4", tmp_path / "alone.mp4"], Brightness(), together, progress=False)
+    assert two["face"] == 0
+    assert two["reason"].endswith("not followed: 1 of the faces, for a shot has too many")
+    assert "not followed" not in alone["reason"]
 
 
 def test_a_row_a_video_comes_of_it_in_their_order(together: Settings, table: pd.DataFrame) -> None:

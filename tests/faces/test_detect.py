@@ -18,6 +18,7 @@ from dfmm.faces.link import (
     MOST_FACES,
     choose_faces,
     count_faces,
+    count_left_out,
     drop_false_alarms,
     link_faces,
     measure_overlaps,
@@ -87,6 +88,19 @@ def test_everybody_has_a_place_and_those_who_never_meet_may_share_one() -> None:
     everybody = choose_faces(link_faces(crowd), "all")
     assert [round(float(place[0][0])) // 50 for place in everybody] == list(range(MOST_FACES + 2, 2, -1))
     assert choose_faces([], "all") == []
+
+
+def test_nobody_is_left_out_for_the_number_of_shots() -> None:
+    """Twenty shots of one person each, and one of a crowd: only of the crowd there are too many."""
+    alone = [face(10, 10, 40 + shot)[None] for shot in range(20) for _ in range(6)]
+    crowd = [np.stack([face(50 * n, 10, 20 + n) for n in range(MOST_FACES + 3)])] * 6
+    starts = range(6, 126, 6)
+    tracks = link_faces(alone + crowd, starts=starts)
+    everybody = choose_faces(tracks, "all", starts=starts)
+    assert sorted(look for place in everybody for look in place if look < 120) == list(range(120))
+    assert [len(place) for place in everybody] == [6] * (20 + MOST_FACES)
+    assert count_left_out(tracks, everybody) == 3
+    assert count_left_out(tracks[:20], everybody) == 0
 
 
 def test_nobody_shares_a_place_with_whoever_comes_after_a_cut() -> None:
@@ -161,14 +175,37 @@ def test_who_comes_back_after_long_is_another_face() -> None:
 # Detecting
 
 
+SAME_NAMES = {
+    "postprocess.py": """import numpy as np
+ANCHOR_STRIDES, ANCHOR_SIZES = [8, 16, 32], [[16, 32], [64, 128], [256, 512]]
+generate_anchors = lambda *args: np.zeros((1, 8, 4))
+rebuild_boxes = rebuild_pts = lambda rows, anchors: rows
+filter_results = lambda *rows, **options: (np.ones((1, 4)), np.ones(1), np.ones((1, 10)))
+""",
+    "preprocess.py": "preprocess = lambda frames: frames",
+}
+OTHER_NETWORK = "from onnxruntime.datasets import get_example\nWEIGHTS = get_example('mul_1.onnx')"
+
+
 @pytest.mark.parametrize(
-    "init", ["from retinaface.commons import detect", "class RetinaFace: pass", "raise ValueError('no Keras here')"]
+    ("init", "files", "reason"),
+    [
+        ("from retinaface.commons import detect", {}, "No module named"),
+        ("class RetinaFace: pass", {}, "No module named"),
+        ("raise ValueError('no Keras here')", {}, "no Keras here"),
+        ("raise SystemExit('needs TensorFlow')", {}, "needs TensorFlow"),
+        ("", {**SAME_NAMES, "weights.py": "WEIGHTS = '/nowhere.onnx'"}, "nowhere.onnx"),
+        ("", {**SAME_NAMES, "weights.py": "WEIGHTS = b'junk'"}, "InvalidProtobuf"),
+        ("", {**SAME_NAMES, "weights.py": OTHER_NETWORK}, "Required inputs"),
+    ],
 )
 def test_another_package_of_its_name_is_named(
-    init: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: list[str]
+    init: str, files: dict[str, str], reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: list[str]
 ) -> None:
     (tmp_path / "retinaface").mkdir()
     (tmp_path / "retinaface" / "__init__.py").write_text(init)
+    for name, text in files.items():
+        (tmp_path / "retinaface" / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     for name in [name for name in sys.modules if name.partition(".")[0] == "retinaface"]:
         monkeypatch.delitem(sys.modules, name)
@@ -180,6 +217,7 @@ def test_another_package_of_its_name_is_named(
         for name in [name for name in sys.modules if name.partition(".")[0] == "retinaface"]:
             del sys.modules[name]
     assert f"the module retinaface in {tmp_path / 'retinaface' / '__init__.py'}" in said[0]
+    assert reason in said[0]
     assert "uninstall the other one" in said[0]
 
 

@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from dfmm.model.backbone import freeze_stages, make_backbone
+from dfmm.model import MultimodalModel
+from dfmm.model.backbone import check_reading, count_unread, freeze_stages, make_backbone
 from dfmm.model.frames import FrameEncoder
 from dfmm.model.pretrained import BackboneError, read_package
 from dfmm.model.sound import SoundEncoder
+from dfmm.settings import validate_settings
 
 
 @pytest.fixture
@@ -75,6 +77,36 @@ def test_no_row_of_the_picture_goes_unread(name: str, side: int) -> None:
     size = 3 * side + side // 2
     with pytest.raises(BackboneError, match=f"video.size={size}: it reads patches of {side} pixels; it works at"):
         make_backbone(name, pretrained=False, size=size)
+
+
+def test_rows_that_change_nothing_are_counted_and_refused() -> None:
+    pixels = nn.Conv2d(3, 2, kernel_size=7, stride=4, padding=3)
+    unfolded = nn.Sequential(pixels, nn.Unfold(4, stride=4), nn.Flatten())  # as TNT cuts a picture up
+    assert [count_unread(unfolded, size) for size in (96, 100, 108)] == [0, 4, 12]
+    assert count_unread(nn.Sequential(pixels, nn.Flatten()), 100) == 0
+    with pytest.raises(BackboneError, match=r"leaves 4 rows .* unread at video.size=100; it works at 96, 98, 112, and"):
+        check_reading(unfolded, "test_resnet", 100)
+    valid = nn.Sequential(nn.Conv2d(3, 2, 3, stride=2), nn.Flatten())
+    assert [count_unread(valid, size) for size in (99, 100)] == [0, 1]
+    check_reading(valid, "test_resnet", 100)
+    nn.init.zeros_(valid[0].weight)
+    assert count_unread(valid, 99) == 0
+    assert count_unread(make_backbone("resnet18", pretrained=False, size=64), 64) == 0  # its branches begin as zero
+
+
+def test_what_is_drawn_after_a_look_at_the_rows_stays_the_same() -> None:
+    backbone, state = make_backbone("test_vit", pretrained=False, size=48), torch.get_rng_state()
+    assert count_unread(backbone, 48) == 0
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(value.grad is None for value in backbone.parameters())
+
+
+@pytest.mark.slow
+def test_a_new_model_reads_the_whole_picture_and_one_made_before_still_loads() -> None:
+    settings = validate_settings({"model": {"backbone": "tnt_s_legacy_patch16_224"}, "video": {"size": 100}})
+    with pytest.raises(BackboneError, match=r"tnt_s_legacy_patch16_224 leaves 4 rows .*; it works at 96, 112"):
+        MultimodalModel(settings)
+    MultimodalModel(settings, pretrained=False)
 
 
 def test_what_cannot_be_frozen_in_part_says_so() -> None:
