@@ -31,8 +31,9 @@ from dfmm.media.speech import MEL_RATE, PHONEME_RATE, Speech
 from dfmm.metrics import compute_auc
 from dfmm.model.motion import SOUNDS
 from dfmm.model.synchrony import SynchronyModel, fit_synchrony, mark_columns, save_synchrony
+from dfmm.people import assign_people
 from dfmm.settings import validate_settings
-from dfmm.training.synchrony import name_person, read_talks
+from dfmm.training.synchrony import read_talks
 
 DONORS = 20  # other sounds that a clip is compared with
 WINDOW = 2.0  # seconds
@@ -62,7 +63,7 @@ class Clip:
 
 def read_clips(manifest: Path, cache: str) -> list[Clip]:
     """Return the real clips of a manifest that show a face and have a sound."""
-    table = read_manifest(manifest, manifest.parent)
+    table = assign_people(read_manifest(manifest, manifest.parent))
     table = table[(table["label"] == 0) & (table["in_sync"] == 1)].reset_index(drop=True)
     settings = validate_settings({"data": {"root": str(manifest.parent), "cache": cache}})
     tracks, _ = extract_tracks(table, settings, talks=True)
@@ -70,7 +71,7 @@ def read_clips(manifest: Path, cache: str) -> list[Clip]:
     for number, (mouths, speech) in read_talks(tracks):
         row = tracks.manifest.iloc[number]
         if speech is not None and len(mouths.times) > 1:
-            clips.append(Clip(row["video_id"], row["source"], name_person(row), mouths, speech))
+            clips.append(Clip(row["video_id"], row["source"], row["identities"], mouths, speech))
     return clips
 
 

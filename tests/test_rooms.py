@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dfmm"
-GROUND = ["files", "processes", "sections", "settings", "paths", "tables", "manifest", "metrics", "runs"]
+GROUND = ["files", "processes", "sections", "settings", "paths", "tables", "manifest", "people", "metrics", "runs"]
 # From the ground up: a room imports what stands before it, and nothing that comes after.
 ORDER = [
     *GROUND,

@@ -22,7 +22,6 @@ from dfmm.audit.shortcuts import (
     assign_folds,
     find_shortcuts,
     group_people,
-    name_people,
     score_together,
     tabulate_features,
 )
@@ -31,6 +30,7 @@ from dfmm.extraction.extract import extract_tracks
 from dfmm.files import write_whole
 from dfmm.manifest import NO_SPLIT
 from dfmm.metrics import compute_auc
+from dfmm.people import ALONE, assign_people, name_people
 from dfmm.runs import write_json
 from dfmm.settings import Settings, flatten_settings
 
@@ -126,7 +126,7 @@ def audit_data(
         AuditError: not one video could be read.
     """
     kept_out = int((manifest["split"] == NO_SPLIT).sum())
-    manifest = manifest[manifest["split"] != NO_SPLIT].reset_index(drop=True)
+    manifest = assign_people(manifest)[manifest["split"] != NO_SPLIT].reset_index(drop=True)
     if manifest.empty:
         raise AuditError(f"no video is in train, val or test; {kept_out} are kept out of them")
     facts, failures = extract_facts(manifest, settings, progress=progress)
@@ -324,7 +324,7 @@ def _report_gaps(
         yield Finding("remark", f"{kept_out} more videos are in no split ({NO_SPLIT}) and were not looked at.")
     if manifest["split"].nunique() == 1:
         yield Finding("remark", f"All videos are in one split ({manifest['split'].iloc[0]}): nothing can leak.")
-    nameless = list(manifest.loc[manifest["identities"] == "", "video_id"])
+    nameless = list(manifest.loc[name_people(manifest).str.startswith(ALONE), "video_id"])
     if nameless:
         text = f"{len(nameless)} of {len(manifest)} videos name nobody: a person of theirs in two splits goes unseen."
         yield Finding("remark", text, nameless)

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from dfmm.audit.facts import MOTION_SIZE, SCENE_SIZE, SOUND_SIZE, STRETCHES, Facts
+from dfmm.people import connect_nodes, find_shared, mark_shared, name_families
 
 # Correlations of fingerprints. Chosen between what different clips of one speaker in one room reach (15,051 pairs:
 # motion at most 0.855, sound at most 0.668) and what 256 clips keep that are encoded anew at a moderate bit rate
@@ -44,18 +43,11 @@ def find_leaks(manifest: pd.DataFrame, facts: Mapping[str, Facts]) -> pd.DataFra
         Two videos that the manifest ties by `original` are no duplicates. Without a picture, only copies are found.
     """
     kinds = [
-        _find_shared_identities(manifest),
-        _keep_shared(manifest.assign(name=name_families(manifest), kind="original"), "split"),
+        find_shared(manifest),
         *_find_copies(manifest, facts),
         *_find_duplicates(manifest, facts),
     ]
     return pd.concat([table.reindex(columns=COLUMNS, fill_value="") for table in kinds], ignore_index=True)
-
-
-def _find_shared_identities(manifest: pd.DataFrame) -> pd.DataFrame:
-    people = manifest.assign(name=manifest["identities"].str.split("|"), kind="identity").explode("name")
-    people["name"] = people["name"].str.strip()
-    return _keep_shared(people[people["name"] != ""].drop_duplicates(["name", "video_id"]), "split")
 
 
 def _find_copies(manifest: pd.DataFrame, facts: Mapping[str, Facts]) -> Iterator[pd.DataFrame]:
@@ -95,24 +87,9 @@ def _describe_match(pair: tuple) -> str:
     return f"{match} (scene {pair.scene:.3f}, motion {pair.motion:.2f}, {sound})"
 
 
-def name_families(manifest: pd.DataFrame) -> pd.Series:
-    """Return for each video the first one of all that are tied to it by `original`, be that listed or not."""
-    names = pd.Index([*manifest["video_id"], *manifest["original"]]).unique()
-    own, originals = names.get_indexer(manifest["video_id"]), names.get_indexer(manifest["original"])
-    named = (manifest["original"] != "").to_numpy()
-    groups = connect_nodes(own[named], originals[named], len(names))
-    first = manifest["original"].where(named, manifest["video_id"])
-    return first.groupby(groups[own]).transform("min")
-
-
 def _keep_shared(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """Keep the rows of each `name` that is found with two values of this column."""
-    return table[table.groupby("name")[column].transform("nunique") > 1].sort_values(["name", "split"], kind="stable")
-
-
-def connect_nodes(first: Sequence[int], second: Sequence[int], n: int) -> NDArray[np.int32]:
-    """Return the number of each of n nodes' connected part."""
-    return connected_components(coo_array((np.ones(len(first)), (first, second)), shape=(n, n)), directed=False)[1]
+    return table[mark_shared(table["name"], table[column])].sort_values(["name", "split"], kind="stable")
 
 
 # Fingerprints

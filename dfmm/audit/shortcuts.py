@@ -16,10 +16,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, QuantileTransformer
 
 from dfmm.audit.facts import Facts, extract_facts
-from dfmm.audit.leaks import connect_nodes, name_families
 from dfmm.extraction.extract import extract_tracks
 from dfmm.faces.track import Track
 from dfmm.metrics import compute_auc
+from dfmm.people import ALONE, connect_nodes, name_families, name_people
 from dfmm.settings import Settings
 
 PICTURE = {  # each feature's unit; None for a kind instead of a number
@@ -135,24 +135,20 @@ def _square_ranks(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
 # Who is tested on whom
 
 
-def name_people(manifest: pd.DataFrame) -> pd.Series:
-    """Return the people a video names; where it names none, its family stands for them."""
-    return manifest["identities"].where(manifest["identities"] != "", "family of " + name_families(manifest))
-
-
 def group_people(manifest: pd.DataFrame) -> tuple[pd.Series, bool]:
     """Return a group for each video, so that no two groups share a person or an original, and whether that held.
 
     Where swaps link nearly everyone to everyone, no such groups are left. Then the first person named decides, who
     by custom is the one to be seen.
     """
-    names = (name_people(manifest) + "|family of " + name_families(manifest)).str.split("|")
-    videos, codes = np.repeat(np.arange(len(manifest)), names.str.len()), pd.factorize(names.explode())[0]
+    people, everyone = name_people(manifest).str.split("|"), np.arange(len(manifest))
+    videos = np.append(np.repeat(everyone, people.str.len()), everyone)
+    codes = pd.factorize(pd.concat([people.explode(), ALONE + name_families(manifest)]))[0]
     groups = connect_nodes(videos, len(manifest) + codes, len(manifest) + len(codes))[: len(manifest)]
     linked = pd.Series(groups, index=manifest.index).astype(str)
     if linked.value_counts(normalize=True).max() <= LARGEST_GROUP:
         return linked, True
-    return names.str[0], False
+    return people.str[0], False
 
 
 def assign_folds(labels: pd.Series, groups: pd.Series) -> NDArray[np.int64] | None:

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from torch.utils.data import Sampler
 
+from dfmm.people import name_people
+
 EMPTY = -1  # the index of the sample that shows nothing and counts for nothing: fills a short batch up
 
 
@@ -24,16 +26,12 @@ def balance_videos(manifest: pd.DataFrame, balance: str) -> Balance | None:
     """Return how to draw videos so that each label comes equally often, and within it each method or identity.
 
     Args:
-        balance: `none`, `label`, `method` or `identity`; a video that names no identity stands for itself.
+        balance: `none`, `label`, `method` or `identity`, whom a video belongs to (`name_people`).
     """
     if balance == "none":
         return None
-    kinds = {
-        "label": manifest["label"],
-        "method": manifest["method"],
-        "identity": manifest["identities"].where(manifest["identities"] != "", "video:" + manifest["video_id"]),
-    }
-    table = pd.DataFrame({"label": manifest["label"].to_numpy(), "kind": kinds[balance].to_numpy()})
+    kinds = name_people(manifest) if balance == "identity" else manifest[balance]
+    table = pd.DataFrame({"label": manifest["label"].to_numpy(), "kind": kinds.to_numpy()})
     by_kind = table.groupby(["label", "kind"])
     kinds_of_label = table.groupby("label")["kind"].transform("nunique")
     shares = 1 / (table["label"].nunique() * kinds_of_label * by_kind["kind"].transform("size"))

@@ -27,6 +27,7 @@ from dfmm.forge import (
     list_methods,
 )
 from dfmm.media.container import MediaError
+from dfmm.people import name_people
 
 log = logging.getLogger("dfmm")
 
@@ -44,6 +45,7 @@ class Forger:
         self.tracks, self.place_window, self.draws, self.settings = tracks, place_window, draws, tracks.settings
         self.pairs = draws and self.settings.forge.pairs
         self.reals = np.flatnonzero(tracks.manifest["label"] == 0)
+        self.people = name_people(tracks.manifest)
 
     def can_forge(self) -> bool:
         """Is there a real that can be forged by any of the methods asked for?"""
@@ -84,7 +86,7 @@ class Forger:
         if not plan.method or METHODS[plan.method].other != "voice":
             return None
         request, rng = plan.request, plan.request.draw(OTHER)
-        for donor in choose_donors(self.tracks.manifest["identities"], self.reals, request.video, rng):
+        for donor in choose_donors(self.people, self.reals, request.video, rng):
             try:
                 track = self.tracks.load(donor)
                 window = self.place_window(track, number=request.window, rng=rng)

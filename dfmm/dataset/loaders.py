@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, default_collate
 from dfmm.dataset.batches import BatchOrder, balance_videos
 from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.manifest import select_split
+from dfmm.people import assign_people
 from dfmm.processes import hide_main
 from dfmm.settings import Settings
 
@@ -26,7 +27,7 @@ def make_training_loader(
 
     `batch_sampler` of the loader is a `BatchOrder`: set its `epoch` before each.
     """
-    train, chosen = settings.train, select_split(manifest, "train", limit=settings.data.limit)
+    train, chosen = settings.train, select_split(assign_people(manifest), "train", limit=settings.data.limit)
     progress = progress and rank == 0
     dataset = MultimodalDataset(
         chosen, settings, windows=train.windows, sampling="random", augment=True, progress=progress

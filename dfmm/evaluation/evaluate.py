@@ -26,6 +26,7 @@ from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, rea
 from dfmm.model import MultimodalModel, load_model, save_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
 from dfmm.model.synchrony import SynchronyModel, load_synchrony
+from dfmm.people import assign_people
 from dfmm.runs import Run, RunError, adopt_changes, hash_file, show_progress, write_json
 from dfmm.settings import Settings, load_settings, resolve_path
 from dfmm.training.synchrony import find_synchrony
@@ -244,7 +245,8 @@ def read_evaluation(run: Run, split: str = "test") -> tuple[dict[str, Any], pd.D
         report = json.loads(file.read_text(encoding="utf-8"))
         same_model = report["checkpoint"]["sha256"] == hash_file(run.checkpoint)[:16]
         if same_model and report["split"] == split and report["data_fingerprint"] == own:
-            return report, read_table(file.with_name("scores.csv")), read_table(file.with_name("windows.csv"))
+            videos = assign_people(read_table(file.with_name("scores.csv")))  # one of before says what the manifest did
+            return report, videos, read_table(file.with_name("windows.csv"))
     return None
 
 
@@ -256,7 +258,7 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
     """
     model, settings, facts = load_run(run)
     evidence, synchrony = read_evidence(facts), open_synchrony(run.checkpoint, settings)
-    manifest = load_manifest(settings, progress=progress)
+    manifest = assign_people(load_manifest(settings, progress=progress))
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
     tables: dict[str, list[pd.DataFrame]] = {"both": [], "video": [], "audio": []}
     batches = show_progress(loader, "streams", unit="batch", show=progress)

@@ -20,6 +20,7 @@ from dfmm.manifest import STREAM_LABELS
 from dfmm.model import MultimodalModel
 from dfmm.model.aggregation import SCORES, aggregate_windows
 from dfmm.model.synchrony import Synchrony, SynchronyModel
+from dfmm.people import assign_people
 from dfmm.runs import show_progress
 from dfmm.sections import Model
 from dfmm.settings import Settings
@@ -80,6 +81,7 @@ def score_split(
         (`fusion_score` is that of both streams), `score`, joined from all evidence, with each piece's `…_evidence`, and
         what was found of faces (`FOUND`); and the windows, a row each.
     """
+    manifest = assign_people(manifest)  # the whole of it: an original may be in another split
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
     wanted = manifest[manifest["split"] == split]
     if settings.data.limit:  # debug mode scores only what its loader holds

@@ -10,6 +10,7 @@ import pandas as pd
 
 from dfmm.manifest import find_unseen
 from dfmm.metrics import compute_auc, compute_metrics
+from dfmm.people import assign_people
 from dfmm.runs import RunError
 
 UNNAMED = "unnamed"  # a dataset whose manifest does not say
@@ -42,11 +43,12 @@ def make_report(
         streams: that the model uses, as `model.streams`: no video is without what is not looked for.
         seen: the methods of the fakes that the model was trained on; None for those of this split.
     """
+    videos = assign_people(videos)
     scored = videos[videos["status"] == "ok"]
     if scored.empty:
         raise RunError(f"not one of the {len(videos)} videos of {split!r} could be scored; see their reasons above")
-    names = videos.set_index("video_id")["identities"]
     known = windows[windows["score"].notna() & windows["label"].isin((0, 1))]
+    people = known["video_id"].map(videos.set_index("video_id")["identities"])
     options = {"threshold": threshold, "replicates": replicates}
     video = compute_metrics(scored["label"], scored["score"], identities=list(scored["identities"]), **options)
     return {
@@ -57,9 +59,7 @@ def make_report(
         "coverage": _count_coverage(videos, streams),
         "one_label": describe_one_label(video),
         "video": video,
-        "window": compute_metrics(
-            known["label"], known["score"], identities=list(_name_people(known["video_id"], names)), **options
-        ),
+        "window": compute_metrics(known["label"], known["score"], identities=list(people), **options),
         "rivals": {name: score_column(scored, scores, replicates) for name, scores in _list_rivals(scored).items()},
         "pieces": _score_pieces(scored, replicates),
         **_score_novelty(scored, replicates, seen),
@@ -91,12 +91,6 @@ def describe_one_label(video: dict[str, Any]) -> dict[str, Any] | None:
         "name": "recall (fakes called fake)" if only == "fakes" else "false alarms (reals called fake)",
         "rate": found,
     }
-
-
-def _name_people(video_ids: pd.Series, identities: pd.Series) -> pd.Series:
-    """Return each window's identities; a video that names none stands for itself, so its windows stay together."""
-    named = video_ids.map(identities)
-    return named.where(named != "", "video:" + video_ids)
 
 
 def _count_coverage(videos: pd.DataFrame, streams: str) -> dict[str, Any]:

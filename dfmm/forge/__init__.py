@@ -237,11 +237,15 @@ def draw_moment(
     return float(rng.uniform(*rooms[rng.choice(len(rooms), p=lengths / lengths.sum())]))
 
 
-def choose_donors(identities: pd.Series, reals: np.ndarray, row: int, rng: np.random.Generator) -> list[int]:
-    """Draw rows of reals whose voice may be heard in that of another row, those of other people first."""
-    people = set(identities.iat[row].split("|"))
+def choose_donors(people: pd.Series, reals: np.ndarray, row: int, rng: np.random.Generator) -> list[int]:
+    """Draw rows of reals whose voice may be heard in that of another row, those of other people first.
+
+    Args:
+        people: whom each row belongs to, as from `name_people`.
+    """
+    own = set(people.iat[row].split("|"))
     donors = [int(number) for number in rng.choice(reals, TRIALS) if number != row]
-    return sorted(donors, key=lambda number: bool(people & set(identities.iat[number].split("|"))))
+    return sorted(donors, key=lambda number: not own.isdisjoint(people.iat[number].split("|")))
 
 
 def is_audible(samples: np.ndarray) -> bool:

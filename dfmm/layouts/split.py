@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from dfmm.manifest import NO_SPLIT, SPLITS, ManifestError
+from dfmm.people import ALONE, assign_people, find_shared, mark_shared, name_families, name_people
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 TOLERANCE = 0.05  # by which a split's part of a method may miss its share, relative to that
@@ -31,7 +32,7 @@ class Division:
     table: pd.DataFrame
     left_out: pd.DataFrame  # video_id, reason: the videos that are in no split now
     identities: dict[str, int]  # how many identities each split has to itself
-    unnamed: int  # videos that name nobody: each, or its original, stands for itself
+    unnamed: int  # videos of nobody who is named: each, or its original, stands for itself
 
     @property
     def share_kept(self) -> float:
@@ -69,16 +70,16 @@ def split_by_identity(
     if missing := [name for name in by if name not in table]:
         raise ManifestError(f"cannot share out by {', '.join(missing)}: the manifest has {', '.join(table.columns)}")
     table = table.reset_index(drop=True)
-    rows, names, labels = list_people(table)
+    rows, people, names = list_people(table)
     strata = table.groupby(list(by), sort=True, dropna=False).ngroup().to_numpy()
-    assigned = _divide(rows, names, strata, np.array([*shares.values()]), np.random.default_rng(seed))
-    split, reasons = _settle(table, rows, assigned[names], [*shares])
-    named = assigned[[not label.startswith("\0") for label in labels]]
+    assigned = _divide(rows, people, strata, np.array([*shares.values()]), np.random.default_rng(seed))
+    split, reasons = _settle(table, rows, assigned[people], [*shares])
+    named = np.array([not name.startswith(ALONE) for name in names])
     return Division(
         table.assign(split=split),
         pd.DataFrame({"video_id": table["video_id"], "reason": reasons})[reasons != ""].reset_index(drop=True),
-        dict(zip(shares, np.bincount(named, minlength=len(shares)).tolist(), strict=True)),
-        int((table["identities"] == "").sum()),
+        dict(zip(shares, np.bincount(assigned[named], minlength=len(shares)).tolist(), strict=True)),
+        len(np.unique(rows[~named[people]])),
     )
 
 
@@ -91,23 +92,10 @@ def check_shares(shares: Mapping[str, float]) -> dict[str, float]:
 
 
 def list_people(table: pd.DataFrame) -> tuple[Array, Array, list[str]]:
-    """Return who is in which row: rows `[k]`, numbers of people `[k]`, and the people's labels.
-
-    To a video's own people come those of its original. A video that names nobody stands for itself under its
-    original's id or its own, marked by a leading zero byte, unless its original does name somebody.
-    """
-    names = table["identities"].str.strip("|")
-    stand_in = "\0" + table["original"].where(table["original"] != "", table["video_id"])
-    own = pd.concat([names[names != ""].str.split("|").explode(), stand_in[names == ""]])
-    number = pd.Series(table.index, index=table["video_id"])
-    source = table["original"].map(number).dropna().astype("int64")  # the original's row, where it has one
-    covered = source.index[(names[source.index] == "") & (names[source].to_numpy() != "")]
-    borrowed = source.rename("source").reset_index().merge(own.rename("label"), left_on="source", right_index=True)
-    own = own.drop(covered).rename("label").reset_index()
-    pairs = pd.concat([own, borrowed[["index", "label"]]], ignore_index=True)
-    pairs = pairs[pairs["label"] != ""].drop_duplicates()
-    codes, labels = pd.factorize(pairs["label"], sort=True)
-    return pairs["index"].to_numpy(), codes, list(labels)
+    """Return who is in which row: rows `[k]`, numbers of people `[k]`, and the people's names, as of `name_people`."""
+    pairs = name_people(table).str.split("|").explode()
+    codes, names = pd.factorize(pairs, sort=True)
+    return pairs.index.to_numpy(), codes, list(names)
 
 
 def _settle(table: pd.DataFrame, rows: Array, assigned: Array, splits: list[str]) -> tuple[pd.Series, pd.Series]:
@@ -121,8 +109,9 @@ def _settle(table: pd.DataFrame, rows: Array, assigned: Array, splits: list[str]
     reasons = crossing.where(first != last, "")
     # Fakes of one original that is not in the table itself may yet have come apart.
     inside = split[first == last]
-    family = table["original"].where(table["original"] != "", table["video_id"])[inside.index]
-    counts = _count_shared(family, inside)
+    family = name_families(table)[inside.index]
+    shared = mark_shared(family, inside)
+    counts = pd.crosstab(family[shared], inside[shared]).reindex(columns=splits, fill_value=0)
     home = family.map(dict(counts.idxmax(axis=1)) if len(counts) else {})
     astray = home.index[home.notna() & (home != inside)]
     reasons[astray] = [f"another fake of the same original is in {name}" for name in home[astray]]
@@ -316,26 +305,10 @@ class _Cut:
 
 def check_split(table: pd.DataFrame) -> pd.DataFrame:
     """Return identities and originals that are in more than one split: columns kind, name, detail."""
-    table = table[table["split"].isin(SPLITS)]
-    family = table["original"].where(table["original"] != "", table["video_id"])
-    people = table["identities"].str.split("|").explode()
-    leaks = [
-        _find_shared(people[people != ""], table["split"], "identity in two splits"),
-        _find_shared(family, table["split"], "original in two splits"),
+    shared = find_shared(assign_people(table)[table["split"].isin(SPLITS)])
+    counts = pd.crosstab([shared["kind"], shared["name"]], shared["split"]).reindex(columns=SPLITS, fill_value=0)
+    rows = [
+        (f"{kind} in two splits", name, ", ".join(f"{split} {n}" for split, n in row.items() if n))
+        for (kind, name), row in zip(counts.index, counts.to_dict("records"), strict=True)
     ]
-    return pd.concat(leaks, ignore_index=True)
-
-
-def _find_shared(names: pd.Series, split: pd.Series, kind: str) -> pd.DataFrame:
-    counts = _count_shared(names, split[names.index])
-    details = [", ".join(f"{name} {n}" for name, n in row.items() if n) for row in counts.to_dict("records")]
-    return pd.DataFrame({"kind": kind, "name": counts.index.astype(str), "detail": details})
-
-
-def _count_shared(names: pd.Series, split: pd.Series) -> pd.DataFrame:
-    """Count the videos of each name (rows) in each split (columns), of the names that are in more than one."""
-    numbers = split.map({name: number for number, name in enumerate(SPLITS)}).to_numpy()
-    spans = pd.DataFrame({"name": names.to_numpy(), "number": numbers}).groupby("name")["number"].agg(["min", "max"])
-    shared = names.isin(spans.index[spans["min"] < spans["max"]]).to_numpy()
-    counts = pd.crosstab(names.to_numpy()[shared], split.to_numpy()[shared])
-    return counts.reindex(columns=[name for name in SPLITS if name in counts])
+    return pd.DataFrame(rows, columns=["kind", "name", "detail"])

@@ -17,6 +17,7 @@ from dfmm.manifest import select_videos
 from dfmm.media.container import MediaError
 from dfmm.media.speech import Speech
 from dfmm.model.synchrony import PACKAGED, SynchronyError, SynchronyModel, fit_synchrony, save_synchrony
+from dfmm.people import name_people
 from dfmm.runs import Run
 from dfmm.settings import Settings
 
@@ -49,7 +50,7 @@ def fit_run_synchrony(
     reals = choose_genuine(select_videos(manifest, limit=settings.data.limit))
     tracks, _ = extract_tracks(reals, settings, talks=True, progress=progress)
     talks = [(number, *talk) for number, talk in read_talks(tracks) if talk[1] is not None]
-    people = [name_person(tracks.manifest.iloc[number]) for number, *_ in talks]
+    people = name_people(tracks.manifest).iloc[[number for number, *_ in talks]]
     try:
         model = fit_synchrony([talk[1] for talk in talks], [talk[2] for talk in talks], people=people)
     except SynchronyError as error:
@@ -67,11 +68,6 @@ def choose_genuine(manifest: pd.DataFrame) -> pd.DataFrame:
     if len(rows) > MOST_CLIPS:
         rows = rows[np.linspace(0, len(rows) - 1, MOST_CLIPS).round().astype(int)]
     return manifest.iloc[rows].reset_index(drop=True)
-
-
-def name_person(row: pd.Series) -> str:
-    """Return whom a video shows; one that names nobody stands for itself."""
-    return row["identities"] or f"video:{row['video_id']}"
 
 
 def read_talks(tracks: Tracks, *, face: int = 0) -> Iterator[tuple[int, tuple[Mouths, Speech | None]]]:

@@ -97,7 +97,7 @@ def skewed() -> pd.DataFrame:
     methods = ["real"] * 100 + ["swap"] * 800 + ["sync"] * 97 + ["rare"] * 3
     people = ["alice" if number % 2 else f"p{number % 80}" for number in range(1000)]
     people[2] = people[4] = ""  # each of them stands for itself
-    table = pd.DataFrame({"video_id": [f"v{number}" for number in range(1000)], "method": methods})
+    table = pd.DataFrame({"video_id": [f"v{number}" for number in range(1000)], "method": methods, "original": ""})
     return table.assign(label=(table["method"] != "real").astype(int), identities=people).sample(frac=1, random_state=0)
 
 

@@ -1,0 +1,88 @@
+"""Whom videos belong to: the people whom they name, else their original, else themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+ALONE = "video:"  # begins the name that stands in for people whom nobody names
+
+
+def name_people(videos: pd.DataFrame) -> pd.Series:
+    """Return whom each video belongs to, joined by `|`: the one answer for splits, intervals, batches and donors.
+
+    These are its own `identities`, without the blanks around them, and those of the video it was made from, and of what
+    that one was made from. Where nobody is named, the family (`name_families`) stands in for a person.
+    """
+    clean = videos["identities"].str.replace(r"\s*\|[\s|]*", "|", regex=True).str.strip("| \t\r\n")
+    above, nameless = _find_originals(videos), clean == ""
+    # A video may be called anything, but a bar parts people.
+    family = ALONE + name_families(videos).str.replace("|", "/") if nameless.any() else clean
+    names = clean.mask(nameless & (above < 0), family).to_numpy(object)
+    several = np.flatnonzero(clean.str.contains("|", regex=False))
+    names[several] = [_join_names(each) for each in names[several]]
+    for _ in range(len(names).bit_length()):  # each time twice as far up: enough, even where originals run in a circle
+        rows = np.flatnonzero(above >= 0)
+        rows = rows[names[rows] != names[above[rows]]]
+        names[rows] = [_join_names(*both) for both in zip(names[rows], names[above[rows]], strict=True)]
+        above = np.where(above >= 0, above[above], -1)
+    return pd.Series(names, videos.index, dtype="str").where(lambda found: found != "", family)
+
+
+def assign_people(videos: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with whom each video belongs to as its `identities`; any part of it then says the same."""
+    return videos.assign(identities=name_people(videos))
+
+
+def _find_originals(videos: pd.DataFrame) -> NDArray[np.int64]:
+    """Return the number of the row of each video's original, -1 where none is listed."""
+    listed = np.flatnonzero(~videos["video_id"].duplicated())
+    found = pd.Index(videos["video_id"].iloc[listed]).get_indexer(videos["original"])
+    return np.where(found >= 0, listed[found], -1)
+
+
+def _join_names(*people: str) -> str:
+    return "|".join(dict.fromkeys(name for each in people for name in each.split("|") if name))
+
+
+def name_families(videos: pd.DataFrame) -> pd.Series:
+    """Return for each video the first one of all that are tied to it by `original`, be that listed or not."""
+    names = pd.Index([*videos["video_id"], *videos["original"]]).unique()
+    own, originals = names.get_indexer(videos["video_id"]), names.get_indexer(videos["original"])
+    named = (videos["original"] != "").to_numpy()
+    groups = connect_nodes(own[named], originals[named], len(names))
+    first = videos["original"].where(named, videos["video_id"])
+    return first.groupby(groups[own]).transform("min")
+
+
+def connect_nodes(first: Sequence[int], second: Sequence[int], n: int) -> NDArray[np.int32]:
+    """Return the number of each of n nodes' connected part."""
+    return connected_components(coo_array((np.ones(len(first)), (first, second)), shape=(n, n)), directed=False)[1]
+
+
+def find_shared(videos: pd.DataFrame) -> pd.DataFrame:
+    """Return the videos of each person (`kind` identity) and each family (original) that is in two splits, by `name`.
+
+    A row for each video of each, with all columns of the table.
+    """
+    videos = videos.reset_index(drop=True)
+    people = name_people(videos).str.split("|").explode()
+    kinds = {"identity": people[~people.str.startswith(ALONE)], "original": name_families(videos)}
+    return pd.concat([_list_shared(videos, names, kind) for kind, names in kinds.items()], ignore_index=True)
+
+
+def _list_shared(videos: pd.DataFrame, names: pd.Series, kind: str) -> pd.DataFrame:
+    names = names[mark_shared(names, videos["split"][names.index])]
+    found = videos.loc[names.index].assign(kind=kind, name=names.to_numpy(object))
+    return found.sort_values(["name", "split"], kind="stable")
+
+
+def mark_shared(names: pd.Series, values: pd.Series) -> NDArray[np.bool_]:
+    """Return of which rows the name is found with two values, such as splits: bool `[n]`."""
+    groups = pd.Series(pd.factorize(values)[0]).groupby(pd.factorize(names)[0])
+    return (groups.transform("min") != groups.transform("max")).to_numpy()
