@@ -37,6 +37,14 @@ class Data(Section):
         description="methods kept out of train and val, so that test tells how they are found unseen; `wav2lip` also "
         "means `faceswap+wav2lip`",
     )
+    forged_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="of videos that are forged in stretches: a window is fake that holds at least this share of one, "
+        "or is itself filled to this share where it is shorter; one that holds less is neither fake nor real, and "
+        "counts for nothing",
+    )
     workers: int = Field(2, ge=0, description="processes that read windows beside the training (0: none of their own)")
 
 

@@ -267,6 +267,7 @@ ELSEWHERE = {
     "evaluate.datasets": "test_protocols.test_each_dataset_has_its_report_and_one_that_fails_costs_only_itself",
     "data.cache": "test_where_the_cache_lies_and_what_is_in_it",
     "video.face": "test_tracking.test_gaps_and_several_faces_are_told",
+    "data.forged_share": "test_windows.test_how_much_of_a_stretch_makes_a_window_fake_is_a_setting",
     "data.read": "test_where_the_cache_lies_and_what_is_in_it",
     "extract.engine": "test_pool.test_a_missing_engine_says_how_to_install_it",
     "extract.workers": "test_pool.test_so_many_workers_are_started",

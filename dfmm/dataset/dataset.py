@@ -100,6 +100,7 @@ class MultimodalDataset(Dataset):
         if settings.video.face == "all":
             self._add_faces()
         self.place_window = partial(place_window, settings=settings, of=windows, sampling=sampling)
+        self.label_window = partial(label_window, settings=settings)
         self.disguise = partial(disguise_window, coarse="patch" in settings.forge.methods)
         self.forger = Forger(self.tracks, self.place_window, draws=self.forges and augment)
 
@@ -167,7 +168,7 @@ class MultimodalDataset(Dataset):
                 yield {**facts, "start": 0.0, **self._make_empty()}
             else:
                 window, forgery = readings[number].plan.window, self._make_scene(readings[number])
-                labels = label_window(truth, follow_scene(window, forgery.scene)) | forgery.labels
+                labels = self.label_window(truth, follow_scene(window, forgery.scene)) | forgery.labels
                 yield {
                     **facts,
                     "start": float(window.moments[0]),
@@ -301,4 +302,6 @@ class MultimodalDataset(Dataset):
                 continue
             with suppress(MediaError, CacheError):
                 track, truth = self.tracks.load(requests[0].video), self._find_truth(requests[0])
-                yield from (label_window(truth, self._plan(request, track).window)["label"] for request in requests)
+                yield from (
+                    self.label_window(truth, self._plan(request, track).window)["label"] for request in requests
+                )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from dfmm.dataset.reading import read_takes
 from dfmm.dataset.requests import FORGERY, METHOD, OTHER, Plan, Reading, Request
@@ -45,7 +47,11 @@ class Forger:
         self.tracks, self.place_window, self.draws, self.settings = tracks, place_window, draws, tracks.settings
         self.pairs = draws and self.settings.forge.pairs
         self.reals = np.flatnonzero(tracks.manifest["label"] == 0)
-        self.people = name_people(tracks.manifest)
+
+    @cached_property
+    def people(self) -> pd.Series:
+        """Whom each row belongs to."""
+        return name_people(self.tracks.manifest)
 
     def can_forge(self) -> bool:
         """Is there a real that can be forged by any of the methods asked for?"""

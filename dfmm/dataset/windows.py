@@ -189,33 +189,50 @@ def follow_scene(window: Window, scene: Scene) -> Window:
         return window
     start = max(window.sound_start, float(scene.hears.min()))
     end = min(window.sound_start + window.sound_seconds, float(scene.hears.max()) + abs(scene.speed) / scene.fps)
-    moments = np.clip([scene.shows.min(), scene.shows.max()], window.moments[0], window.moments[-1])
+    moments = np.clip(scene.shows, window.moments[0], window.moments[-1])
     return replace(window, moments=moments, sound_start=start, sound_seconds=end - start)
 
 
-def label_window(row: Mapping[str, Any], window: Window) -> dict[str, int]:
-    """Return a window's labels: where a video is forged in places only, what overlaps with the window decides.
+def label_window(row: Mapping[str, Any], window: Window, settings: Settings) -> dict[str, int]:
+    """Return a window's labels: where a video is forged in places only, what of them is in the window decides.
+
+    A stream with less of a forged stretch in the window than `data.forged_share` is neither fake nor real: unknown, as
+    detectors ignore boxes that overlap an object too little to show it and too much to be background (Ren et al.,
+    "Faster R-CNN", 2015, section 3.1.2). Nor can the window's label be told while a stream's is unknown, unless another
+    is forged there.
 
     Args:
         row: of the manifest, or what it says in the columns `LABELLING`.
     """
     labels = {name: int(row[name]) for name in ("label", *STREAM_LABELS)}
-    # In `spread` the frames cover more than the sound does.
-    spans = {
-        "video": (window.moments[0], window.moments[-1]),
-        "audio": (window.sound_start, window.sound_start + window.sound_seconds),
-    }
     partly = False
-    left_start, left_end = window.span or (-np.inf, np.inf)
-    for stream, (start, end) in spans.items():
-        start, end = max(start, left_start), min(end, left_end)
-        segments = parse_segments(row[f"{stream}_segments"]) if labels[f"{stream}_fake"] == 1 else []
-        if segments:
-            partly = True
-            labels[f"{stream}_fake"] = int(any(a < end and b > start for a, b in segments))
-    if partly and labels["label"] == 1:
-        labels["label"] = int(1 in (labels["video_fake"], labels["audio_fake"]) or labels["in_sync"] == 0)
+    for stream, measure in (("video", measure_shown), ("audio", measure_heard)):
+        stretches = parse_segments(row[f"{stream}_segments"]) if labels[f"{stream}_fake"] != 0 else []
+        if stretches:
+            partly, share = True, max(measure(window, *stretch) for stretch in stretches)
+            labels[f"{stream}_fake"] = 1 if share >= settings.data.forged_share else UNKNOWN if share > 0 else 0
+    if partly and labels["label"] == 1 and labels["in_sync"] != 0:
+        streams = labels["video_fake"], labels["audio_fake"]
+        labels["label"] = 1 if 1 in streams else UNKNOWN if UNKNOWN in streams else 0
     return hide_picture(labels) if window.unseen else labels
+
+
+def measure_shown(window: Window, start: float, end: float) -> float:
+    """Return the share of a stretch that a window shows, or of the window's frames where these are fewer."""
+    low, high = window.span or (-np.inf, np.inf)
+    left = window.moments[(window.moments >= low) & (window.moments < high)]
+    step = np.ptp(window.moments) / max(len(window.moments) - 1, 1)
+    # Of a stretch shorter than the time between two frames, a frame is all that can be shown.
+    most = min(len(left), max((end - start) / step, 1.0) if step else 1.0)
+    return float(((left >= start) & (left < end)).sum() / max(most, 1.0))
+
+
+def measure_heard(window: Window, start: float, end: float) -> float:
+    """Return the share of a stretch that a window sounds, or of the window where that is shorter."""
+    low, high = window.span or (-np.inf, np.inf)
+    first, last = max(window.sound_start, low), min(window.sound_start + window.sound_seconds, high)
+    common = min(end, last) - max(start, first)
+    return max(common / min(end - start, last - first), 0.0) if last > first else 0.0
 
 
 def hide_picture(labels: dict[str, int]) -> dict[str, int]:

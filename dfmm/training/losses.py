@@ -62,10 +62,12 @@ class Loss:
         face, sound = batch["frame_mask"].any(dim=1), batch["sound_mask"].any(dim=1)
         there = {"label": face | sound, "video_fake": face, "audio_fake": sound, "in_sync": face & sound}
         labels = {name: batch[name].masked_fill(~seen, UNKNOWN) for name, seen in there.items()}
-        if self.windows:  # a video is as fake as its most fake window
-            labels["video_label"] = labels["label"].unflatten(0, (-1, self.windows)).amax(dim=1)
-        else:
-            labels["video_label"] = labels["label"][:0]
+        labels["video_label"] = labels["label"][:0]
+        if self.windows:  # a video is as fake as its most fake window, and unknown with one that may be
+            windows = labels["label"].unflatten(0, (-1, self.windows))
+            doubtful = (batch["label"].eq(UNKNOWN) & there["label"]).unflatten(0, (-1, self.windows)).any(dim=1)
+            most = windows.amax(dim=1)
+            labels["video_label"] = most.masked_fill(doubtful & (most == 0), UNKNOWN)
         return labels
 
     def _list_logits(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

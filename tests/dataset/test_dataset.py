@@ -96,16 +96,16 @@ def test_forged_segments_decide_the_label_of_a_window(tiny: Settings) -> None:
         {"label": 1, "video_fake": 1, "audio_fake": 0, "in_sync": 1, "video_segments": "1.0-1.5", "audio_segments": ""}
     )
     track = replace(make_track(3.0), detector="none")  # the centre is its face
-    before, during = (label_window(row, place_window(track, tiny, sampling=start)) for start in (0.2, 1.2))
+    before, during = (label_window(row, place_window(track, tiny, sampling=start), tiny) for start in (0.2, 1.2))
     assert (before["label"], before["video_fake"]) == (0, 0)
     assert (during["label"], during["video_fake"]) == (1, 1)
-    assert label_window(row.replace("1.0-1.5", ""), place_window(track, tiny, sampling=0.2))["label"] == 1
+    assert label_window(row.replace("1.0-1.5", ""), place_window(track, tiny, sampling=0.2), tiny)["label"] == 1
 
 
 def test_a_forged_picture_says_nothing_of_a_window_without_its_face(tiny: Settings) -> None:
     row = {"label": 1, "video_fake": 1, "audio_fake": 0, "in_sync": 1, "video_segments": "", "audio_segments": ""}
     window = place_window(make_track(3.0), tiny, sampling=1.2)
-    labels = label_window(row, window)
+    labels = label_window(row, window, tiny)
     assert (labels["label"], labels["video_fake"], labels["audio_fake"]) == (-1, -1, 0)
 
 
@@ -231,7 +231,7 @@ def test_a_stretch_that_leaves_the_forged_part_out_leaves_no_fake(tiny: Settings
     scene = replace(scene, shows=window.moments, hears=window.moments)
     assert follow_scene(window, scene) is window
     slow = follow_scene(window, change_speed(scene, speed=0.5))
-    assert slow.moments == pytest.approx([1.0, 1.1])  # the last step begins with frame 1.25
+    assert slow.moments[[0, -1]] == pytest.approx([1.0, 1.1])  # the last step begins with frame 1.25
     assert (slow.sound_start, slow.sound_start + slow.sound_seconds) == pytest.approx((1.0, 1.14))
     row = pd.Series(
         {
@@ -239,11 +239,11 @@ def test_a_stretch_that_leaves_the_forged_part_out_leaves_no_fake(tiny: Settings
             "video_fake": 1,
             "audio_fake": 1,
             "in_sync": 1,
-            "video_segments": "1.2-2",
-            "audio_segments": "1.25-2",
+            "video_segments": "1.12-2",
+            "audio_segments": "1.15-2",
         }
     )
-    assert (label_window(row, window)["label"], label_window(row, slow)["label"]) == (1, 0)
+    assert [label_window(row, each, tiny)["label"] for each in (window, slow)] == [1, 0]
 
 
 def list_videos(*paths: Path) -> pd.DataFrame:

@@ -145,13 +145,60 @@ def test_a_window_without_its_face_has_no_label_from_what_is_forged_there(facts:
     track, settings = make_track((17, 21)), make_settings()
     unseen, seen = (place_window(track, settings, sampling=at) for at in (3.0, 18.0))
     row = {**ROW, **facts}
-    found = label_window(row, unseen)
+    found = label_window(row, unseen, settings)
     assert found["label"] == label
     assert found["video_fake"] == (-1 if row["video_fake"] == 1 else row["video_fake"])
     assert found["audio_fake"] == row["audio_fake"]
-    assert label_window(row, seen) == {name: row[name] for name in ("label", "video_fake", "audio_fake", "in_sync")}
+    labels = {name: row[name] for name in ("label", "video_fake", "audio_fake", "in_sync")}
+    assert label_window(row, seen, settings) == labels
 
 
 def test_a_file_without_a_picture_keeps_its_label() -> None:
     window = Window(np.zeros(2), np.zeros(2, int), np.zeros(2, bool), 0.0, 0.08)
-    assert label_window({**ROW, "video_fake": -1, "audio_fake": -1}, window)["label"] == 1
+    assert label_window({**ROW, "video_fake": -1, "audio_fake": -1}, window, make_settings())["label"] == 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "start", "labels"),  # of the window, of its picture, of its sound
+    [
+        ({"video_fake": -1, "audio_fake": -1, "video_segments": "5-6"}, 0.0, (-1, 0, -1)),
+        ({"video_fake": -1, "audio_fake": -1, "video_segments": "5-6"}, 5.2, (1, 1, -1)),
+        ({"video_fake": -1, "audio_fake": 0, "video_segments": "5-6"}, 0.0, (0, 0, 0)),
+        ({"audio_fake": -1, "video_segments": "5-6"}, 0.0, (-1, 0, -1)),
+        ({"audio_fake": -1, "video_segments": "5-6"}, 5.2, (1, 1, -1)),
+        ({"video_fake": -1, "audio_fake": 1, "audio_segments": "5-6"}, 0.0, (-1, -1, 0)),
+        ({"video_segments": "5-6", "in_sync": -1}, 0.0, (0, 0, 0)),  # nobody says whether it is in sync: LAV-DF
+        ({"video_segments": "5-6", "in_sync": 0}, 0.0, (1, 0, 0)),
+        ({"video_segments": "5-6"}, 4.41, (-1, -1, 0)),  # one frame of it
+        ({"video_fake": 0, "audio_fake": 1, "audio_segments": "5-6"}, 4.37, (-1, 0, -1)),  # 10 ms of it
+        ({"video_segments": "5-6", "audio_fake": 1, "audio_segments": "4-5"}, 4.41, (1, -1, 1)),
+        ({"video_segments": "5-6", "audio_fake": 1, "audio_segments": "4.9-6"}, 4.7, (1, 1, 1)),
+        ({"audio_fake": -1}, 0.0, (1, 1, -1)),  # forged all through: as it was
+        ({"video_fake": -1, "audio_fake": -1}, 0.0, (1, -1, -1)),
+        ({"label": 0, "video_fake": 0, "audio_fake": -1}, 0.0, (0, 0, -1)),
+    ],
+)
+def test_where_stretches_are_forged_a_window_is_what_it_holds_or_unknown(
+    facts: dict[str, Any], start: float, labels: tuple[int, int, int]
+) -> None:
+    settings = make_settings()
+    found = label_window({**ROW, **facts}, place_window(make_track((0, SECONDS)), settings, sampling=start), settings)
+    assert (found["label"], found["video_fake"], found["audio_fake"]) == labels
+
+
+@pytest.mark.parametrize(("least", "labels"), [(0.1, (1, 1, 1, 0)), (0.5, (-1, 1, 1, 0)), (1.0, (-1, -1, 1, 0))])
+def test_how_much_of_a_stretch_makes_a_window_fake_is_a_setting(least: float, labels: tuple[int, ...]) -> None:
+    """Of windows of 0.64 s: a quarter and three quarters of one, a word of 0.2 s whole, and nothing."""
+    settings, track = make_settings(data={"forged_share": least}), make_track((0, SECONDS))
+    for stream, other in (("video", "audio"), ("audio", "video")):
+        row = {**ROW, f"{stream}_fake": 1, f"{other}_fake": 0, f"{stream}_segments": "5-7|10-10.2"}
+        windows = [place_window(track, settings, sampling=at) for at in (4.52, 4.84, 9.8, 8.0)]
+        assert tuple(label_window(row, window, settings)[f"{stream}_fake"] for window in windows) == labels
+
+
+def test_frames_spread_over_a_video_show_what_lies_between_them_to_nobody() -> None:
+    settings, row = make_settings(video={"fps": "spread"}), ROW | {"video_segments": "10-10.2"}
+    window = place_window(make_track((0, SECONDS)), settings)
+    assert label_window(row, window, settings)["label"] == 0
+    shown = float(window.moments[4])
+    assert label_window(row | {"video_segments": f"{shown}-{shown + 0.2}"}, window, settings)["label"] == 1

@@ -174,10 +174,11 @@ def test_forged_segments_stay_where_they_are_in_the_file() -> None:
     settings = validate_settings({"video": {"frames": 10, "fps": 25.0}, "cure": {"trim_silence": "both"}})
     track = make_track(leading_silence=1.4, trailing_silence=1.0)
     first, last = (place_window(track, settings, number=number, of=2) for number in (0, 1))
-    assert label_window(row, first)["audio_fake"] == 1  # 1.4 s to 1.8 s
-    assert label_window(row, last)["audio_fake"] == 0  # 2.6 s to 3 s
+    assert label_window(row, first, settings)["audio_fake"] == 1  # 1.4 s to 1.8 s
+    assert label_window(row, last, settings)["audio_fake"] == 0  # 2.6 s to 3 s
     short = make_track(leading_silence=1.0, trailing_silence=2.6)  # 1 s to 1.4 s, in a window that is longer
-    assert label_window(row, place_window(short, change(settings, video={"frames": 50})))["label"] == 0
+    longer = change(settings, video={"frames": 50})
+    assert label_window(row, place_window(short, longer), longer)["label"] == 0
 
 
 # Level

@@ -102,6 +102,14 @@ def test_a_video_is_as_fake_as_its_most_fake_window(tiny: Settings) -> None:
     assert outputs["weight"].grad[3] == 0  # but not from one that shows nothing
 
 
+@pytest.mark.parametrize(("labels", "known"), [([0, -1], 0), ([1, -1], 1), ([-1, -1], 0), ([0, 0], 1)])
+def test_a_video_with_a_doubtful_window_is_real_to_nobody(tiny: Settings, labels: list[int], known: int) -> None:
+    loss = Loss(tiny, prior=0.5, windows=2)
+    assert loss.count(make_batch(labels))[-1] == known
+    unseen = make_batch(labels, frame_mask=[[True], [False]], sound_mask=[[True], [False]])
+    assert loss.count(unseen)[-1] == (labels[0] != -1)  # what shows nothing is in doubt of nothing
+
+
 def test_every_number_matters_to_a_seed() -> None:
     seeds = {derive_seed(*numbers) for numbers in [(0, 1, 2, 3), (1, 1, 2, 3), (0, 2, 2, 3), (0, 1, 3, 3)]}
     assert len(seeds) == 4
