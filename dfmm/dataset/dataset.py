@@ -19,7 +19,7 @@ from dfmm.dataset.forging import Forger
 from dfmm.dataset.reading import read_takes
 from dfmm.dataset.requests import DISGUISE, PICTURE, SOUND, START, STREAMS, Plan, Reading, Request
 from dfmm.dataset.spectrogram import compute_log_mel
-from dfmm.dataset.windows import LABELLING, delay_window, follow_scene, label_window, place_window
+from dfmm.dataset.windows import LABELLING, Window, delay_window, follow_scene, label_window, place_window
 from dfmm.degrade import (
     Scene,
     augment_frames,
@@ -40,6 +40,7 @@ from dfmm.media.container import MediaError
 from dfmm.settings import Settings
 
 UNKNOWN = -1  # a label that takes no part in the loss
+LOOKS, PLACES = 500, 16  # videos looked at, and windows of each, to tell how many windows are fake
 
 log = logging.getLogger("dfmm")
 
@@ -277,21 +278,59 @@ class MultimodalDataset(Dataset):
         )
         return plain, replace(forgery, scene=scene)
 
-    @property
-    def prior(self) -> float:
-        """Share of fakes among the windows, about: with those that are forged of reals."""
-        fakes = float(self.manifest["label"].mean())
-        return fakes + (1 - fakes) * self.settings.forge.share * self.forger.draws
+    def estimate_prior(self, shares: np.ndarray | None = None) -> float:
+        """Return the share of fakes, about, among the windows with a label that are drawn of its videos.
+
+        Of what is forged in stretches, and of reals that may be forged, `LOOKS` videos at most are looked at.
+
+        Args:
+            shares: of each row among all that is drawn, float64 `[rows]`; None for all alike.
+        """
+        labels = self.manifest["label"].to_numpy()
+        chances, forged = np.stack([labels == 0, labels == 1], axis=1).astype(float), (labels == 0) & self.forger.draws
+        for kind, measure in ((self._find_partly(), self._measure_partly), (forged, self._measure_real)):
+            rows = np.flatnonzero(kind)
+            looked = rows[np.linspace(0, len(rows) - 1, min(len(rows), LOOKS)).round().astype(int)]
+            if len(looked):
+                found = np.array([measure(row) for row in looked.tolist()])
+                chances[rows], chances[looked] = found.mean(axis=0), found
+        real, fake = chances.mean(axis=0) if shares is None else shares @ chances
+        return float(fake / (real + fake))
+
+    def _find_partly(self) -> np.ndarray:
+        """Return which rows are forged in stretches only, bool `[rows]`."""
+        stretches = self.manifest[["video_segments", "audio_segments"]]
+        return ((self.manifest["label"] == 1) & (stretches != "").any(axis=1)).to_numpy()
+
+    def _measure_partly(self, row: int) -> tuple[float, float]:
+        """Return the chances that a window of a video that is forged in stretches is real, and that it is fake."""
+        with suppress(MediaError, CacheError):
+            track, truth = self.tracks.load(int(self.videos[row])), self._find_truth(self._locate(row * self.windows))
+            windows = [place_window(track, self.settings, number=number, of=PLACES) for number in range(PLACES)]
+            labels = [self.label_window(truth, window)["label"] for window in windows]
+            return labels.count(0) / PLACES, labels.count(1) / PLACES
+        return 0.0, 0.0
+
+    def _measure_real(self, row: int) -> tuple[float, float]:
+        """Return the chances that a window of a real is left one, and that it is forged."""
+        share = self.settings.forge.share * self.forger.can_forge([int(self.videos[row])])
+        return 1 - share, share
 
     def find_labels(self) -> set[int]:
         """Return which labels its windows have; of windows that are drawn anew in each round, which they can have.
 
-        It looks for one window of each label. A twin's are made for it, but only where there are no other fakes.
+        It looks until it has found both. A twin's windows are made for it, but only where there are no other fakes.
         """
-        labels = set(self.manifest["label"].tolist())
+        labels, found = self.manifest["label"].to_numpy(), set()
         if self.augment:
-            return labels | ({1} if self.forger.draws and self.forger.can_forge() else set())
-        return {label for label in labels if label in self._label_rows(np.flatnonzero(self.manifest["label"] == label))}
+            forged, partly = self.forger.draws and self.forger.can_forge(), self._find_partly().any()
+            return set(labels.tolist()) | ({1} if forged else set()) | ({0} if partly else set())
+        for label in (0, 1):
+            for one in self._label_rows(np.flatnonzero(labels == label)):
+                found |= {one} - {UNKNOWN}
+                if found >= {0, label}:
+                    break
+        return found
 
     def _label_rows(self, rows: np.ndarray) -> Iterator[int]:
         """Yield the labels of these rows' windows, of which only a twin's are read; what cannot be read has none."""
@@ -302,6 +341,11 @@ class MultimodalDataset(Dataset):
                 continue
             with suppress(MediaError, CacheError):
                 track, truth = self.tracks.load(requests[0].video), self._find_truth(requests[0])
-                yield from (
-                    self.label_window(truth, self._plan(request, track).window)["label"] for request in requests
-                )
+                windows = [self._plan(request, track).window for request in requests]
+                yield from (self.label_window(truth, each)["label"] for each in windows if self._tells(each, track))
+
+    def _tells(self, window: Window, track: Track) -> bool:
+        """Is there anything to see or to hear in a window, of what the model may look at?"""
+        streams = self.settings.model.streams
+        seen = streams != "audio" and window.inside.any() and not window.unseen
+        return bool(seen or (streams != "video" and track.has_sound))

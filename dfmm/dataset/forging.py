@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
 
@@ -53,9 +53,9 @@ class Forger:
         """Whom each row belongs to."""
         return name_people(self.tracks.manifest)
 
-    def can_forge(self) -> bool:
-        """Is there a real that can be forged by any of the methods asked for?"""
-        return any(self._list_methods(video, self.tracks.load(video)) for video in self.reals)
+    def can_forge(self, videos: Iterable[int] | None = None) -> bool:
+        """Is there a real among these videos, or among all, that can be forged by any of the methods asked for?"""
+        return any(self._list_methods(video, self.tracks.load(video)) for video in videos or self.reals)
 
     def _list_methods(self, video: int, track: Track) -> list[str]:
         row = {name: self.tracks.manifest[name].iat[video] for name in ("label", "in_sync")}

@@ -36,11 +36,18 @@ class State:
     best_epoch: int = 0  # 0 before the first
     finished: bool = False
     best: tuple[float, float] | None = None  # how good validation was in that epoch, larger is better
+    seen: list[float] = field(default_factory=lambda: [0.0, 0.0])  # weight of all reals and fakes in the loss so far
 
     @classmethod
     def read(cls, checkpoint: Mapping[str, Any]) -> State:
         """Return the state that a checkpoint was made in."""
-        return cls(**{part.name: checkpoint[part.name] for part in fields(cls)})
+        values = {"seen": [0.0, 0.0], **checkpoint}  # which those of before did not count
+        return cls(**{part.name: values[part.name] for part in fields(cls)})
+
+    @property
+    def prior(self) -> float:
+        """The share of fakes that the loss saw, drawn and weighted: what the model's probabilities assume."""
+        return self.seen[1] / sum(self.seen)
 
     def end_epoch(self) -> None:
         """Stand at the beginning of the next epoch."""

@@ -25,7 +25,7 @@ class Loss:
 
     Args:
         settings: of the run.
-        prior: share of fakes among the training videos, for `train.class_weights`.
+        prior: share of fakes among the windows that are drawn, for `train.class_weights`.
         windows: so many rows in turn are of one video, whose label counts too (0: rows in any order).
     """
 
@@ -37,15 +37,21 @@ class Loss:
 
     def count(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return how much each term's labels weigh in a batch, `[terms]`."""
-        weights = [self._weigh(name, label).sum() for name, label in self._list_labels(batch).items()]
+        weights = [self._weigh(name, label).sum() for name, label in self.list_labels(batch).items()]
         return torch.stack(weights)
+
+    def count_labels(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return how much the reals and the fakes of a batch weigh in the loss of the joint label, `[2]`."""
+        label = self.list_labels(batch)["label"]
+        weights = self._weigh("label", label)
+        return torch.stack([weights[label == kind].sum() for kind in (0, 1)])
 
     def sum(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
         """Return each term's weighted sum over a batch, `[terms]`; what is unknown or absent adds nothing."""
         logits = self._list_logits(outputs, batch)
         sums = [
             (self._measure(logits[name], label) * self._weigh(name, label)).sum()
-            for name, label in self._list_labels(batch).items()
+            for name, label in self.list_labels(batch).items()
         ]
         return torch.stack(sums)
 
@@ -57,7 +63,7 @@ class Loss:
         """Return the loss of one batch by itself."""
         return self.combine(self.sum(outputs, batch), self.count(batch))
 
-    def _list_labels(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def list_labels(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return each term's labels, `UNKNOWN` also where the stream that would show them is absent."""
         face, sound = batch["frame_mask"].any(dim=1), batch["sound_mask"].any(dim=1)
         there = {"label": face | sound, "video_fake": face, "audio_fake": sound, "in_sync": face & sound}

@@ -46,6 +46,7 @@ from dfmm.training.optimizer import Schedule, make_optimizer
 from dfmm.training.synchrony import fit_run_synchrony
 
 SMALLER_IS_BETTER = ("loss", "eer")
+NAMED = 5  # videos that an error names
 PLAN = ("batch_size", "epochs")  # what the schedule's length follows from
 
 log = logging.getLogger("dfmm")
@@ -159,10 +160,10 @@ class Trainer:
         for split, loader in (("train", self.train_loader), ("val", self.val_loader)):
             check_labels(loader.dataset, split)
         self.steps = len(self.train_loader.batch_sampler)
-        self.prior = self.train_loader.dataset.prior
-        grouped = self.settings.model.aggregation == "attention"
-        self.loss = Loss(self.settings, self.prior, windows=self.settings.train.windows if grouped else 0)
-        self.val_loss = Loss(self.settings, self.prior)
+        balance, grouped = self.train_loader.batch_sampler.balance, self.settings.model.aggregation == "attention"
+        drawn = self.train_loader.dataset.estimate_prior(balance and balance.shares)
+        self.loss = Loss(self.settings, drawn, windows=self.settings.train.windows if grouped else 0)
+        self.val_loss = Loss(self.settings, drawn)
 
     def _describe(self) -> None:
         self.run.describe(
@@ -199,7 +200,8 @@ class Trainer:
         torch.manual_seed(derive_seed(self.settings.seed, self.state.epoch, self.state.step, self.rank))
         self.model.train()
         batch = withhold_streams(send_to_device(batch, self.accelerator.device), self.settings.model.streams)
-        counts = self._add_up(self.loss.count(batch))
+        added = self._add_up(torch.cat([self.loss.count_labels(batch), self.loss.count(batch)]))
+        seen, counts = added[:2].tolist(), added[2:]
         parts = split_batch(batch, self.settings.train.accumulate)
         sums = torch.zeros_like(counts)
         for number, part in enumerate(parts, start=1):
@@ -212,6 +214,7 @@ class Trainer:
         loss = self.loss.combine(self._add_up(sums), counts).item()
         if not math.isfinite(loss):
             raise TrainingError(self._explain_loss(loss, batch))
+        self.state.seen = [sum(both) for both in zip(self.state.seen, seen, strict=True)]
         return self._move_weights(loss)
 
     def _move_weights(self, loss: float) -> float:
@@ -250,18 +253,23 @@ class Trainer:
         for buffer in model.buffers():  # BatchNorm's statistics differ between processes; the first one's are kept
             broadcast(buffer)
         sums = counts = torch.zeros(len(self.val_loss.term_weights), device=self.accelerator.device)
-        rows: list[tuple[int, float]] = []
+        rows: list[tuple[str, int, float]] = []
         for outputs, batch in predict(model, self.val_loader):
             sums, counts = sums + self.val_loss.sum(outputs, batch), counts + self.val_loss.count(batch)
-            known = batch["label"] != UNKNOWN
-            scores = outputs["logits"].softmax(dim=1)[known, 1]
-            rows += zip(batch["label"][known].tolist(), scores.tolist(), strict=True)
+            labels, scores = self.val_loss.list_labels(batch)["label"], outputs["logits"].softmax(dim=1)[:, 1]
+            rows += zip(batch["video_id"], labels.tolist(), scores.tolist(), strict=True)
         loss = float(self.val_loss.combine(self._add_up(sums), self._add_up(counts)))
-        labels, scores = map(np.array, zip(*gather_object(rows), strict=True))
-        if not (math.isfinite(loss) and np.isfinite(scores).all()):
+        windows = pd.DataFrame(gather_object(rows), columns=["video_id", "label", "score"])
+        windows = windows[windows["label"] != UNKNOWN]
+        if not (math.isfinite(loss) and np.isfinite(windows["score"]).all()):
+            wrong = ", ".join(windows.loc[~np.isfinite(windows["score"]), "video_id"].unique()[:NAMED])
             raise TrainingError(
-                "the model's scores on validation are no numbers any more; lower train.lr or train.clip"
+                f"the model's scores on validation are no numbers any more{wrong and f', first of {wrong}'}; "
+                "lower train.lr or train.clip, or look at these videos"
             )
+        labels, scores = windows["label"], windows["score"]
+        if labels.nunique() < 2:
+            raise TrainingError(f"of {len(labels)} validation windows that could be read, all have one label")
         return {
             "val_loss": loss,
             "val_auc": float(roc_auc_score(labels, scores)),
@@ -279,7 +287,7 @@ class Trainer:
             if self.rank == 0:
                 kept = self.ema.module if self.ema else self.raw_model
                 validation = {name: record[name] for name in record if name.startswith("val_")}
-                save_model(kept, self.settings, self.run.checkpoint, epoch=state.epoch, prior=self.prior, **validation)
+                save_model(kept, self.settings, self.run.checkpoint, epoch=state.epoch, prior=state.prior, **validation)
         self.schedule.end_epoch(value)
         waited = state.epoch - state.best_epoch
         state.finished = state.epoch == train.epochs or waited >= train.patience
@@ -405,9 +413,10 @@ def check_labels(dataset: MultimodalDataset, split: str) -> None:
     labels = dataset.find_labels()
     if {0, 1} <= labels:
         return
-    have = "only real videos" if 0 in labels else "only fakes" if 1 in labels else "no video"
+    what = "windows" if dataset.manifest["label"].nunique() == 2 else "videos"
+    have = f"only real {what}" if 0 in labels else f"only fake {what}" if 1 in labels else f"no {what} with a label"
     why = "; the epoch to keep is chosen there" if split == "val" else ""
-    cure = f"; {_explain_no_fakes(dataset)}" if 0 in labels else ""
+    cure = "" if 1 in labels else f"; {_explain_no_fakes(dataset)}"
     raise TrainingError(f"the split {split!r} has {have} that can be read; it needs both labels{why}{cure}")
 
 
@@ -420,7 +429,10 @@ def _explain_no_fakes(dataset: MultimodalDataset) -> str:
             f"({windows} each) is what {methods} needs; set other forge.methods, or more train.val_windows"
         )
     if (dataset.manifest["label"] == 1).any():
-        return f"none of its fakes is forged where its windows are ({windows} each); set more train.val_windows"
+        return (
+            f"none of its fakes is forged enough (data.forged_share) where its windows are ({windows} each), and shown "
+            "or sounded there; set more train.val_windows"
+        )
     if dataset.forges:
         return f"and none of its reals has what {methods} needs; set other forge.methods"
     return "forge.share makes fakes of reals"

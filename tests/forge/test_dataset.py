@@ -52,7 +52,7 @@ def open_train(settings: Settings, **options: Any) -> MultimodalDataset:
 def test_training_windows_are_forged_as_often_as_asked_and_anew_in_each_round(forging: Settings) -> None:
     dataset = open_train(forging, windows=8)
     assert set(dataset.manifest["label"]) == {0}
-    assert (dataset.find_labels(), dataset.prior) == ({0, 1}, 0.5)
+    assert (dataset.find_labels(), dataset.estimate_prior()) == ({0, 1}, 0.5)
     rounds = [[dataset[index + turn * len(dataset)] for index in range(len(dataset))] for turn in range(2)]
     labels = [[sample["label"] for sample in samples] for samples in rounds]
     assert 0.3 < np.mean(labels) < 0.7
@@ -149,7 +149,7 @@ def test_validation_has_a_fixed_twin_of_each_real_and_test_none(forging: Setting
     rows = dataset.manifest
     reals = rows[rows["label"] == 0]
     assert sorted(rows.loc[rows["label"] == 1, "original"]) == sorted(reals["video_id"])
-    assert dataset.prior == 0.5
+    assert dataset.estimate_prior() == 0.5
     first, second = ([dataset[index] for index in range(len(dataset))] for _ in range(2))
     for one, same, label in zip(first, second, rows["label"], strict=True):
         assert one["label"] == same["label"] == label
@@ -209,6 +209,7 @@ def test_reals_that_no_method_fits_are_told_of(forging: Settings, monkeypatch: p
     monkeypatch.setattr("dfmm.dataset.forging.list_methods", lambda *given: [])
     dataset = open_train(forging)
     assert dataset.find_labels() == {0}
+    assert dataset.estimate_prior() == 0  # nothing is forged of what cannot be
     with pytest.raises(TrainingError, match=r"none of its reals has what self_blend, .* needs"):
         check_labels(dataset, "train")
 
@@ -237,7 +238,7 @@ def test_learning_from_reals_alone_ends_in_an_evaluation_on_true_fakes(forging: 
     history = Trainer(forging, table, run, progress=False).fit()
     assert history["val_auc"].notna().all()
     report, videos, _ = evaluate_run(run, "test", progress=False)
-    assert report["prior"] == 0.5
+    assert 0.25 < report["prior"] < 0.75  # of so few windows the draws decide
     assert report["video"]["auc"]["value"] is not None
     assert set(videos["label"]) == {0, 1}
     assert report["unseen"]["videos"] == (videos["label"] == 1).sum()

@@ -10,10 +10,12 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from dfmm.dataset.batches import balance_videos
 from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.evaluation.evaluate import evaluate_run
 from dfmm.manifest import ManifestError
@@ -26,7 +28,7 @@ from dfmm.training.machine import TrainingError
 from dfmm.training.optimizer import cosine_with_warmup
 from dfmm.training.trainer import Trainer, check_labels, read_history, require_checkpoint
 
-from ..conftest import change
+from ..conftest import Clip, change
 
 
 def read_weights(run: Run) -> dict[str, torch.Tensor]:
@@ -273,8 +275,73 @@ def test_fakes_that_are_forged_where_no_window_is_are_told_of(tiny: Settings, ma
     val = manifest[manifest["split"] == "val"]
     late = val.assign(video_fake=val["label"], audio_fake=val["label"], in_sync=1, **segments)
     check_labels(MultimodalDataset(val, tiny, windows=2, progress=False), "val")
-    with pytest.raises(TrainingError, match=r"'val' has only real.*none of its fakes is forged where.*\(2 each\)"):
+    with pytest.raises(TrainingError, match=r"'val' has only real windows.*none of its fakes is forged .*\(2 each\)"):
         check_labels(MultimodalDataset(late, tiny, windows=2, progress=False), "val")
+    early = late.assign(video_segments="0-0.4", audio_segments="0-0.4").query("label == 1")
+    check_labels(MultimodalDataset(early, tiny, windows=2, progress=False), "val")  # fakes that have real windows, too
+
+
+def test_windows_that_tell_nothing_are_no_windows_of_a_label(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, mute_clip: Clip
+) -> None:
+    """Fakes without a sound, to a model that only listens: known before the first step, not after the first epoch."""
+    chosen = change(tiny, model={"streams": "audio"}, data={"root": str(tmp_path)})
+    for path in manifest["path"]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).symlink_to(Path(tiny.data.root) / path)
+    for path in manifest.loc[(manifest["split"] == "val") & (manifest["label"] == 1), "path"]:
+        (tmp_path / path).unlink()
+        shutil.copy(mute_clip.path, tmp_path / path)
+    run = open_run(tmp_path / "run", chosen)
+    with pytest.raises(TrainingError, match="'val' has only real windows"):
+        Trainer(chosen, manifest, run, progress=False).fit()
+    assert not (run / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("train", "prior", "weights"),
+    [
+        ({}, 6 / 8, (1, 1)),
+        ({"balance": "label"}, 0.5, (1, 1)),
+        ({"class_weights": True}, 0.5, (2, 2 / 3)),
+        ({"balance": "label", "class_weights": True}, 0.5, (1, 1)),
+    ],
+    ids=["as it is", "balanced", "weighted", "both"],
+)
+def test_the_prior_is_what_the_loss_saw(
+    train: dict, prior: float, weights: tuple[float, float], tiny: Settings, manifest: pd.DataFrame, tmp_path: Path
+) -> None:
+    rows = manifest[manifest["split"] == "train"]
+    few = pd.concat([rows[rows["label"] == label].head(count) for label, count in ((0, 2), (1, 6))])
+    settings = change(tiny, train={"epochs": 1, "batch_size": 8, **train})
+    trainer = Trainer(
+        settings,
+        pd.concat([few, manifest[manifest["split"] == "val"]]),
+        open_run(tmp_path / "run", settings),
+        progress=False,
+    )
+    trainer.fit()
+    assert trainer.loss.class_weights == pytest.approx(weights)  # what is drawn counts, not the table
+    assert load_model(trainer.run.checkpoint)[2]["prior"] == pytest.approx(prior)
+
+
+def test_many_fakes_of_few_reals_are_drawn_by_halves() -> None:
+    """As FaceForensics++ is, whose prior was called 0.977."""
+    table = pd.DataFrame({"label": np.repeat([0, 1], [500, 21_044]), "method": "real"})
+    table.loc[500:, "method"] = [f"m{number % 7}" for number in range(21_044)]
+    shares = balance_videos(table, "method").shares
+    assert shares @ table["label"] == pytest.approx(0.5)
+
+
+def test_what_is_forged_in_stretches_counts_as_often_as_it_is_drawn(tiny: Settings, manifest: pd.DataFrame) -> None:
+    train = manifest[manifest["split"] == "train"]
+    partly = train.assign(video_fake=train["label"], audio_fake=0, in_sync=1)
+    partly = partly.assign(video_segments=np.where(train["label"] == 1, "0.5-1.2", ""))
+    dataset = MultimodalDataset(partly, tiny, windows=40, sampling="random", augment=True, progress=False)
+    dataset.augment = False  # draws, and nothing else
+    drawn = np.array([label for label in dataset._label_rows(np.arange(len(partly))) if label >= 0])
+    assert 0.1 < drawn.mean() < 0.4 < train["label"].mean()
+    assert dataset.estimate_prior() == pytest.approx(drawn.mean(), abs=0.04)
 
 
 def test_a_checkpoint_holds_the_whole_state_under_the_names_it_always_had(
@@ -283,9 +350,10 @@ def test_a_checkpoint_holds_the_whole_state_under_the_names_it_always_had(
     checkpoint = load_checkpoint(unbroken / "checkpoints")
     facts = {"threads", "batch_size", "epochs"}
     parts = {"model", "optimizer", "schedule", "ema"}  # and on a GPU at half precision `scaler`
-    assert set(checkpoint) == {"epoch", "step", "losses", "best_epoch", "finished", "best", *facts, *parts}
+    assert set(checkpoint) == {"epoch", "step", "losses", "best_epoch", "finished", "best", "seen", *facts, *parts}
     state = State.read(checkpoint)
-    assert state == State(4, 0, [], state.best_epoch, finished=True, best=state.best)
+    assert state == State(4, 0, [], state.best_epoch, finished=True, best=state.best, seen=[18.0, 18.0])
+    assert State.read({name: checkpoint[name] for name in checkpoint if name != "seen"}).seen == [0, 0]  # of before
     assert isinstance(state.best, tuple)
     history = read_history(unbroken).set_index("epoch")
     assert state.best == (history["val_auc"][state.best_epoch], -history["val_loss"][state.best_epoch])
