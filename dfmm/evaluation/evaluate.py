@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from dfmm.audit.shortcuts import measure_trivia, score_trivia
 from dfmm.audit.synchrony import correlate_videos
 from dfmm.dataset import load_manifest, make_evaluation_loader, open_manifest
 from dfmm.evaluation.calibration import compare_calibration
-from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence, fit_evidence
-from dfmm.evaluation.score import add_synchrony, score_split, tabulate_batch
+from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence, doubt_threshold, fit_evidence
+from dfmm.evaluation.score import add_synchrony, find_broken, score_split, tabulate_batch
 from dfmm.evaluation.summary import UNNAMED, make_report, name_dataset, name_evaluation, pair_methods, score_column
 from dfmm.evaluation.synchrony import COLUMNS, judge_videos
 from dfmm.extraction.cures import describe_cures
@@ -30,6 +31,8 @@ from dfmm.people import assign_people
 from dfmm.runs import Run, RunError, adopt_changes, hash_file, show_progress, write_json
 from dfmm.settings import Settings, load_settings, resolve_path
 from dfmm.training.synchrony import find_synchrony
+
+log = logging.getLogger("dfmm")
 
 # Columns of the video table: what pieces of evidence are made of, and what they say.
 EVIDENCE = (*(sense.column for sense in SENSES.values()), *(f"{name}_evidence" for name in SENSES))
@@ -51,20 +54,22 @@ def learn_evidence(run: Run, *, manifest: pd.DataFrame | None = None, progress: 
     model, saved, facts = load_model(run.checkpoint)
     settings = read_settings(run, saved)
     manifest = open_manifest(run, settings, progress=progress) if manifest is None else manifest
-    learnt_on, kept = describe_lesson(manifest, settings), read_evidence(facts)
-    if kept and kept.learnt_on == learnt_on:
-        return kept
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    options = {"synchrony": open_synchrony(run.checkpoint, settings), "progress": progress}
-    videos, _ = score_split(model, manifest, "val", settings, **options)
-    found = fit_evidence(
-        videos[videos["status"] == "ok"],
-        prior=facts["prior"],
-        rule=settings.evaluate.threshold,
-        taught=list_taught(manifest, settings),
-        learnt_on=learnt_on,
-    )
-    save_model(model.cpu(), saved, run.checkpoint, **{**facts, "evidence": found.dump()})
+    learnt_on, found = describe_lesson(manifest, settings), read_evidence(facts)
+    if not found or found.learnt_on != learnt_on:
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        options = {"synchrony": open_synchrony(run.checkpoint, settings), "progress": progress}
+        videos, _ = score_split(model, manifest, "val", settings, **options)
+        found = fit_evidence(
+            videos[videos["status"] == "ok"],
+            prior=facts["prior"],
+            rule=settings.evaluate.threshold,
+            taught=list_taught(manifest, settings),
+            twins=set(videos["video_id"]) - set(manifest["video_id"]),
+            learnt_on=learnt_on,
+        )
+        save_model(model.cpu(), saved, run.checkpoint, **{**facts, "evidence": found.dump()})
+    for doubt in doubt_threshold(found):
+        log.warning("%s: %s", run.name, doubt)
     return found
 
 
@@ -168,12 +173,13 @@ def _describe_run(
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what a report says of the detector and of how it was asked."""
+    threshold = {"value": evidence.threshold, "rule": evidence.rule, "chosen_on": "val"}
     return {
         "run": run.name,
         "data_fingerprint": fingerprint_manifest(table),
         "checkpoint": {"file": run.checkpoint.name, "sha256": hash_file(run.checkpoint)[:16], **_leave_out(facts)},
         "prior": facts["prior"],
-        "threshold": {"value": evidence.threshold, "rule": evidence.rule, "chosen_on": "val"},
+        "threshold": threshold | {"doubts": doubt_threshold(evidence)},
         "evidence": evidence.dump(),
         "aggregation": settings.model.aggregation,
         "cures": describe_cures(settings),
@@ -269,7 +275,9 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
             parts.append(tabulate_batch(model(left), left))
     aucs, table = {}, pd.concat([manifest, loader.dataset.twins])
     for streams, parts in tables.items():
-        videos = table.merge(aggregate_windows(pd.concat(parts), settings.model.aggregation), on="video_id")
+        windows = pd.concat(parts)
+        windows = windows[~windows["video_id"].isin(find_broken(windows))]
+        videos = table.merge(aggregate_windows(windows, settings.model.aggregation), on="video_id")
         videos["fusion_score"] = videos["score"]
         if streams == "both" and synchrony:
             videos = add_synchrony(videos, judge_videos(videos, settings, synchrony, progress=False))

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit
+from scipy.stats import beta
 from sklearn.linear_model import LogisticRegression
 
 from dfmm.audit.shortcuts import assign_folds, group_people
@@ -92,6 +93,9 @@ class Evidence:
     rule: str  # by which the threshold was chosen
     apart: bool  # was it chosen on scores of people whom the fit had not seen?
     learnt_on: str = ""  # the data's fingerprint
+    reals: int = 0  # videos that the threshold was chosen on; 0 of them where nobody counted
+    fakes: int = 0
+    twins: int = 0  # of these fakes, those that were forged of validation's reals
 
     def dump(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -104,18 +108,25 @@ class Evidence:
 
 
 def fit_evidence(
-    videos: pd.DataFrame, *, prior: float, rule: str, taught: Collection[str] = tuple(SENSES), learnt_on: str = ""
+    videos: pd.DataFrame,
+    *,
+    prior: float,
+    rule: str,
+    taught: Collection[str] = tuple(SENSES),
+    twins: Collection[str] = (),
+    learnt_on: str = "",
 ) -> Evidence:
     """Learn from scored validation videos how to join what each sense says.
 
-    The threshold is chosen on scores of people that the fit behind them had not seen. Where no sense finds anything,
-    there are no pieces, and the score stays the network's own.
+    The threshold is chosen on scores of people that the fit behind them had not seen, and on true fakes, unless there
+    are none. Where no sense finds anything, there are no pieces, and the score stays the network's own.
 
     Args:
         videos: with the manifest's columns and those of `SENSES`, as far as they are there.
         prior: share of fakes that the score is to assume, that of training.
         rule: of `choose_threshold`.
         taught: the senses that had both kinds of their label to learn from.
+        twins: the videos that are forgeries of others, made for validation.
         learnt_on: the data's fingerprint.
 
     Raises:
@@ -125,8 +136,12 @@ def fit_evidence(
     pieces, bias = _fit_pieces(videos, taught)
     unseen = _score_unseen(videos, taught, prior)
     scores = join_evidence(videos, pieces, bias, prior)["score"] if unseen is None else unseen
-    threshold = choose_threshold(videos["label"], scores, rule=rule)
-    return Evidence(pieces, bias, prior, threshold, rule, unseen is not None, learnt_on)
+    made = videos["video_id"].isin(twins).to_numpy()
+    chosen = ~made if (videos["label"][~made] == 1).any() else made | True
+    labels = videos["label"][chosen]
+    threshold = choose_threshold(labels, scores[chosen], rule=rule)
+    counts = {"reals": int((labels == 0).sum()), "fakes": int(labels.sum()), "twins": int((made & chosen).sum())}
+    return Evidence(pieces, bias, prior, threshold, rule, unseen is not None, learnt_on, **counts)
 
 
 def apply_evidence(videos: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
@@ -278,6 +293,28 @@ def _score_unseen(videos: pd.DataFrame, taught: Collection[str], prior: float) -
 
 
 # In words
+
+
+def doubt_threshold(evidence: Evidence) -> list[str]:
+    """Say what speaks against a threshold: reals that are too few for its rate, fakes that are none.
+
+    The lowest threshold that only k of n reals reach is one that a new real reaches with a probability distributed as
+    Beta(k + 1, n − k), its mean (k + 1) / (n + 1): to hold a rate takes some 3 / rate reals (the rule of three).
+    """
+    doubts, n = [], evidence.reals
+    rate = float(evidence.rule.removeprefix("fpr=")) if evidence.rule.startswith("fpr=") else 0.0
+    if 0 < n * rate < 3:
+        k = int(rate * n + 1e-9)
+        doubts.append(
+            f"{n} reals of validation are too few to hold a false-positive rate of {rate:g}, which takes "
+            f"{np.ceil(3 / rate):.0f}: new reals are called fake in up to {(k + 1) / (n + 1):.1%} of cases on "
+            f"average, and with 95 % confidence in no more than {beta.ppf(0.95, k + 1, n - k):.1%}"
+        )
+    if evidence.twins:
+        doubts.append(
+            f"no true fake is in validation: the threshold was chosen on {evidence.twins} forgeries of its own reals"
+        )
+    return doubts
 
 
 def describe_evidence(video: Mapping[str, Any], evidence: Evidence) -> dict[str, str]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from dfmm.dataset import make_evaluation_loader, make_window_loader
-from dfmm.evaluation.evidence import Evidence, apply_evidence, describe_evidence
+from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence, describe_evidence
 from dfmm.evaluation.synchrony import describe_synchrony, judge_tracks, judge_videos, tabulate_verdicts
 from dfmm.extraction.extract import extract_tracks, tabulate_tracks
 from dfmm.manifest import STREAM_LABELS
@@ -38,8 +38,8 @@ def score_windows(model: nn.Module, loader: torch.utils.data.DataLoader, *, prog
 
     Returns:
         A row a window: `video_id`, `face`, `window`, `start` in seconds, `label` of the window, `score` (probability
-        that it is fake), each stream's `…_score`, `has_face`, `has_sound`, and where the model weighs windows `weight`,
-        a logit. A score is NaN where its stream is absent.
+        that it is fake), each stream's `…_score`, `has_face`, `has_sound`, `finite` (are all of the model's answers
+        numbers?), and where the model weighs windows `weight`, a logit. A score is NaN where its stream is absent.
     """
     batches = show_progress(predict(model, loader), "scores", unit="batch", total=len(loader), show=progress)
     tables = [tabulate_batch(outputs, batch) for outputs, batch in batches]
@@ -54,9 +54,20 @@ def tabulate_batch(outputs: dict[str, torch.Tensor], batch: dict[str, Any]) -> p
     columns = {name: found[name].float().where(there[name], torch.nan).cpu().numpy() for name in SCORES}
     facts = {name: batch[name].cpu().numpy() for name in ("face", "window", "start", "label")}
     presence = {"has_face": face.cpu().numpy(), "has_sound": sound.cpu().numpy()}
+    finite = {f"{name}_score": outputs[name].isfinite() for name in STREAM_LABELS}
+    finite["score"] = outputs["logits"].isfinite().all(dim=1)
     if "weight" in outputs:
         columns["weight"] = outputs["weight"].float().where(there["score"], torch.nan).cpu().numpy()
+        finite["score"] &= outputs["weight"].isfinite()
+    columns["finite"] = torch.stack([finite[name] | ~there[name] for name in SCORES]).all(dim=0).cpu().numpy()
     return pd.DataFrame({"video_id": batch["video_id"], **facts, **columns, **presence})
+
+
+def find_broken(windows: pd.DataFrame) -> dict[str, str]:
+    """Say of each video that has a window to which the model's answer is no number which one that is."""
+    broken = windows[~windows["finite"].astype(bool)].drop_duplicates("video_id")
+    rows = zip(broken["video_id"], broken["window"], broken["start"], strict=True)
+    return {name: f"the model's answer to window {window}, at {at:.2f} s, is no number" for name, window, at in rows}
 
 
 def score_split(
@@ -93,7 +104,7 @@ def score_split(
         # A twin is forged as it is read: its file would be judged as the real one that it is.
         judged = videos[(videos["status"] == "ok") & ~videos["video_id"].isin(loader.dataset.twins["video_id"])]
         videos = add_synchrony(videos, judge_videos(judged, settings, synchrony, progress=progress))
-    videos = apply_evidence(videos, evidence) if evidence else videos
+    videos = _refuse_scores(apply_evidence(videos, evidence) if evidence else videos)
     found = tabulate_tracks(loader.dataset.tracks.manifest, loader.dataset.tracks)[["video_id", *FOUND]]
     return videos.merge(found, on="video_id", how="left"), windows
 
@@ -105,7 +116,11 @@ def add_synchrony(videos: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def _join_scores(manifest: pd.DataFrame, windows: pd.DataFrame, failures: dict[str, str], model: Model) -> pd.DataFrame:
-    videos = manifest.merge(aggregate_windows(windows, model.aggregation), on="video_id", how="left")
+    broken = find_broken(windows)
+    for name, reason in broken.items():
+        log.warning("%s: %s", name, reason)
+    whole, failures = windows[~windows["video_id"].isin(broken)], {**failures, **broken}
+    videos = manifest.merge(aggregate_windows(whole, model.aggregation), on="video_id", how="left")
     videos["windows"], videos["fusion_score"] = videos["windows"].fillna(0).astype(int), videos["score"]
     failed = videos["video_id"].isin(failures)
     videos["status"] = np.select([failed, videos["windows"] == 0], ["failed", "unscored"], "ok")
@@ -116,6 +131,21 @@ def _join_scores(manifest: pd.DataFrame, windows: pd.DataFrame, failures: dict[s
     seen, heard = videos["video_fake_score"].notna(), videos["audio_fake_score"].notna()
     videos["streams"] = np.select([seen & heard, seen, heard], ["both", "video", "audio"], "")
     return videos
+
+
+def _refuse_scores(videos: pd.DataFrame) -> pd.DataFrame:
+    """Return the videos, of which one whose score, or what it is joined from, is no number has failed."""
+    measured = videos[[name for name in ("score", *(sense.column for sense in SENSES.values())) if name in videos]]
+    wrong = np.isinf(measured.astype(float)).assign(score=~np.isfinite(videos["score"].astype(float)))
+    failed = (videos["status"] == "ok") & wrong.any(axis=1)
+    reasons = [f"no number: {', '.join(wrong.columns[row])}" for row in wrong[failed].to_numpy()]
+    for name, reason in zip(videos.loc[failed, "video_id"], reasons, strict=True):
+        log.warning("%s: %s", name, reason)
+    return videos.assign(
+        status=videos["status"].mask(failed, "failed"),
+        score=videos["score"].mask(failed),
+        reason=videos["reason"].mask(failed, pd.Series(reasons, videos.index[failed], dtype=object)),
+    )
 
 
 def explain_presence(has_face: bool, has_sound: bool, *, streams: str = "both") -> str:
@@ -170,11 +200,12 @@ def _score_chunk(
     verdicts = _judge_chunk(table, settings, synchrony)  # first: whatever decodes a whole video finds its track as well
     loader = make_window_loader(table, settings, windows=settings.evaluate.windows, progress=False)
     tracks, failures = loader.dataset.tracks, loader.dataset.failures
-    empty = pd.DataFrame(columns=["video_id", "face", *SCORES, "window", "weight", "has_face", "has_sound"])
+    columns = ["video_id", "face", "window", "start", *SCORES, "weight", "finite", "has_face", "has_sound"]
+    empty = pd.DataFrame(columns=columns)
     windows = score_windows(model, loader, progress=False) if len(loader.dataset) else empty
     videos = _join_scores(table, windows, failures, settings.model)
     videos = add_synchrony(videos, tabulate_verdicts(videos, verdicts)) if synchrony else videos
-    videos = (apply_evidence(videos, evidence) if evidence else videos).set_index("video_id")
+    videos = _refuse_scores(apply_evidence(videos, evidence) if evidence else videos).set_index("video_id")
     lengths = {file: tracks[file].duration if file in tracks else None for file in files}
     lines = [_describe_file(file, videos.loc[file], lengths[file], evidence) for file in files]
     if synchrony is None:

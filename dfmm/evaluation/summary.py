@@ -48,6 +48,7 @@ def make_report(
     if scored.empty:
         raise RunError(f"not one of the {len(videos)} videos of {split!r} could be scored; see their reasons above")
     known = windows[windows["score"].notna() & windows["label"].isin((0, 1))]
+    known = known[known["video_id"].isin(scored["video_id"])]
     people = known["video_id"].map(videos.set_index("video_id")["identities"])
     options = {"threshold": threshold, "replicates": replicates}
     video = compute_metrics(scored["label"], scored["score"], identities=list(scored["identities"]), **options)

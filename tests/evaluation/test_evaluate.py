@@ -24,7 +24,7 @@ from dfmm.evaluation.evaluate import (
     write_table,
 )
 from dfmm.evaluation.evidence import Evidence, apply_evidence, fit_evidence
-from dfmm.evaluation.score import score_files, score_split, score_windows
+from dfmm.evaluation.score import _refuse_scores, score_files, score_split, score_windows
 from dfmm.evaluation.summary import make_report, name_evaluation
 from dfmm.manifest import write_manifest
 from dfmm.media.encode import write_video
@@ -54,9 +54,9 @@ def evaluated(run: Run) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
 def make_scores(scores: list[float], labels: list[int], **columns: object) -> pd.DataFrame:
     table = pd.DataFrame({"score": scores, "label": labels, "status": "ok", "reason": "", "windows": 1})
     table["video_id"] = [f"v{n}" for n in range(len(table))]
-    table = table.assign(identities="", method=np.where(table["label"] == 1, "swap", "real"), dataset="d", source="s")
+    table = table.assign(identities="", original="", method=np.where(table["label"] == 1, "swap", "real"))
+    table = table.assign(dataset="d", source="s", streams="both", face_coverage=1.0, faces=1, shots=1, gaps=0)
     table[["video_fake_score", "audio_fake_score", "in_sync_score", "trivia_score", "mouth_loudness"]] = np.nan
-    table = table.assign(streams="both", face_coverage=1.0, faces=1, shots=1, gaps=0)
     return table.assign(**columns)
 
 
@@ -83,6 +83,45 @@ def test_the_report_holds_what_readers_rely_on(evaluated: tuple, run: Run, manif
     assert set(report["methods"]) == set(test["method"]) - {"real"}
     assert sum(method["videos"] for method in report["methods"].values()) == (test["label"] == 1).sum()
     assert list(videos["video_id"]) == list(test["video_id"])
+
+
+@pytest.mark.parametrize(("answer", "value"), [("logits", np.nan), ("logits", -np.inf), ("audio_fake", np.inf)])
+def test_a_window_that_is_no_number_fails_its_video_by_name(
+    answer: str, value: float, run: Run, tiny: Settings, manifest: pd.DataFrame, said: list[str], monkeypatch
+) -> None:
+    model, *_ = load_model(run.checkpoint)
+    victim, forward = manifest.loc[manifest["split"] == "test", "video_id"].iloc[1], model.forward
+
+    def poison(batch: dict) -> dict:
+        outputs = forward(batch)
+        rows = [name == victim and number == 1 for name, number in zip(batch["video_id"], batch["window"], strict=True)]
+        outputs[answer][torch.tensor(rows)] = value
+        return outputs
+
+    monkeypatch.setattr(model, "forward", poison)
+    videos, windows = score_split(model, manifest, "test", tiny, progress=False)
+    videos = videos.set_index("video_id")
+    assert videos.loc[victim, "status"] == "failed"
+    assert np.isnan(videos.loc[victim, "score"])
+    assert videos["reason"][victim].startswith("the model's answer to window 1, at ")
+    assert set(videos["status"].drop(victim)) == {"ok"}  # it costs only itself
+    assert any(line.startswith(f"{victim}: the model's answer") for line in said)
+    rivals = videos.reset_index().assign(trivia_score=np.nan, mouth_loudness=np.nan)
+    report = make_report(rivals, windows, split="test", threshold=0.5, replicates=100)
+    assert report["coverage"]["reasons"] == {victim: videos["reason"][victim]}
+    assert report["window"]["n"] == 2 * (len(videos) - 1)  # the other window of it is gone, too
+
+
+@pytest.mark.parametrize(("column", "value"), [("score", np.nan), ("score", np.inf), ("lag_ms", -np.inf)])
+def test_a_score_that_is_no_number_fails_its_video_by_name(column: str, value: float, said: list[str]) -> None:
+    videos = make_scores([0.1, 0.2, 0.9], [0, 0, 1], lag_ms=[np.nan, 10.0, 20.0])
+    videos.loc[1, column] = value
+    videos.loc[2, ["score", "status"]] = [np.nan, "unscored"]
+    found = _refuse_scores(videos)
+    assert list(found["status"]) == ["ok", "failed", "unscored"]
+    assert list(found["reason"]) == ["", f"no number: {column}", ""]
+    assert found["score"].isna().tolist() == [False, True, True]
+    assert said == [f"v1: no number: {column}"]
 
 
 def test_an_evaluation_is_read_back_until_the_model_changes(evaluated: tuple, run: Run) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit, logit
+from scipy.stats import beta
 from sklearn.metrics import log_loss, roc_auc_score
 
 from dfmm.evaluation.calibration import measure_calibration
-from dfmm.evaluation.evidence import Evidence, apply_evidence, describe_evidence, fit_evidence
-from dfmm.metrics import MetricError
+from dfmm.evaluation.evidence import Evidence, apply_evidence, describe_evidence, doubt_threshold, fit_evidence
+from dfmm.metrics import MetricError, choose_threshold
 
 METHODS = {"real": (0, 0, 0), "swap": (1, 1, 0), "clone": (1, 0, 1), "both": (1, 1, 1)}
 PRIOR = 0.6
@@ -205,3 +207,53 @@ def test_calibration_is_told_from_its_lack() -> None:
     assert sum(each["videos"] for each in good["bins"]) == 20_000
     with pytest.raises(MetricError, match="probabilities"):
         measure_calibration([0, 1], [0.5, np.nan])
+
+
+# The threshold
+
+
+@pytest.mark.parametrize(
+    ("rule", "reals", "said"),
+    [
+        ("fpr=0.01", 20, "20 reals .* which takes 300: .* up to 4.8% .* no more than 13.9%"),
+        ("fpr=0.01", 44, "44 reals .* up to 2.2% .* no more than 6.6%"),
+        ("fpr=1e-2", 150, "up to 1.3%"),
+        ("fpr=0.01", 300, ""),
+        ("balanced_accuracy", 20, ""),
+        ("eer", 2, ""),
+    ],
+)
+def test_a_rate_that_validation_cannot_hold_is_told(rule: str, reals: int, said: str) -> None:
+    videos = draw_videos(2 * reals).assign(label=np.repeat([0, 1], reals))
+    doubts = doubt_threshold(fit(videos, rule=rule))
+    assert len(doubts) == bool(said)
+    assert not said or re.search(said, doubts[0])
+    assert not doubt_threshold(
+        Evidence.load({**fit(videos, rule=rule).dump(), "reals": 0})
+    )  # of before: nobody counted
+
+
+def test_a_rate_is_held_as_told() -> None:
+    """Chosen on 44 reals, simulated: new ones are called fake in 2.2 % of cases, not in 1 %."""
+    rng, rates = np.random.default_rng(0), []
+    for _ in range(2000):
+        labels, scores = np.repeat([0, 1], [44, 400]), np.concatenate([rng.random(44), 0.2 + rng.random(400)])
+        rates.append(max(1 - choose_threshold(labels, scores, rule="fpr=0.01"), 0))
+    (doubt,) = doubt_threshold(replace(fit(draw_videos(88), rule="fpr=0.01"), reals=44))
+    assert f"up to {1 / 45:.1%}" in doubt
+    assert np.mean(rates) == pytest.approx(1 / 45, abs=0.003)
+    assert np.mean(np.array(rates) <= beta.ppf(0.95, 1, 44)) >= 0.94
+
+
+def test_forged_twins_do_not_mix_with_true_fakes_where_the_threshold_is_chosen() -> None:
+    videos = draw_videos(120)
+    fakes = list(videos.loc[videos["label"] == 1, "video_id"])
+    made = videos.assign(label=1, video_id=videos["video_id"] + "~vocoder")
+    both, twins = pd.concat([videos, made], ignore_index=True), list(made["video_id"])
+    mixed, apart = fit(both, rule="eer"), fit(both, rule="eer", twins=twins)
+    assert (mixed.fakes, apart.fakes, apart.twins) == (len(fakes) + 120, len(fakes), 0)
+    assert apart.threshold != mixed.threshold
+    assert not doubt_threshold(apart)
+    alone = fit(both[~both["video_id"].isin(fakes)], twins=twins)
+    assert alone.twins == alone.fakes == 120
+    assert doubt_threshold(alone)[0].startswith("no true fake is in validation: the threshold was chosen on 120 forger")
