@@ -52,12 +52,13 @@ def _join_names(*people: str) -> str:
 
 def name_families(videos: pd.DataFrame) -> pd.Series:
     """Return for each video the first one of all that are tied to it by `original`, be that listed or not."""
-    names = pd.Index([*videos["video_id"], *videos["original"]]).unique()
-    own, originals = names.get_indexer(videos["video_id"]), names.get_indexer(videos["original"])
-    named = (videos["original"] != "").to_numpy()
-    groups = connect_nodes(own[named], originals[named], len(names))
-    first = videos["original"].where(named, videos["video_id"])
-    return first.groupby(groups[own]).transform("min")
+    made = videos["original"] != ""
+    first = videos["original"].where(made, videos["video_id"])
+    if not first.isin(videos.loc[made, "video_id"]).any():  # no original was itself made from another
+        return first
+    codes, names = pd.factorize(pd.concat([videos["video_id"], first]))
+    own, above = np.split(codes, 2)
+    return first.groupby(connect_nodes(own, above, len(names))[own]).transform("min")
 
 
 def connect_nodes(first: Sequence[int], second: Sequence[int], n: int) -> NDArray[np.int32]:

@@ -14,6 +14,7 @@ from dfmm.model.aggregation import pool_windows
 from dfmm.settings import Settings
 
 TERMS = ("label", *STREAM_LABELS, "video_label")  # the last one only where windows are weighed by attention
+RAREST = 1e-3  # share of a label by which it is weighed where it was not met among the windows looked at
 FOCUS = 2.0  # γ of the focal loss (Lin et al., 2017, section 3.2)
 
 
@@ -31,6 +32,7 @@ class Loss:
 
     def __init__(self, settings: Settings, prior: float, *, windows: int = 0):
         self.train, self.windows = settings.train, windows
+        prior = min(max(prior, RAREST), 1 - RAREST)
         self.class_weights = (0.5 / (1 - prior), 0.5 / prior) if settings.train.class_weights else (1.0, 1.0)
         stream_loss = settings.train.stream_loss
         self.term_weights = torch.tensor([1.0, *[stream_loss] * len(STREAM_LABELS), float(self.windows > 0)])
