@@ -72,7 +72,8 @@ def test_the_report_shows_it_beside_the_plain_correlation() -> None:
     names = [f"v{number}" for number in range(count)]
     scores = {name: rng.random(count) for name in ("score", "video_fake_score", "audio_fake_score", "in_sync_score")}
     label = np.arange(count) % 2
-    videos = pd.DataFrame({"video_id": names, "label": label, **scores, "identities": names, "original": "", "status": "ok"})
+    facts = {"video_id": names, "label": label, "identities": names, "original": "", "status": "ok"}
+    videos = pd.DataFrame({**facts, **scores})
     videos = videos.assign(method=np.where(label, "swap", "real"), source="", dataset="", streams="both", reason="")
     videos = videos.assign(face_coverage=1.0, faces=1, shots=1, gaps=0, trivia_score=np.nan, predicted=label)
     videos = videos.assign(mouth_loudness=rng.random(count), sync_surprise=3.0 - 4 * label + rng.random(count))
