@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from array import array
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 import av
 import numpy as np
 
+from dfmm.media.clock import restarts
 from dfmm.media.container import LONGEST_SECONDS
 
 # Sound that is out of step with its timestamps by more than this is put right: silence fills a gap, an overlap is cut.
@@ -72,11 +74,14 @@ class SoundTrack:
     Args:
         mix: as it was found when the same file was read before.
         counted: times are not told, but counted at the first sample rate: another one makes them void.
+
+    Where times start again, what follows is heard after what came before. That is for sound alone: beside a picture,
+    packets come with the times of `dfmm.media.clock`.
     """
 
     def __init__(self, sample_rate: int, mix: Mix | None = None, *, counted: bool = False):
         self.sample_rate, self.mix, self.counted = sample_rate, dict(mix or {}), counted
-        self.timed = True
+        self.timed, self.before, self.shift = True, -math.inf, 0.0
         self.samples = array("f")  # grows in place, so that an hour of sound is held once
         self.start: float | None = None
         self.resampler: av.AudioResampler | None = None
@@ -93,7 +98,10 @@ class SoundTrack:
             raise ValueError(f"it has sound of {frame.sample_rate:,} Hz")
         if self.start is None:
             self.start = frame.time or 0.0
-        told, frame.pts = frame.time, None  # the resampler is given one unbroken stream; gaps are filled here
+        told, frame.pts = (
+            self._tell_time(frame),
+            None,
+        )  # the resampler is given one unbroken stream; gaps are filled here
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if kind != self.kind:  # streams may change midway, and a damaged packet may claim to
             self._append(self._resample(None))
@@ -107,6 +115,15 @@ class SoundTrack:
         elif -LONGEST_SECONDS <= gap < -CLOCK_TOLERANCE_SECONDS:
             chunk = chunk[round(-gap * self.sample_rate) :]
         self._append(chunk)
+
+    def _tell_time(self, frame: av.AudioFrame) -> float | None:
+        """Return when a frame is heard, on the clock of the first part."""
+        if frame.time is None:
+            return None
+        if self.length and restarts(frame.time, self.before):
+            self.shift = self.start + self.length / self.sample_rate - frame.time
+        self.before = frame.time
+        return frame.time + self.shift
 
     def reaches(self, seconds: float | None, times: list[float]) -> bool:
         """Is this second after the first frame there, if one is asked for?"""
