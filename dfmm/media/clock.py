@@ -1,4 +1,4 @@
-"""Packets on one clock: where a file's own starts again, as where recordings were joined, the parts follow each other."""
+"""Packets on one clock: where a file's own starts again, as in recordings that were joined, parts follow each other."""
 
 from __future__ import annotations
 

@@ -198,7 +198,11 @@ def _read_streams(
     # Frames come in the order they are shown in; times that do not rise were told for another order.
     times = np.sort(np.array(pictures.times, np.float64))
     origin = times[0] if len(times) else sound.start
-    media = Media({}, times - origin, sound.finish(origin + pictures.late), *pictures.size, pictures.list_sizes())
+    origin, heard = origin + pictures.late, sound.finish(origin + pictures.late)
+    if better := sound.find_better():  # what came late, in a long file, asks for another mix of all
+        again = SoundTrack(sound.sample_rate, better, counted=sound.counted)
+        heard = _read_sound(path, origin, again, sound_until)
+    media = Media({}, times - times[0] if len(times) else times, heard, *pictures.size, pictures.list_sizes())
     if recording and last_frame is None and recording.room > 0:  # else its sound alone would be of no use
         recording.media = media
     return media
@@ -272,13 +276,15 @@ def _leap(picture: av.VideoStream, start: float, seconds: float) -> bool:
 def _read_sound(
     path: str | Path | Recording, origin: float, sound: SoundTrack, sound_until: float | None
 ) -> Sound | None:
-    """Decode a file's sound alone, from its start; the picture begins at `origin` on the file's clock."""
+    """Decode a file's sound alone, from its start; the picture, if any, begins at `origin` on the file's clock."""
     with open_media(path) as container:
-        streams = find_streams(container)[1:]
-        if not streams:
+        streams = find_streams(container)
+        if streams[-1].type == "video":
             return None
+        if container.format.name.startswith("mov"):  # its clock never starts again, so that the picture is not needed
+            streams = streams[-1:]
         for packet in _demux(streams, path):
-            for frame in _decode(packet):
+            for frame in _decode(packet) if packet.stream is streams[-1] else ():
                 sound.take(frame)
             if sound_until is not None and sound.reaches(sound_until, [origin]):
                 break

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from array import array
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import av
@@ -30,8 +29,12 @@ SHARES = {
     **dict.fromkeys(("BL", "BR", "SL", "SR", "BC"), 0.5),
     "LFE": 0.0,
 }
+UNNAMED = {2: "stereo", 6: "5.1", 8: "7.1"}  # what so many channels without names are, to players as well
 SILENCE = 1e-4  # a sound that never gets louder, of full scale 1, is no evidence: −80 dB
-LOST = 0.1  # of the strongest channel's power: a mix that has less is not what was said
+# A part of so many seconds is lost where a mix has less than this of its strongest channel's power, and less than that
+# of what the channels would have together, if they did not cancel each other out. Of the loudest part's power, what is
+# softer is no voice.
+PART_SECONDS, LOST, CANCELLED, SOFT = 0.5, 0.1, 0.2, 1e-3
 LISTENING_SECONDS = 300  # after which it is settled how channels are mixed: so much of them is held side by side
 
 Mix = Mapping[str, Sequence[float]]  # by the name of a layout, by what each of its channels is multiplied
@@ -88,6 +91,7 @@ class SoundTrack:
         self.kind: tuple[str, str, int] | None = None
         self.layout = "mono"
         self.waiting: deque[tuple[str, np.ndarray]] = deque()  # layouts and their channels, [n, C]
+        self.heard: dict[str, Channels] = {}  # of the layouts whose mix was not given
         self.length = 0  # of all samples, with those that wait
 
     def expect(self, packet: av.Packet) -> None:
@@ -165,6 +169,10 @@ class SoundTrack:
         """Let a chunk wait until it is known how to mix it, which may be now."""
         self.waiting.append((layout, chunk))
         self.length += len(chunk)
+        if layout not in self.mix and layout != "silence":
+            self.heard.setdefault(layout, Channels(layout, self.sample_rate))
+        if layout in self.heard:
+            self.heard[layout].hear(chunk)
         self._mix()
         if self.length - len(self.samples) > LISTENING_SECONDS * self.sample_rate:
             self._settle()
@@ -172,10 +180,17 @@ class SoundTrack:
     def _settle(self) -> None:
         """Choose how to mix what waits, by what has been heard of it."""
         for layout in {layout for layout, _ in self.waiting} - {"silence", *self.mix}:
-            heard = (chunk for other, chunk in self.waiting if other == layout)
-            covariance = measure_covariance(heard, av.AudioLayout(layout).nb_channels)
-            self.mix[layout] = choose_weights(layout, covariance)
+            self.mix[layout] = self.heard[layout].choose_weights()
         self._mix()
+
+    def find_better(self) -> Mix | None:
+        """Return the mix that loses less of what was heard once it was settled how channels are mixed, if one does."""
+        best = {layout: channels.choose_weights() for layout, channels in self.heard.items()}
+        better = any(
+            channels.count_lost(best[layout]) < channels.count_lost(self.mix[layout])
+            for layout, channels in self.heard.items()
+        )
+        return {**self.mix, **best} if better else None
 
     def _mix(self) -> None:
         while self.waiting and (self.waiting[0][0] in self.mix or self.waiting[0][0] == "silence"):
@@ -188,45 +203,82 @@ class SoundTrack:
             raise ValueError(f"its sound lasts longer than {LONGEST_SECONDS / 3600:g} hours")
 
 
-def measure_covariance(chunks: Iterable[np.ndarray], channels: int) -> np.ndarray:
-    """Return the covariance of channels, float64 `[C, C]`, over all samples of chunks `[n, C]`."""
-    count, sums, products = 0, np.zeros(channels), np.zeros((channels, channels))
-    chunks = iter(chunks)
-    while block := list(itertools.islice(chunks, 256)):  # one by one would take longer than to decode them
-        samples = np.concatenate(block)
-        count += len(samples)
-        sums += samples.sum(axis=0, dtype=np.float64)
-        products += samples.T @ samples
-    means = sums / max(count, 1)
-    return products / max(count, 1) - np.outer(means, means)
-
-
-def choose_weights(layout: str, covariance: np.ndarray) -> list[float]:
-    """Return by what channels are multiplied before they are added up to mono.
+class Channels:
+    """What is in the channels of a layout, part by part, and how they are mixed so that no part is lost.
 
     The shares are those of ITU-R BS.775. What is the same in all channels is as loud as in one of them, and what is in
     one of them alone is, too: a channel counts by how strong it is next to the strongest, and silence not at all. Where
-    channels cancel each other out, as a microphone's two wires do, the strongest is taken alone.
-
-    Args:
-        covariance: of the channels, `[C, C]`.
+    channels cancel each other out in any part, as a microphone's two wires do, one of them is left out.
     """
-    names = [channel.name for channel in av.AudioLayout(layout).channels]
-    shares = np.array([SHARES.get(name, 1.0) for name in names])
-    power = np.maximum(covariance.diagonal(), 0)
-    power = power * (shares > 0) if power[shares > 0].any() else power
-    strength = np.sqrt(power / power.max()) if power.any() else np.ones(len(power))
-    weights = shares / max(float(shares @ strength), 1e-9)
-    if weights @ covariance @ weights < LOST * power.max():
-        weights = np.eye(len(power))[power.argmax()]
-    return weights.tolist()
+
+    def __init__(self, layout: str, sample_rate: int):
+        self.shares = np.array([SHARES.get(name, 1.0) for name in name_channels(layout)])
+        self.part = round(PART_SECONDS * sample_rate)
+        self.chunks: list[np.ndarray] = []
+        self.length = 0  # of these
+        self.lengths: list[int] = []  # of the parts
+        self.covariances: list[np.ndarray] = []  # of the channels, [C, C]
+
+    def hear(self, chunk: np.ndarray) -> None:
+        """Add samples `[n, C]`."""
+        self.chunks.append(chunk)
+        self.length += len(chunk)
+        if self.length >= self.part:
+            self._measure()
+
+    def _measure(self) -> None:
+        samples = np.concatenate(self.chunks).astype(np.float64)
+        self.lengths.append(len(samples))
+        self.covariances.append(np.cov(samples.T, bias=True).reshape(2 * [len(self.shares)]))
+        self.chunks, self.length = [], 0
+
+    def choose_weights(self) -> list[float]:
+        """Return by what channels are multiplied before they are added up to mono: all of them, if nothing is lost."""
+        if self.length:
+            self._measure()
+        if not self.covariances:
+            return (self.shares / self.shares.sum()).tolist()
+        power = np.average(self._list_powers(), axis=0, weights=self.lengths)
+        shares = self.shares if (self.shares * power).any() else np.ones(len(power))
+        strength = np.sqrt(power / power.max()) if power.any() else np.ones(len(power))
+        self.plain = shares / (shares @ strength)
+        each, strongest = np.eye(len(power)), np.argsort(-strength.round(3), kind="stable")
+        fewer = [shares * (1 - each[at]) for at in strongest[::-1] if len(power) > 2]
+        mixes = [self.plain, *(mix / (mix @ strength) for mix in fewer if mix @ strength > 0), *each[strongest]]
+        return min(mixes, key=self.count_lost).tolist()
+
+    def count_lost(self, weights: Sequence[float]) -> int:
+        """Return how many parts a mix loses, once `choose_weights` was asked."""
+        if not self.covariances:
+            return 0
+        powers, weights = self._list_powers(), np.array(weights)
+        left, strongest = weights @ np.array(self.covariances) @ weights, powers.max(axis=1)
+        loud = strongest > max(SOFT * strongest.max(), SILENCE**2)
+        return int((loud & (left < LOST * strongest) & (left < CANCELLED * powers @ self.plain**2)).sum())
+
+    def _list_powers(self) -> np.ndarray:
+        """Return the power of each channel in each part, `[P, C]`, of those that are in the mix, if any is heard."""
+        powers = np.array(self.covariances).diagonal(axis1=1, axis2=2)
+        return powers * (self.shares > 0) if (powers * self.shares).any() else powers
+
+
+def name_channels(layout: str) -> list[str]:
+    """Return what the channels of a layout are called; by their number where nothing is known of them."""
+    channels = av.AudioLayout(layout).channels
+    if all(channel.name == "NONE" for channel in channels) and len(channels) in UNNAMED:
+        channels = av.AudioLayout(UNNAMED[len(channels)]).channels
+    return [f"channel {at}" if channel.name == "NONE" else channel.name for at, channel in enumerate(channels, 1)]
 
 
 def name_lone_channel(mix: Mix) -> str:
-    """Return the channel that is heard alone, because the others would cancel it out; empty where all are mixed."""
+    """Return the channel that is heard alone, because the others would cancel it out; empty where all are mixed.
+
+    Where of more than two channels one is left out, those that are heard are joined by `+`.
+    """
     for layout, weights in mix.items():
-        if np.count_nonzero(weights) == 1:
-            return av.AudioLayout(layout).channels[int(np.argmax(weights))].name
+        names = name_channels(layout)
+        if any(not weight and SHARES.get(name, 1.0) for name, weight in zip(names, weights, strict=True)):
+            return "+".join(name for name, weight in zip(names, weights, strict=True) if weight)
     return ""
 
 
