@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from array import array
 from collections import deque
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 
 import av
 import numpy as np
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
+from scipy.signal import butter, sosfiltfilt
 
 from dfmm.media.clock import restarts
 from dfmm.media.container import LONGEST_SECONDS
@@ -31,6 +34,12 @@ SHARES = {
 }
 UNNAMED = {2: "stereo", 6: "5.1", 8: "7.1"}  # what so many channels without names are, to players as well
 SILENCE = 1e-4  # a sound that never gets louder, of full scale 1, is no evidence: −80 dB
+# A constant is what lies below the first of these, in Hz, if it is no less than this share of the peak. Beside one, a
+# voice is what moves above the second, by more than coders make of a constant (FFmpeg's AAC 0.0014 of it, others less).
+OFFSET_HZ, OFFSET, VOICE_HZ, RIPPLE = 10, 0.05, 150, 0.003
+# Where a constant turns by this share of it, begins or ends, coders ring for so long (Opus for 0.17 s): there a voice is
+# what is louder than the constant, or lasts.
+TURN, RINGING_SECONDS, LASTING_SECONDS, BLOCK_SECONDS, SHORTEST_SECONDS = 0.1, 0.2, 0.6, 0.025, 0.5
 # A part of so many seconds is lost where a mix has less than this of its strongest channel's power, and less than that
 # of what the channels would have together, if they did not cancel each other out. Of the loudest part's power, what is
 # softer is no voice.
@@ -217,7 +226,8 @@ class Channels:
         self.chunks: list[np.ndarray] = []
         self.length = 0  # of these
         self.lengths: list[int] = []  # of the parts
-        self.covariances: list[np.ndarray] = []  # of the channels, [C, C]
+        self.means: list[np.ndarray] = []  # of the channels, [C]
+        self.covariances: list[np.ndarray] = []  # [C, C]
 
     def hear(self, chunk: np.ndarray) -> None:
         """Add samples `[n, C]`."""
@@ -229,6 +239,7 @@ class Channels:
     def _measure(self) -> None:
         samples = np.concatenate(self.chunks).astype(np.float64)
         self.lengths.append(len(samples))
+        self.means.append(samples.mean(axis=0))
         self.covariances.append(np.cov(samples.T, bias=True).reshape(2 * [len(self.shares)]))
         self.chunks, self.length = [], 0
 
@@ -238,7 +249,8 @@ class Channels:
             self._measure()
         if not self.covariances:
             return (self.shares / self.shares.sum()).tolist()
-        power = np.average(self._list_powers(), axis=0, weights=self.lengths)
+        means = np.array(self.means) - np.average(self.means, axis=0, weights=self.lengths)
+        power = np.average(self._list_powers() + (self.shares > 0) * means**2, axis=0, weights=self.lengths)
         shares = self.shares if (self.shares * power).any() else np.ones(len(power))
         strength = np.sqrt(power / power.max()) if power.any() else np.ones(len(power))
         self.plain = shares / (shares @ strength)
@@ -282,9 +294,43 @@ def name_lone_channel(mix: Mix) -> str:
     return ""
 
 
-def has_motion(samples: np.ndarray) -> bool:
-    """Is there anything to hear in samples `[S]`? What is constant is as silent as what is zero."""
-    return bool(len(samples)) and float(samples.max() - samples.min()) > 2 * SILENCE
+def has_motion(samples: np.ndarray, sample_rate: int) -> bool:
+    """Is there anything to hear in samples `[S]`? What is constant is as silent as what is zero, and so is what coders
+    make of it: ripples of a small share of it, and some ringing where it begins and ends.
+    """
+    pieces = np.array_split(samples, max(round(len(samples) / (10 * sample_rate)), 1))
+    return any(
+        _moves(piece.astype(np.float64), sample_rate) for piece in pieces if len(piece) and np.ptp(piece) > 2 * SILENCE
+    )
+
+
+def _moves(samples: np.ndarray, sample_rate: int) -> bool:
+    if len(samples) < SHORTEST_SECONDS * sample_rate:  # in which a constant is not told from a deep sound
+        return True
+    means = [part.mean() for part in np.array_split(samples, 10 * len(samples) // sample_rate)]
+    if np.abs(means).max() < max(OFFSET * np.abs(samples).max(), 3 * SILENCE):
+        return True
+    starts = np.arange(0, len(samples), max(round(BLOCK_SECONDS * sample_rate), 1))
+    constant, motion = (
+        np.maximum.reduceat(np.abs(sosfiltfilt(sections, samples, padlen=min(15, len(samples) - 1))), starts)
+        for sections in _design_filters(sample_rate)
+    )
+    rings = min(round(RINGING_SECONDS / BLOCK_SECONDS), len(starts) // 4)
+    loud = motion > np.maximum(SILENCE, RIPPLE * maximum_filter1d(constant, 2 * rings + 1))
+    turns = maximum_filter1d(constant, 3) - minimum_filter1d(constant, 3) > TURN * constant.max()
+    turns[[0, -1]] = True
+    near = maximum_filter1d(turns, 2 * rings + 1)
+    lasting = round(LASTING_SECONDS / BLOCK_SECONDS)
+    return bool(
+        (loud & (~near | (motion > 2 * constant.max()))).any() or (np.convolve(loud, np.ones(lasting)) >= lasting).any()
+    )
+
+
+@functools.cache
+def _design_filters(sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return second-order sections that let pass what is constant, and what voices are made of."""
+    limits = ((OFFSET_HZ, "lowpass"), (VOICE_HZ, "highpass"))
+    return tuple(butter(4, limit, kind, fs=sample_rate, output="sos") for limit, kind in limits)
 
 
 def set_level(sound: np.ndarray, *, loudness: float, crest: float) -> np.ndarray:

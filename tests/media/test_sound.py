@@ -15,7 +15,7 @@ from benchmarks.containers import Recording, locate_burst, write_recording
 from dfmm.faces.follow import describe_media
 from dfmm.media import sound as sound_module
 from dfmm.media.decode import read_media
-from dfmm.media.sound import Sound
+from dfmm.media.sound import Sound, has_motion
 
 from ..conftest import hum
 
@@ -36,7 +36,9 @@ def add_channels(
     kind = stream.codec_context.format.name
     for start in range(0, channels.shape[1], 1024):
         piece = channels[:, start : start + 1024]
-        values = (piece.T.reshape(1, -1) * 32767).astype(np.int16) if kind == "s16" else piece.astype(np.float32)
+        values = piece if kind.endswith("p") else piece.T.reshape(1, -1)
+        values = values * {"s16": 2**15 - 1, "s32": 2**31 - 1}.get(kind[:3], 1)
+        values = values.astype({"s16": np.int16, "s32": np.int32}.get(kind[:3], np.float32))
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(values), format=kind, layout=layout)
         frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), start
         container.mux(stream.encode(frame))
@@ -253,6 +255,31 @@ def test_what_never_moves_is_no_sound(tmp_path: Path, rate: int, codec: str) -> 
     assert not track.has_sound
     assert (track.sound_peak, track.loudness, track.level) == (0, -120, -120)
     assert track.leading_silence == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.m4a", "aac"), ("a.mp3", "libmp3lame"), ("a.webm", "libopus"), ("a.ac3", "ac3")],
+)
+@pytest.mark.parametrize("constant", [0.25, -0.5])
+def test_what_coders_make_of_a_constant_is_no_sound_and_a_soft_voice_is_one(
+    tmp_path: Path, name: str, codec: str, constant: float
+) -> None:
+    """One that stays, and one that a switch cuts off; at −60 dB the voice, alone or beside it."""
+    voice, still = hum(2.0, 48_000), np.full(96_000, constant)
+    soft = voice * 1e-3 / np.std(voice)
+    whole, part = still, np.where(np.arange(96_000) < 40_000, constant, 0.0)
+    loud = []
+    for sound in (whole, part, soft, soft + 0.5 * still):
+        media = read_media(
+            write_channels(tmp_path / name, sound[None], "mono", rate=48_000, codec=codec), keep=bool, sample_rate=RATE
+        )
+        track, start = describe_media(media), media.sound.samples[8_000:18_000]
+        assert has_motion(start, RATE) == track.has_sound
+        loud.append(round(track.loudness) if track.has_sound else None)
+    assert loud[:2] == [None, None]
+    assert loud[2] == pytest.approx(-60, abs=2)
+    assert loud[3] is not None
 
 
 def test_a_voice_beside_an_offset_is_heard(tmp_path: Path, voice: np.ndarray) -> None:
