@@ -37,8 +37,8 @@ SILENCE = 1e-4  # a sound that never gets louder, of full scale 1, is no evidenc
 # A constant is what lies below the first of these, in Hz, if it is no less than this share of the peak. Beside one, a
 # voice is what moves above the second, by more than coders make of a constant (FFmpeg's AAC 0.0014 of it, others less).
 OFFSET_HZ, OFFSET, VOICE_HZ, RIPPLE = 10, 0.05, 150, 0.003
-# Where a constant turns by this share of it, begins or ends, coders ring for so long (Opus for 0.17 s): there a voice is
-# what is louder than the constant, or lasts.
+# Where a constant turns by this share of it, begins or ends, coders ring for so long (Opus for 0.17 s): a voice is
+# what is louder there than the constant, or lasts.
 TURN, RINGING_SECONDS, LASTING_SECONDS, BLOCK_SECONDS, SHORTEST_SECONDS = 0.1, 0.2, 0.6, 0.025, 0.5
 # A part of so many seconds is lost where a mix has less than this of its strongest channel's power, and less than that
 # of what the channels would have together, if they did not cancel each other out. Of the loudest part's power, what is
