@@ -185,7 +185,9 @@ def _read_streams(
         # By identity: where streams appear midway, PyAV tells wrong types.
         taker = takers[0] if packet.stream is streams[0] else takers[-1]
         taker.expect(packet)
-        for frame in _decode(packet):
+        frames = _decode(packet)
+        taker.note(packet)
+        for frame in frames:
             taker.take(frame)
         if last_frame is not None and pictures.reaches(last_frame) and sound.reaches(sound_until, pictures.times):
             break
@@ -255,6 +257,7 @@ def _decode_whole(picture: av.VideoStream, path: str | Path, pictures: _Pictures
             frames = packet.decode()
         except DAMAGE:
             return
+        pictures.note(packet)
         for frame in frames:
             if frame.is_corrupt:
                 return
@@ -356,6 +359,11 @@ class _Pictures:
             self.slots.append(float(packet.dts * packet.time_base))
         if self.cut is None:
             self.cut = packet.is_discard
+
+    def note(self, packet: av.Packet) -> None:
+        """Note what is known once a packet was decoded."""
+        if self.shape:
+            self.shape.note(packet)
 
     def take(self, frame: av.VideoFrame) -> None:
         for whole in self.deinterlacer.take(frame):

@@ -106,6 +106,9 @@ class SoundTrack:
     def expect(self, packet: av.Packet) -> None:
         """Nothing: sound always has its times."""
 
+    def note(self, packet: av.Packet) -> None:
+        """Nothing: all there is to know of a frame it says itself."""
+
     def take(self, frame: av.AudioFrame) -> None:
         if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
             raise ValueError(f"it has sound of {frame.sample_rate:,} Hz")
