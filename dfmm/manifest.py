@@ -28,6 +28,7 @@ VIDEO_ENDINGS = (
 AUDIO_ENDINGS = (  # of files without a picture
     ".flac", ".wav", ".mp3", ".m4a", ".m4b", ".aac", ".ogg", ".oga", ".opus", ".spx", ".wma", ".mka", ".ac3", ".eac3",
     ".ec3", ".amr", ".aif", ".aiff", ".aifc", ".caf", ".w64", ".au", ".snd", ".ra", ".mp2", ".mpa", ".m2a", ".isma",
+    ".adts",
 )  # fmt: skip
 SPLITS = ("train", "val", "test")
 NO_SPLIT = "none"  # of a video that is known but kept out of all three

@@ -86,6 +86,22 @@ def test_what_is_left_out_is_counted(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "2 × other file" in said
 
 
+def test_a_still_png_is_no_video_and_one_with_several_frames_is(tmp_path: Path) -> None:
+    for name, frames in (("still.png", 1), ("moves.PNG", 3)):
+        with av.open(str(tmp_path / name), "w", format="apng") as container:
+            stream = container.add_stream("apng", rate=5)
+            stream.width, stream.height, stream.pix_fmt = 32, 32, "rgb24"
+            for level in range(frames):
+                picture = np.full((32, 32, 3), 80 * level, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode(None))
+    found, left_out = search_folder(str(tmp_path))
+    assert found == [str(tmp_path / "moves.PNG")]
+    assert left_out == "1 × other file"
+    with open_media(found[0]) as container:
+        assert len(list(container.decode(video=0))) == 3
+
+
 def test_links_are_scored_where_they_lie(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "a.mp4").touch()

@@ -193,7 +193,7 @@ def _print_sound(sound: Sound, duration: float) -> str | None:
     """
     samples, _ = sound.cut(0, duration)
     width, hop = 512, 160
-    if len(samples) < width or not has_motion(samples):
+    if len(samples) < width or not has_motion(samples, sound.sample_rate):
         return None
     pieces = np.lib.stride_tricks.sliding_window_view(samples, width)[::hop] * np.hanning(width).astype(np.float32)
     power = np.abs(np.fft.rfft(pieces, axis=1)) ** 2

@@ -257,4 +257,4 @@ def cut_sound(
     if window.span:
         samples = limit_sound(samples, window.sound_start, window.span, sample_rate=sound.sample_rate)
         heard &= (centres >= window.span.start) & (centres < window.span.end)
-    return samples, heard & has_motion(samples)
+    return samples, heard & has_motion(samples, sound.sample_rate)

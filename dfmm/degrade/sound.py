@@ -22,14 +22,17 @@ CODECS = {
 }
 CODED_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # Hz, which all three encode
 CLICK_MARGIN = 3  # by which a click must stand out more in time than in pitch: else a deep voice has one in each period
+LOUDNESS_SECONDS, MOST_GAIN = 0.02, 8.0
 EQUAL_SECONDS = 0.5  # reverberation time at which the echoes carry as much energy as the direct sound
 
 
 def shift_pitch(samples: np.ndarray, *, semitones: float, sample_rate: int) -> np.ndarray:
     """Raise the pitch of a sound, float32 `[S]`; its length, its loudness and what happens when stay as they are.
 
-    A phase vocoder smears a click over its frame, and moves it by up to 20 ms. Clicks have no pitch: they are taken out
-    first, and put back as they were (Driedger, Müller & Ewert, SPL 2014).
+    A phase vocoder smears a click over its frame, and moves it by up to 20 ms. Clicks have no pitch: they are taken
+    out first, and put back as they were (Driedger, Müller & Ewert, SPL 2014). It moves the beginning of a tone by up to
+    11 ms: all is given the loudness over 20 ms that it had. From -12 to 12 semitones clicks, tones and speech are heard
+    within 2 ms of when they were; a voice's pulses, closer than these 20 ms, fall where the new pitch puts them.
     """
     from librosa.effects import pitch_shift  # imported only when chosen: it takes seconds
 
@@ -39,8 +42,23 @@ def shift_pitch(samples: np.ndarray, *, semitones: float, sample_rate: int) -> n
     clicks = find_clicks(samples, sample_rate=sample_rate)
     tones = samples - clicks
     shifted = pitch_shift(tones, sr=sample_rate, n_steps=semitones, n_fft=_find_size(sample_rate))
-    shifted = shifted * _compare_loudness(tones, shifted) + clicks
+    shifted = follow_loudness(shifted * _compare_loudness(tones, shifted) + clicks, samples, sample_rate=sample_rate)
     return (shifted * _compare_loudness(samples, shifted)).astype(np.float32)
+
+
+def follow_loudness(samples: np.ndarray, wanted: np.ndarray, *, sample_rate: int) -> np.ndarray:
+    """Make a sound, float32 `[S]`, as loud over 20 ms as another one is then; over less, its pitch would be heard."""
+    window = np.hanning(round(LOUDNESS_SECONDS * sample_rate))
+    target = _smooth_power(wanted, window)
+    floor = 1e-8 * target.max()
+    for _ in range(3):  # what is loud hides what is soft beside it
+        gain = np.sqrt((target + floor) / (_smooth_power(samples, window) + floor))
+        samples = samples * np.clip(gain, 1 / MOST_GAIN**2, MOST_GAIN)
+    return samples
+
+
+def _smooth_power(samples: np.ndarray, window: np.ndarray) -> np.ndarray:
+    return np.maximum(fftconvolve(samples.astype(np.float64) ** 2, window / window.sum(), "same"), 0)
 
 
 def find_clicks(samples: np.ndarray, *, sample_rate: int) -> np.ndarray:

@@ -216,7 +216,7 @@ def measure_sound(samples: np.ndarray, *, sample_rate: int) -> dict[str, float]:
 
     What never moves, such as the offset of a microphone that is switched off, is none.
     """
-    samples = samples if has_motion(samples) else np.zeros_like(samples)
+    samples = samples if has_motion(samples, sample_rate) else np.zeros_like(samples)
     above = np.abs(samples) > ONSET
     return {
         "sound_peak": float(np.abs(samples).max(initial=0)),

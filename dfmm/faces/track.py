@@ -87,7 +87,7 @@ class Track:
 
     @property
     def lone_channel(self) -> str:
-        """The channel that is heard alone, because the others would cancel it out; empty where all are mixed."""
+        """What is heard of channels that would cancel each other out; empty where all are mixed."""
         return name_lone_channel(self.mix)
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from IPython.display import Audio, Video
 
+from dfmm.media.container import MediaError
 from dfmm.media.decode import Media, read_media
 from dfmm.media.encode import write_video
 from dfmm.media.picture import fit_picture
@@ -23,7 +24,7 @@ def play_video(path: str | Path, *, start: float = 0.0, seconds: float = PREVIEW
     The original may be of any format and length.
 
     Raises:
-        MediaError: the file is missing, broken, or has neither picture nor sound.
+        MediaError: the file is missing, broken, or has neither picture nor sound, or is over at the start.
     """
     end = start + seconds
     last = round(end * MOST_FPS)  # what comes after is not decoded
@@ -35,6 +36,9 @@ def play_video(path: str | Path, *, start: float = 0.0, seconds: float = PREVIEW
         last_frame=last,
         sound_until=end,
     )
+    over = max([*media.times[-1:], media.sound.end if media.sound else 0.0])
+    if over <= start > 0:
+        raise MediaError(f"{path}: is over after {over:.2f} s; nothing is to be played from {start:g} s on")
     if not len(media.times):
         return play_sound(media.sound.cut(start, min(seconds, media.sound.end - start))[0], 16_000)
     frames, fps = _cut_frames(media, start, seconds)

@@ -168,7 +168,7 @@ def _replace_mouth(take: Take, other: Take | None, rng: np.random.Generator) -> 
 def _vocode(take: Take, other: Take | None, rng: np.random.Generator) -> Made | None:
     scene = take.scene
     vocoder = draw_vocoder(rng, sample_rate=scene.sample_rate)
-    if not is_audible(scene.samples):
+    if not is_audible(scene.samples, scene.sample_rate):
         return None
     samples = vocode(scene.samples, vocoder, sample_rate=scene.sample_rate)
     return Made(replace(scene, samples=samples), audio_segment=_time_samples(scene, 0, len(samples)))
@@ -177,7 +177,7 @@ def _vocode(take: Take, other: Take | None, rng: np.random.Generator) -> Made | 
 def _speak_anew(take: Take, other: Take | None, rng: np.random.Generator) -> Made | None:
     scene = take.scene
     speaker = draw_speaker(rng, sample_rate=scene.sample_rate)
-    if not is_audible(scene.samples):
+    if not is_audible(scene.samples, scene.sample_rate):
         return None
     samples = speak_anew(scene.samples, speaker, sample_rate=scene.sample_rate)
     return Made(replace(scene, samples=samples), audio_segment=_time_samples(scene, 0, len(samples)))
@@ -193,7 +193,7 @@ def _splice(take: Take, other: Take | None, rng: np.random.Generator) -> Made | 
     piece = round(rng.uniform(*SPLICED) * (high - low))
     first, fade = low + int(rng.integers(high - low - piece + 1)), round(rng.uniform(*FADE) * scene.sample_rate)
     last = first + piece
-    if not (is_audible(scene.samples[first:last]) and is_audible(voice[first:last])):
+    if not all(is_audible(sound[first:last], scene.sample_rate) for sound in (scene.samples, voice)):
         return None
     samples = splice(scene.samples, voice, first=first, last=last, fade=fade)
     return Made(replace(scene, samples=samples), audio_segment=_time_samples(scene, first, last))
@@ -201,7 +201,7 @@ def _splice(take: Take, other: Take | None, rng: np.random.Generator) -> Made | 
 
 def _delay(take: Take, other: Take | None, rng: np.random.Generator) -> Made | None:
     scene = take.scene
-    if other is None or not is_audible(other.scene.samples) or not take.scene.frame_mask.any():
+    if other is None or not is_audible(other.scene.samples, other.scene.sample_rate) or not take.scene.frame_mask.any():
         return None
     heard = {name: getattr(other.scene, name) for name in ("samples", "sound_mask", "hears")}
     return Made(replace(scene, **heard), audio_segment=_time_samples(scene, 0, len(scene.samples)))
@@ -209,7 +209,9 @@ def _delay(take: Take, other: Take | None, rng: np.random.Generator) -> Made | N
 
 def _swap(take: Take, other: Take | None, rng: np.random.Generator) -> Made | None:
     scene = take.scene
-    if other is None or not (is_audible(scene.samples) and is_audible(other.scene.samples)):
+    if other is None or not (
+        is_audible(scene.samples, scene.sample_rate) and is_audible(other.scene.samples, other.scene.sample_rate)
+    ):
         return None
     if not (scene.frame_mask.any() and (other.scene.sound_mask >= scene.sound_mask).all()):
         return None
@@ -248,9 +250,9 @@ def choose_donors(people: pd.Series, reals: np.ndarray, row: int, rng: np.random
     return sorted(donors, key=lambda number: not own.isdisjoint(people.iat[number].split("|")))
 
 
-def is_audible(samples: np.ndarray) -> bool:
+def is_audible(samples: np.ndarray, sample_rate: int) -> bool:
     """Is there anything in a sound that could be told from silence?"""
-    return has_motion(samples)
+    return has_motion(samples, sample_rate)
 
 
 def _time_steps(scene: Scene, steps: np.ndarray) -> Segment:

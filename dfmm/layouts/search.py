@@ -31,10 +31,26 @@ def list_files(paths: Sequence[str]) -> list[str]:
 
 
 def search_folder(folder: str) -> tuple[list[str], str]:
-    """Return the videos and sounds below a folder, and in words how many files are left out, and why."""
+    """Return the videos and sounds below a folder, and in words how many files are left out, and why.
+
+    A still picture is no video; a PNG with several frames is one.
+    """
     problems = Problems()
     tree = list_tree(folder, problems, endings=(*VIDEO_ENDINGS, *AUDIO_ENDINGS))
-    links = [path for path in tree.links_out if os.path.isfile(os.path.join(folder, path))]  # gathered by hand
-    left_out = problems.collect().query("name not in @links")["kind"].value_counts()
-    found = [os.path.join(folder, path) for path in sorted([*tree.files, *links])]
+    wanted = [path for path in tree.links_out if os.path.isfile(os.path.join(folder, path))]  # gathered by hand
+    others = problems.collect().query("kind == 'other file'")["name"]
+    wanted += [path for path in others if path.lower().endswith(".png") and is_animated(os.path.join(folder, path))]
+    left_out = problems.collect().query("name not in @wanted")["kind"].value_counts()
+    found = [os.path.join(folder, path) for path in sorted([*tree.files, *wanted])]
     return found, ", ".join(f"{count} × {kind}" for kind, count in left_out.items())
+
+
+def is_animated(path: str) -> bool:
+    """Has a PNG several frames? Then the chunk that says so comes before its picture (PNG, third edition, 11.3.2.1)."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(1 << 16).partition(b"IDAT")[0]
+    except OSError:
+        return False
+    at = head.find(b"acTL")
+    return at > 0 and int.from_bytes(head[at + 4 : at + 8], "big") > 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 import os
 import struct
@@ -42,8 +44,17 @@ HOLDERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"udta
 DEEPEST = 10  # the demuxer goes no deeper either
 
 
+log = logging.getLogger("dfmm")
+
+
 class MediaError(Exception):
     """A file that cannot be decoded; the message says which, and why."""
+
+
+@functools.lru_cache(maxsize=1024)  # a file is read several times
+def warn_once(message: str) -> None:
+    """Say what is to be known of a file, once in a process."""
+    log.warning(message)
 
 
 @contextmanager
@@ -125,14 +136,17 @@ def check_promises(path: str | Path) -> None:
     Raises:
         ValueError: it does.
     """
-    size, promised = os.stat(path).st_size, 0
+    size, promised, films = os.stat(path).st_size, 0, 0
     with open(path, "rb") as file:
         for kind, at in _list_boxes(file, 0, size):
             if kind == b"cmov":
                 raise ValueError("its index is compressed")
+            films += kind == b"moov"
             promised += _count_samples(file, kind, at)
     if promised > size:
         raise ValueError(f"it promises {promised:,} samples in {size:,} bytes")
+    if films > 1:
+        warn_once(f"{path}: holds {films} films, one after the other; only the first is read, as players do")
 
 
 def _list_boxes(file: BinaryIO, at: int, end: int, depth: int = 0) -> Iterator[tuple[bytes, int]]:

@@ -13,6 +13,7 @@ import av
 import av.error
 import numpy as np
 
+from dfmm.media.clock import Joiner
 from dfmm.media.container import (
     DECODE_OPTIONS,
     LONGEST_SECONDS,
@@ -21,6 +22,7 @@ from dfmm.media.container import (
     find_streams,
     measure_lateness,
     open_media,
+    warn_once,
 )
 from dfmm.media.picture import Converter, Deinterlacer, PixelShape, deinterlace, measure_picture
 from dfmm.media.sound import Mix, Sound, SoundTrack
@@ -32,7 +34,10 @@ DEEPEST = 16  # frames by which the order of decoding may differ from the order 
 # These tell of a packet only where it stands in the file: the frames, in the order they are shown, take these places.
 UNTIMED = ("avi", "h264", "hevc", "m4v", "mpegvideo", "obu")
 # And these hold sound alone, without times: FFmpeg counts on as if all packets lasted as long as the first.
-COUNTED = ("aac", "mp3", "ac3", "eac3", "amr")
+# Where an Ogg file goes on at another rate, it counts the samples of that as if they were of the first, too.
+COUNTED = ("aac", "mp3", "ac3", "eac3", "amr", "flac", "ogg")
+# Of what is joined to these FFmpeg reads nothing, or one part more.
+ENDED, SMALL_REST = ("flv", "asf", "matroska,webm"), 0.1  # of all bytes: what is less may be an index
 # A packet that fails so is passed over, as players do: one damaged packet costs itself, not the file.
 DAMAGE = (av.error.InvalidDataError, av.error.ArgumentError, av.error.PatchWelcomeError, av.error.ExternalError)
 
@@ -180,7 +185,9 @@ def _read_streams(
         # By identity: where streams appear midway, PyAV tells wrong types.
         taker = takers[0] if packet.stream is streams[0] else takers[-1]
         taker.expect(packet)
-        for frame in _decode(packet):
+        frames = _decode(packet)
+        taker.note(packet)
+        for frame in frames:
             taker.take(frame)
         if last_frame is not None and pictures.reaches(last_frame) and sound.reaches(sound_until, pictures.times):
             break
@@ -188,10 +195,16 @@ def _read_streams(
         pictures.flush()
     if not pictures.times and (pictures.expected or sound.start is None):
         raise MediaError(f"{path}: not one frame could be decoded")
+    if not sound.timed and streams[-1].container.format.name == "flac":
+        warn_once(f"{path}: its sample rate changes midway, and FFmpeg's reader of bare FLAC repeats what follows")
     # Frames come in the order they are shown in; times that do not rise were told for another order.
     times = np.sort(np.array(pictures.times, np.float64))
     origin = times[0] if len(times) else sound.start
-    media = Media({}, times - origin, sound.finish(origin + pictures.late), *pictures.size, pictures.list_sizes())
+    origin, heard = origin + pictures.late, sound.finish(origin + pictures.late)
+    if better := sound.find_better():  # what came late, in a long file, asks for another mix of all
+        again = SoundTrack(sound.sample_rate, better, counted=sound.counted)
+        heard = _read_sound(path, origin, again, sound_until)
+    media = Media({}, times - times[0] if len(times) else times, heard, *pictures.size, pictures.list_sizes())
     if recording and last_frame is None and recording.room > 0:  # else its sound alone would be of no use
         recording.media = media
     return media
@@ -244,6 +257,7 @@ def _decode_whole(picture: av.VideoStream, path: str | Path, pictures: _Pictures
             frames = packet.decode()
         except DAMAGE:
             return
+        pictures.note(packet)
         for frame in frames:
             if frame.is_corrupt:
                 return
@@ -265,13 +279,15 @@ def _leap(picture: av.VideoStream, start: float, seconds: float) -> bool:
 def _read_sound(
     path: str | Path | Recording, origin: float, sound: SoundTrack, sound_until: float | None
 ) -> Sound | None:
-    """Decode a file's sound alone, from its start; the picture begins at `origin` on the file's clock."""
+    """Decode a file's sound alone, from its start; the picture, if any, begins at `origin` on the file's clock."""
     with open_media(path) as container:
-        streams = find_streams(container)[1:]
-        if not streams:
+        streams = find_streams(container)
+        if streams[-1].type == "video":
             return None
+        if container.format.name.startswith("mov"):  # its clock never starts again, so that the picture is not needed
+            streams = streams[-1:]
         for packet in _demux(streams, path):
-            for frame in _decode(packet):
+            for frame in _decode(packet) if packet.stream is streams[-1] else ():
                 sound.take(frame)
             if sound_until is not None and sound.reaches(sound_until, [origin]):
                 break
@@ -285,10 +301,18 @@ def _demux(streams: list[av.VideoStream | av.AudioStream], path: str | Path) -> 
             raise MediaError(f"{path}: there is no decoder for its {stream.type}")
         stream.codec_context.thread_count = 1  # parallel over files; threads inside slow small clips down
         stream.codec_context.options = DECODE_OPTIONS
+    packets = streams[0].container.demux(streams)
+    if streams[0].type == "video" and not streams[0].container.format.name.startswith("mov"):
+        packets = Joiner(str(path)).join(packets)
+    read, size = 0, os.stat(path).st_size
     try:
-        yield from streams[0].container.demux(streams)
+        for packet in packets:
+            read = max(read, (packet.pos or 0) + packet.size)
+            yield packet
+        if streams[0].container.format.name in ENDED and size - read > SMALL_REST * size:
+            warn_once(f"{path}: {size - read:,} of its {size:,} bytes are not read, as where files were joined")
     except IndexError:  # PyAV's, at the very end, about streams that appeared midway
-        return
+        warn_once(f"{path}: more streams begin in the middle of the file; what they hold is not read")
 
 
 def _decode(packet: av.Packet) -> list[av.VideoFrame] | list[av.AudioFrame]:
@@ -335,6 +359,11 @@ class _Pictures:
             self.slots.append(float(packet.dts * packet.time_base))
         if self.cut is None:
             self.cut = packet.is_discard
+
+    def note(self, packet: av.Packet) -> None:
+        """Note what is known once a packet was decoded."""
+        if self.shape:
+            self.shape.note(packet)
 
     def take(self, frame: av.VideoFrame) -> None:
         for whole in self.deinterlacer.take(frame):

@@ -21,7 +21,10 @@ from dfmm.media.container import LARGEST_PICTURE
 # The shape of a pixel, its width by its height: what is nearer to a square than this is left as it is, because encoders
 # write 1279:1280 for what they have rounded; what is further from it is no shape that anybody films in.
 SQUARE, OBLONG = 1.01, 4
-HD_LINES = 720  # from which on players take a picture that does not say how its colours are coded for BT.709
+# What is as wide, or has more lines, is taken for BT.709 where it does not say how its colours are coded, as mpv does
+# (mp_csp_guess_colorspace): also a film without the black bars above and below it.
+HD_WIDTH, SD_LINES = 1280, 576
+LATEST = 64  # packets, more than there are in any decoder
 UNSPECIFIED = 2  # matrix coefficients, by their number in ITU-T H.273
 
 
@@ -34,12 +37,22 @@ class PixelShape:
         # What the container says holds for all; what the codec says may change with the picture's size.
         self.told = told if told and told != self.context.sample_aspect_ratio else None
         self.by_size: dict[tuple[int, int], Fraction] = {}
+        self.by_time: dict[int, Fraction] = {}  # of the latest packets
+
+    def note(self, packet: av.Packet) -> None:
+        """Note what the decoder knows after a packet: its frame may come packets later, when that has changed."""
+        if packet.pts is not None and not self.told:
+            self.by_time[packet.pts] = self.context.sample_aspect_ratio or Fraction(1)
+            if len(self.by_time) > LATEST:
+                del self.by_time[next(iter(self.by_time))]
 
     def tell(self, frame: av.VideoFrame) -> Fraction:
         """Return the ratio for a frame that was just decoded."""
         size = frame.width, frame.height
         if self.told:
             return self.told
+        if frame.pts in self.by_time:
+            return self.by_time[frame.pts]
         if size == (self.context.width, self.context.height) or size not in self.by_size:  # else it came late
             self.by_size[size] = self.context.sample_aspect_ratio or Fraction(1)
         return self.by_size[size]
@@ -66,7 +79,8 @@ class Converter:
         wide = is_wide(frame.color_trc, frame.color_primaries)
         kind, matrix = "rgb48le" if wide else "rgb24", None
         if frame.colorspace == UNSPECIFIED and not frame.format.is_rgb:
-            matrix = "BT2020" if wide else "ITU709" if frame.height >= HD_LINES else None
+            large = frame.width >= HD_WIDTH or frame.height > SD_LINES
+            matrix = "BT2020" if wide else "ITU709" if large else None
         options = {"src_colorspace": matrix, "interpolation": "AREA", "threads": 1}
         image = self.reformatter.reformat(frame, width, height, kind, **options).to_ndarray()
         return narrow_colours(image, frame.color_trc, frame.color_primaries) if wide else image

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
+import math
 from array import array
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import av
 import numpy as np
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
+from scipy.signal import butter, sosfiltfilt
 
+from dfmm.media.clock import restarts
 from dfmm.media.container import LONGEST_SECONDS
 
 # Sound that is out of step with its timestamps by more than this is put right: silence fills a gap, an overlap is cut.
@@ -28,8 +32,18 @@ SHARES = {
     **dict.fromkeys(("BL", "BR", "SL", "SR", "BC"), 0.5),
     "LFE": 0.0,
 }
+UNNAMED = {2: "stereo", 6: "5.1", 8: "7.1"}  # what so many channels without names are, to players as well
 SILENCE = 1e-4  # a sound that never gets louder, of full scale 1, is no evidence: −80 dB
-LOST = 0.1  # of the strongest channel's power: a mix that has less is not what was said
+# A constant is what lies below the first of these, in Hz, if it is no less than this share of the peak. Beside one, a
+# voice is what moves above the second, by more than coders make of a constant (FFmpeg's AAC 0.0014 of it, others less).
+OFFSET_HZ, OFFSET, VOICE_HZ, RIPPLE = 10, 0.05, 150, 0.003
+# Where a constant turns by this share of it, begins or ends, coders ring for so long (Opus for 0.17 s): a voice is
+# what is louder there than the constant, or lasts.
+TURN, RINGING_SECONDS, LASTING_SECONDS, BLOCK_SECONDS, SHORTEST_SECONDS = 0.1, 0.2, 0.6, 0.025, 0.5
+# A part of so many seconds is lost where a mix has less than this of its strongest channel's power, and less than that
+# of what the channels would have together, if they did not cancel each other out. Of the loudest part's power, what is
+# softer is no voice.
+PART_SECONDS, LOST, CANCELLED, SOFT = 0.5, 0.1, 0.2, 1e-3
 LISTENING_SECONDS = 300  # after which it is settled how channels are mixed: so much of them is held side by side
 
 Mix = Mapping[str, Sequence[float]]  # by the name of a layout, by what each of its channels is multiplied
@@ -72,28 +86,38 @@ class SoundTrack:
     Args:
         mix: as it was found when the same file was read before.
         counted: times are not told, but counted at the first sample rate: another one makes them void.
+
+    Where times start again, what follows is heard after what came before. That is for sound alone: beside a picture,
+    packets come with the times of `dfmm.media.clock`.
     """
 
     def __init__(self, sample_rate: int, mix: Mix | None = None, *, counted: bool = False):
         self.sample_rate, self.mix, self.counted = sample_rate, dict(mix or {}), counted
-        self.timed = True
+        self.timed, self.before, self.shift = True, -math.inf, 0.0
         self.samples = array("f")  # grows in place, so that an hour of sound is held once
         self.start: float | None = None
         self.resampler: av.AudioResampler | None = None
         self.kind: tuple[str, str, int] | None = None
         self.layout = "mono"
         self.waiting: deque[tuple[str, np.ndarray]] = deque()  # layouts and their channels, [n, C]
+        self.heard: dict[str, Channels] = {}  # of the layouts whose mix was not given
         self.length = 0  # of all samples, with those that wait
 
     def expect(self, packet: av.Packet) -> None:
         """Nothing: sound always has its times."""
+
+    def note(self, packet: av.Packet) -> None:
+        """Nothing: all there is to know of a frame it says itself."""
 
     def take(self, frame: av.AudioFrame) -> None:
         if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
             raise ValueError(f"it has sound of {frame.sample_rate:,} Hz")
         if self.start is None:
             self.start = frame.time or 0.0
-        told, frame.pts = frame.time, None  # the resampler is given one unbroken stream; gaps are filled here
+        told, frame.pts = (
+            self._tell_time(frame),
+            None,
+        )  # the resampler is given one unbroken stream; gaps are filled here
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if kind != self.kind:  # streams may change midway, and a damaged packet may claim to
             self._append(self._resample(None))
@@ -107,6 +131,15 @@ class SoundTrack:
         elif -LONGEST_SECONDS <= gap < -CLOCK_TOLERANCE_SECONDS:
             chunk = chunk[round(-gap * self.sample_rate) :]
         self._append(chunk)
+
+    def _tell_time(self, frame: av.AudioFrame) -> float | None:
+        """Return when a frame is heard, on the clock of the first part."""
+        if frame.time is None:
+            return None
+        if self.length and restarts(frame.time, self.before):
+            self.shift = self.start + self.length / self.sample_rate - frame.time
+        self.before = frame.time
+        return frame.time + self.shift
 
     def reaches(self, seconds: float | None, times: list[float]) -> bool:
         """Is this second after the first frame there, if one is asked for?"""
@@ -148,6 +181,10 @@ class SoundTrack:
         """Let a chunk wait until it is known how to mix it, which may be now."""
         self.waiting.append((layout, chunk))
         self.length += len(chunk)
+        if layout not in self.mix and layout != "silence":
+            self.heard.setdefault(layout, Channels(layout, self.sample_rate))
+        if layout in self.heard:
+            self.heard[layout].hear(chunk)
         self._mix()
         if self.length - len(self.samples) > LISTENING_SECONDS * self.sample_rate:
             self._settle()
@@ -155,10 +192,17 @@ class SoundTrack:
     def _settle(self) -> None:
         """Choose how to mix what waits, by what has been heard of it."""
         for layout in {layout for layout, _ in self.waiting} - {"silence", *self.mix}:
-            heard = (chunk for other, chunk in self.waiting if other == layout)
-            covariance = measure_covariance(heard, av.AudioLayout(layout).nb_channels)
-            self.mix[layout] = choose_weights(layout, covariance)
+            self.mix[layout] = self.heard[layout].choose_weights()
         self._mix()
+
+    def find_better(self) -> Mix | None:
+        """Return the mix that loses less of what was heard once it was settled how channels are mixed, if one does."""
+        best = {layout: channels.choose_weights() for layout, channels in self.heard.items()}
+        better = any(
+            channels.count_lost(best[layout]) < channels.count_lost(self.mix[layout])
+            for layout, channels in self.heard.items()
+        )
+        return {**self.mix, **best} if better else None
 
     def _mix(self) -> None:
         while self.waiting and (self.waiting[0][0] in self.mix or self.waiting[0][0] == "silence"):
@@ -171,51 +215,125 @@ class SoundTrack:
             raise ValueError(f"its sound lasts longer than {LONGEST_SECONDS / 3600:g} hours")
 
 
-def measure_covariance(chunks: Iterable[np.ndarray], channels: int) -> np.ndarray:
-    """Return the covariance of channels, float64 `[C, C]`, over all samples of chunks `[n, C]`."""
-    count, sums, products = 0, np.zeros(channels), np.zeros((channels, channels))
-    chunks = iter(chunks)
-    while block := list(itertools.islice(chunks, 256)):  # one by one would take longer than to decode them
-        samples = np.concatenate(block)
-        count += len(samples)
-        sums += samples.sum(axis=0, dtype=np.float64)
-        products += samples.T @ samples
-    means = sums / max(count, 1)
-    return products / max(count, 1) - np.outer(means, means)
-
-
-def choose_weights(layout: str, covariance: np.ndarray) -> list[float]:
-    """Return by what channels are multiplied before they are added up to mono.
+class Channels:
+    """What is in the channels of a layout, part by part, and how they are mixed so that no part is lost.
 
     The shares are those of ITU-R BS.775. What is the same in all channels is as loud as in one of them, and what is in
     one of them alone is, too: a channel counts by how strong it is next to the strongest, and silence not at all. Where
-    channels cancel each other out, as a microphone's two wires do, the strongest is taken alone.
-
-    Args:
-        covariance: of the channels, `[C, C]`.
+    channels cancel each other out in any part, as a microphone's two wires do, one of them is left out.
     """
-    names = [channel.name for channel in av.AudioLayout(layout).channels]
-    shares = np.array([SHARES.get(name, 1.0) for name in names])
-    power = np.maximum(covariance.diagonal(), 0)
-    power = power * (shares > 0) if power[shares > 0].any() else power
-    strength = np.sqrt(power / power.max()) if power.any() else np.ones(len(power))
-    weights = shares / max(float(shares @ strength), 1e-9)
-    if weights @ covariance @ weights < LOST * power.max():
-        weights = np.eye(len(power))[power.argmax()]
-    return weights.tolist()
+
+    def __init__(self, layout: str, sample_rate: int):
+        self.shares = np.array([SHARES.get(name, 1.0) for name in name_channels(layout)])
+        self.part = round(PART_SECONDS * sample_rate)
+        self.chunks: list[np.ndarray] = []
+        self.length = 0  # of these
+        self.lengths: list[int] = []  # of the parts
+        self.means: list[np.ndarray] = []  # of the channels, [C]
+        self.covariances: list[np.ndarray] = []  # [C, C]
+
+    def hear(self, chunk: np.ndarray) -> None:
+        """Add samples `[n, C]`."""
+        self.chunks.append(chunk)
+        self.length += len(chunk)
+        if self.length >= self.part:
+            self._measure()
+
+    def _measure(self) -> None:
+        samples = np.concatenate(self.chunks).astype(np.float64)
+        self.lengths.append(len(samples))
+        self.means.append(samples.mean(axis=0))
+        self.covariances.append(np.cov(samples.T, bias=True).reshape(2 * [len(self.shares)]))
+        self.chunks, self.length = [], 0
+
+    def choose_weights(self) -> list[float]:
+        """Return by what channels are multiplied before they are added up to mono: all of them, if nothing is lost."""
+        if self.length:
+            self._measure()
+        if not self.covariances:
+            return (self.shares / self.shares.sum()).tolist()
+        means = np.array(self.means) - np.average(self.means, axis=0, weights=self.lengths)
+        power = np.average(self._list_powers() + (self.shares > 0) * means**2, axis=0, weights=self.lengths)
+        shares = self.shares if (self.shares * power).any() else np.ones(len(power))
+        strength = np.sqrt(power / power.max()) if power.any() else np.ones(len(power))
+        self.plain = shares / (shares @ strength)
+        each, strongest = np.eye(len(power)), np.argsort(-strength.round(3), kind="stable")
+        fewer = [shares * (1 - each[at]) for at in strongest[::-1] if len(power) > 2]
+        mixes = [self.plain, *(mix / (mix @ strength) for mix in fewer if mix @ strength > 0), *each[strongest]]
+        return min(mixes, key=self.count_lost).tolist()
+
+    def count_lost(self, weights: Sequence[float]) -> int:
+        """Return how many parts a mix loses, once `choose_weights` was asked."""
+        if not self.covariances:
+            return 0
+        powers, weights = self._list_powers(), np.array(weights)
+        left, strongest = weights @ np.array(self.covariances) @ weights, powers.max(axis=1)
+        loud = strongest > max(SOFT * strongest.max(), SILENCE**2)
+        return int((loud & (left < LOST * strongest) & (left < CANCELLED * powers @ self.plain**2)).sum())
+
+    def _list_powers(self) -> np.ndarray:
+        """Return the power of each channel in each part, `[P, C]`, of those that are in the mix, if any is heard."""
+        powers = np.array(self.covariances).diagonal(axis1=1, axis2=2)
+        return powers * (self.shares > 0) if (powers * self.shares).any() else powers
+
+
+def name_channels(layout: str) -> list[str]:
+    """Return what the channels of a layout are called; by their number where nothing is known of them."""
+    channels = av.AudioLayout(layout).channels
+    if all(channel.name == "NONE" for channel in channels) and len(channels) in UNNAMED:
+        channels = av.AudioLayout(UNNAMED[len(channels)]).channels
+    return [f"channel {at}" if channel.name == "NONE" else channel.name for at, channel in enumerate(channels, 1)]
 
 
 def name_lone_channel(mix: Mix) -> str:
-    """Return the channel that is heard alone, because the others would cancel it out; empty where all are mixed."""
+    """Return the channel that is heard alone, because the others would cancel it out; empty where all are mixed.
+
+    Where of more than two channels one is left out, those that are heard are joined by `+`.
+    """
     for layout, weights in mix.items():
-        if np.count_nonzero(weights) == 1:
-            return av.AudioLayout(layout).channels[int(np.argmax(weights))].name
+        names = name_channels(layout)
+        if any(not weight and SHARES.get(name, 1.0) for name, weight in zip(names, weights, strict=True)):
+            return "+".join(name for name, weight in zip(names, weights, strict=True) if weight)
     return ""
 
 
-def has_motion(samples: np.ndarray) -> bool:
-    """Is there anything to hear in samples `[S]`? What is constant is as silent as what is zero."""
-    return bool(len(samples)) and float(samples.max() - samples.min()) > 2 * SILENCE
+def has_motion(samples: np.ndarray, sample_rate: int) -> bool:
+    """Is there anything to hear in samples `[S]`? What is constant is as silent as what is zero, and so is what coders
+    make of it: ripples of a small share of it, and some ringing where it begins and ends.
+    """
+    pieces = np.array_split(samples, max(round(len(samples) / (10 * sample_rate)), 1))
+    return any(
+        _moves(piece.astype(np.float64), sample_rate) for piece in pieces if len(piece) and np.ptp(piece) > 2 * SILENCE
+    )
+
+
+def _moves(samples: np.ndarray, sample_rate: int) -> bool:
+    if len(samples) < SHORTEST_SECONDS * sample_rate:  # in which a constant is not told from a deep sound
+        return True
+    means = [part.mean() for part in np.array_split(samples, 10 * len(samples) // sample_rate)]
+    if np.abs(means).max() < max(OFFSET * np.abs(samples).max(), 3 * SILENCE):
+        return True
+    starts = np.arange(0, len(samples), max(round(BLOCK_SECONDS * sample_rate), 1))
+    constant, motion = (
+        np.maximum.reduceat(np.abs(sosfiltfilt(sections, samples, padlen=min(15, len(samples) - 1))), starts)
+        for sections in _design_filters(sample_rate)
+    )
+    rings = min(round(RINGING_SECONDS / BLOCK_SECONDS), len(starts) // 4)
+    loud = motion > np.maximum(SILENCE, RIPPLE * maximum_filter1d(constant, 2 * rings + 1))
+    turns = maximum_filter1d(constant, 3) - minimum_filter1d(constant, 3) > TURN * constant.max()
+    turns[[0, -1]] = True
+    near = maximum_filter1d(turns, 2 * rings + 1)
+    lasting = round(LASTING_SECONDS / BLOCK_SECONDS)
+    return bool(
+        (loud & (~near | (motion > 2 * constant.max()))).any() or (np.convolve(loud, np.ones(lasting)) >= lasting).any()
+    )
+
+
+@functools.cache
+def _design_filters(sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return second-order sections that let pass what is constant, and what voices are made of."""
+    limits = ((OFFSET_HZ, "lowpass"), (VOICE_HZ, "highpass"))
+    return tuple(butter(4, limit, kind, fs=sample_rate, output="sos") for limit, kind in limits)
 
 
 def set_level(sound: np.ndarray, *, loudness: float, crest: float) -> np.ndarray:

@@ -24,6 +24,7 @@ from dfmm.figures.widgets import play_video
 from dfmm.layouts import build_manifest
 from dfmm.layouts.search import list_files
 from dfmm.manifest import complete_manifest, write_manifest
+from dfmm.media.container import MediaError
 from dfmm.media.decode import read_media
 from dfmm.media.encode import write_video
 from dfmm.media.reencode import encode_file
@@ -201,3 +202,5 @@ def test_in_a_run_that_wants_pictures_it_is_scored_from_its_sound(tmp_path: Path
 
 def test_it_is_played(tmp_path: Path) -> None:
     assert isinstance(play_video(write_flac(tmp_path / "a.flac", sing(1.0, RATE))), Audio)
+    with pytest.raises(MediaError, match=r"is over after 1.00 s; nothing is to be played from 5 s on"):
+        play_video(tmp_path / "a.flac", start=5)

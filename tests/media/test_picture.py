@@ -228,6 +228,18 @@ def test_pixels_may_not_make_a_picture_larger_than_is_allowed(tmp_path: Path, mo
         read(path)
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_pixels_that_change_their_shape_midway_do_so_with_their_frame(tmp_path: Path, codec: str) -> None:
+    parts = [
+        write(tmp_path / "part.ts", [draw_circle(96, 128)] * 8, codec, ratio=ratio, options={"bf": "2"}).read_bytes()
+        for ratio in (Fraction(1), Fraction(4, 3))
+    ]
+    (tmp_path / "switched.ts").write_bytes(b"".join(parts))
+    media = read(tmp_path / "switched.ts")
+    assert (media.width, media.height, media.sizes.tolist()) == (128, 96, [[8, 171, 96]])
+    assert [frame.shape[1] for frame in media.frames.values()] == [128] * 8 + [171] * 8
+
+
 # Whole
 
 
@@ -293,14 +305,14 @@ def test_a_leap_into_woven_fields_brings_the_same_frames(tmp_path: Path, monkeyp
 # In its colours
 
 
-@pytest.mark.parametrize("lines", [480, 718, 720, 1080])
+@pytest.mark.parametrize(("width", "lines"), [(96, 480), (96, 576), (96, 578), (1248, 544), (1344, 544), (96, 1080)])
 @pytest.mark.parametrize("tagged", [False, True])
-def test_colours_that_do_not_say_how_they_are_coded_are_told_by_the_lines(
-    tmp_path: Path, lines: int, tagged: bool
+def test_colours_that_do_not_say_how_they_are_coded_are_told_by_the_size(
+    tmp_path: Path, width: int, lines: int, tagged: bool
 ) -> None:
     colours = np.array([[254, 20, 20], [30, 200, 40], [224, 172, 140]])
-    image = np.repeat(colours, 32, axis=0)[None].repeat(lines, axis=0).astype(np.uint8)
-    space, number = ("ITU709", 1) if lines >= 720 or tagged else ("ITU601", 6)
+    image = np.repeat(colours, width // 3, axis=0)[None].repeat(lines, axis=0).astype(np.uint8)
+    space, number = ("ITU709", 1) if lines > 576 or width >= 1280 or tagged else ("ITU601", 6)
     frame = av.VideoFrame.from_ndarray(image, format="rgb24")
     frame = frame.reformat(format="yuv444p", dst_colorspace=space)
 
@@ -309,7 +321,7 @@ def test_colours_that_do_not_say_how_they_are_coded_are_told_by_the_lines(
 
     frame.colorspace = number if tagged else 2
     path = write(tmp_path / "hd.mp4", [frame], prepare=tag, pix_fmt="yuv444p")
-    found = read(path).frames[0][lines // 2, 16::32]
+    found = read(path).frames[0][lines // 2, width // 6 :: width // 3]
     np.testing.assert_allclose(found, colours, atol=5)
 
 

@@ -15,7 +15,7 @@ from benchmarks.containers import Recording, locate_burst, write_recording
 from dfmm.faces.follow import describe_media
 from dfmm.media import sound as sound_module
 from dfmm.media.decode import read_media
-from dfmm.media.sound import Sound
+from dfmm.media.sound import Sound, has_motion
 
 from ..conftest import hum
 
@@ -36,7 +36,9 @@ def add_channels(
     kind = stream.codec_context.format.name
     for start in range(0, channels.shape[1], 1024):
         piece = channels[:, start : start + 1024]
-        values = (piece.T.reshape(1, -1) * 32767).astype(np.int16) if kind == "s16" else piece.astype(np.float32)
+        values = piece if kind.endswith("p") else piece.T.reshape(1, -1)
+        values = values * {"s16": 2**15 - 1, "s32": 2**31 - 1}.get(kind[:3], 1)
+        values = values.astype({"s16": np.int16, "s32": np.int32}.get(kind[:3], np.float32))
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(values), format=kind, layout=layout)
         frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), start
         container.mux(stream.encode(frame))
@@ -93,8 +95,9 @@ def test_what_is_softer_in_the_other_channels_makes_a_voice_hardly_softer(tmp_pa
 def test_a_rumble_below_all_voices_is_left_out_of_the_mix(tmp_path: Path, voice: np.ndarray) -> None:
     channels = np.zeros((6, len(voice)))
     channels[2], channels[3] = voice, 0.5 * np.sin(2 * np.pi * 40 * np.arange(len(voice)) / RATE)
-    path = write_channels(tmp_path / "rumble.mkv", channels, "5.1")
-    assert np.corrcoef(hear(path).samples[: len(voice)], voice)[0, 1] > 0.99
+    for codec in ("flac", "pcm_s16le"):  # without their names in Matroska
+        path = write_channels(tmp_path / "rumble.mkv", channels, "5.1", codec=codec)
+        assert np.corrcoef(hear(path).samples[: len(voice)], voice)[0, 1] > 0.99
 
 
 def test_channels_alike_or_unlike_are_simply_averaged_and_nothing_is_said(tmp_path: Path, voice: np.ndarray) -> None:
@@ -130,6 +133,48 @@ def test_of_a_long_sound_the_mix_is_settled_before_all_of_it_is_held(
     found = track.finish(0.0)
     np.testing.assert_array_equal(found.samples, whole.samples)
     assert found.mix == whole.mix
+
+
+OPPOSED = {"late": (0.8, 1.0), "early": (0.0, 0.3), "in the middle": (0.5, 0.6)}  # from and to, of the whole
+
+
+@pytest.mark.parametrize(("first", "last"), OPPOSED.values(), ids=list(OPPOSED))
+@pytest.mark.parametrize("name", ["some.mkv", "some.wav", "some.avi", "some.aiff"])
+def test_a_voice_that_is_opposed_for_a_while_is_heard_all_the_time(
+    tmp_path: Path, voice: np.ndarray, name: str, first: float, last: float
+) -> None:
+    codec = {"mkv": "flac", "aiff": "pcm_s16be"}.get(name[-4:].strip("."), "pcm_s16le")
+    long, other = np.tile(voice, 3), np.tile(voice, 3)
+    part = slice(round(first * len(long)), round(last * len(long)))
+    other[part] *= -1
+    media = read_media(
+        write_channels(tmp_path / name, np.stack([long, other]), "stereo", codec=codec), keep=bool, sample_rate=RATE
+    )
+    assert abs(measure_db(media.sound.samples[part], long[part])) < 0.1
+    assert abs(measure_db(media.sound.samples, long)) < 0.1
+    assert describe_media(media).lone_channel == "FL"
+
+
+def test_a_voice_that_is_opposed_after_a_long_silence_is_heard(
+    tmp_path: Path, voice: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sound_module, "LISTENING_SECONDS", 1.0)
+    quiet = 1e-3 * np.random.default_rng(0).normal(size=2 * RATE)
+    long, other = np.concatenate([quiet, voice]), np.concatenate([quiet, -voice])
+    media = read_media(
+        write_channels(tmp_path / "late.mkv", np.stack([long, other]), "stereo"), keep=bool, sample_rate=RATE
+    )
+    assert abs(measure_db(media.sound.samples, long)) < 0.1
+    assert (describe_media(media).lone_channel, describe_media(media).has_sound) == ("FL", True)
+
+
+def test_of_opposed_front_channels_one_is_left_out_and_the_centre_stays(tmp_path: Path, voice: np.ndarray) -> None:
+    channels, half = np.zeros((6, len(voice))), len(voice) // 2
+    channels[0, :half], channels[1, :half], channels[2, half:] = voice[:half], -voice[:half], voice[half:]
+    media = read_media(write_channels(tmp_path / "film.mkv", channels, "5.1"), keep=bool, sample_rate=RATE)
+    for part in (slice(0, half), slice(half, 2 * half)):
+        assert measure_db(media.sound.samples[part], voice[part]) > -8  # of shares .71 and 1
+    assert describe_media(media).lone_channel == "FL+FC+BL+BR"
 
 
 @pytest.mark.parametrize("default", [None, 0, 1])
@@ -210,6 +255,31 @@ def test_what_never_moves_is_no_sound(tmp_path: Path, rate: int, codec: str) -> 
     assert not track.has_sound
     assert (track.sound_peak, track.loudness, track.level) == (0, -120, -120)
     assert track.leading_silence == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.m4a", "aac"), ("a.mp3", "libmp3lame"), ("a.webm", "libopus"), ("a.ac3", "ac3")],
+)
+@pytest.mark.parametrize("constant", [0.25, -0.5])
+def test_what_coders_make_of_a_constant_is_no_sound_and_a_soft_voice_is_one(
+    tmp_path: Path, name: str, codec: str, constant: float
+) -> None:
+    """One that stays, and one that a switch cuts off; at −60 dB the voice, alone or beside it."""
+    voice, still = hum(2.0, 48_000), np.full(96_000, constant)
+    soft = voice * 1e-3 / np.std(voice)
+    whole, part = still, np.where(np.arange(96_000) < 40_000, constant, 0.0)
+    loud = []
+    for sound in (whole, part, soft, soft + 0.5 * still):
+        media = read_media(
+            write_channels(tmp_path / name, sound[None], "mono", rate=48_000, codec=codec), keep=bool, sample_rate=RATE
+        )
+        track, start = describe_media(media), media.sound.samples[8_000:18_000]
+        assert has_motion(start, RATE) == track.has_sound
+        loud.append(round(track.loudness) if track.has_sound else None)
+    assert loud[:2] == [None, None]
+    assert loud[2] == pytest.approx(-60, abs=2)
+    assert loud[3] is not None
 
 
 def test_a_voice_beside_an_offset_is_heard(tmp_path: Path, voice: np.ndarray) -> None:
