@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 from scipy.stats import norm, rankdata, t
 
-from dfmm.metrics.compute import MOST_RUNS, Measure, describe_auc, replicate
+from dfmm.metrics.compute import MOST_RUNS, Measure, count_least, describe_auc, replicate
 from dfmm.metrics.costs import Costs, are_probabilities, measure_hulls, measure_losses, tabulate_losses
 from dfmm.metrics.decisions import measure_decisions
 from dfmm.metrics.intervals import check_options, find_reach, keep_finite
@@ -90,8 +90,8 @@ def compare_aucs(
         describe_auc(value["auc"], drawn["auc"], ranking, ranking.worth, confidence)
         for value, drawn, ranking in zip(values, draws, rankings, strict=True)
     ]
-    people = rankings[0].crowd.people
-    difference = _describe_difference(*(each["auc"] for each in (*values, *draws)), people, confidence)
+    size = count_least(rankings[0])
+    difference = _describe_difference(*(each["auc"] for each in (*values, *draws)), size, confidence)
     return {"a": aucs[0], "b": aucs[1], "difference": difference}
 
 
@@ -132,7 +132,7 @@ def _compare(
     (values_a, draws_a), (values_b, draws_b) = (
         _replicate(ranking, measure, replicates, seed) for ranking, measure in zip(rankings, measures, strict=True)
     )
-    size = rankings[0].crowd.people
+    size = count_least(rankings[0])
     values_a |= dict.fromkeys(find_undefined(rankings[0]), np.nan)
     return {
         name: _describe_difference(values_a[name], values_b[name], draws_a[name], draws_b[name], size, confidence)
@@ -142,7 +142,7 @@ def _compare(
 
 
 def _describe_difference(
-    a: float, b: float, draws_a: Floats, draws_b: Floats, people: int, confidence: float
+    a: float, b: float, draws_a: Floats, draws_b: Floats, size: float, confidence: float
 ) -> Difference:
     """Student's interval of a difference and its p; none where no replicate shows how far the two may differ."""
     draws = keep_finite(draws_a - draws_b)
@@ -150,15 +150,14 @@ def _describe_difference(
         return {"difference": None, "low": None, "high": None, "p": None}
     if not draws.any() and draws_a.std() == 0:  # as where both make no error
         return {"difference": a - b, "low": None, "high": None, "p": None}
-    return _describe_normal(a - b, float(draws.std()), people, confidence)
+    return _describe_normal(a - b, float(draws.std()), size, confidence)
 
 
-def _describe_normal(difference: float, error: float, people: int, confidence: float) -> Difference:
-    reach = find_reach(people, confidence) * error
+def _describe_normal(difference: float, error: float, size: float, confidence: float) -> Difference:
+    reach = find_reach(size, confidence) * error
     ratio = abs(difference) / error if error > 0 else (np.inf if difference else 0.0)
-    scaled = ratio * np.sqrt(max(people - 1, 1) / max(people, 1))
-    p = float(2 * t.sf(scaled, people - 1)) if people > 1 else float(2 * norm.sf(ratio))
-    return {"difference": difference, "low": difference - reach, "high": difference + reach, "p": p}
+    p = t.sf(ratio * np.sqrt((size - 1) / size), size - 1) if size > 1 else norm.sf(ratio)
+    return {"difference": difference, "low": difference - reach, "high": difference + reach, "p": float(2 * p)}
 
 
 # DeLong
@@ -170,7 +169,7 @@ def compare_delong(a: Ranking, b: Ranking, *, confidence: float = 0.95) -> Diffe
         return {"difference": None, "low": None, "high": None, "p": None}
     (auc_a, parts_a), (auc_b, parts_b) = (_place_videos(ranking) for ranking in (a, b))
     variance = sum_products(parts_a - parts_b, a.crowd)
-    return _describe_normal(auc_a - auc_b, float(np.sqrt(max(variance, 0))), a.crowd.people, confidence)
+    return _describe_normal(auc_a - auc_b, float(np.sqrt(max(variance, 0))), count_least(a), confidence)
 
 
 def _place_videos(ranking: Ranking) -> tuple[float, Floats]:

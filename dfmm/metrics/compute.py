@@ -218,7 +218,7 @@ def _bound(
     name: str, value: float, draws: Floats, analytic: Bounds | None, ranking: Ranking, confidence: float, excess: float
 ) -> Bounds:
     """The interval that is right for a metric; see `intervals`."""
-    size = _count_least(ranking)
+    size = count_least(ranking)
     if name == "ece":
         return bound_excess(value, draws, size, confidence)
     if name in HULLS and value > 0:
@@ -231,7 +231,7 @@ def _bound(
 
 def bound_rate(value: Any, draws: Floats, analytic: Bounds, ranking: Ranking, confidence: float) -> Bounds:
     """The replicates' interval of rates, and the analytic one where videos are few; the latter alone near 0 and 1."""
-    edge, size = 0.25 / sum(ranking.worth), _count_least(ranking)
+    edge, size = 0.25 / sum(ranking.worth), count_least(ranking)
     bounds = bound_share(value, draws, size, confidence, edge)
     bounds = unite(bounds, analytic) if size <= FEW else bounds
     inside = (edge < value) & (value < 1 - edge) & (len(keep_finite(draws)) > 0)
@@ -247,7 +247,7 @@ def describe_auc(
     return describe(value, bound_rate(value, draws, bound_auc(value, *worth, confidence), ranking, confidence))
 
 
-def _count_least(ranking: Ranking) -> float:
+def count_least(ranking: Ranking) -> float:
     """How many there are of what is fewest: people, or independent fakes or reals."""
     return min(ranking.crowd.people, *ranking.worth)
 
