@@ -255,21 +255,22 @@ def test_a_detector_finds_a_drawn_face_to_fractions_of_a_pixel(name: str, face_c
 
 
 @pytest.mark.parametrize("edge", ["left", "right", "top", "bottom"])
-def test_a_face_that_the_edge_cuts_off_is_where_it_is(edge: str, face_clip: Clip) -> None:
-    """A tenth of its box, by MTCNN."""
+@pytest.mark.parametrize("share", [0.1, 0.2])
+def test_a_face_that_the_edge_cuts_off_is_where_it_is(edge: str, share: float, face_clip: Clip) -> None:
+    """A part of its box, by MTCNN."""
     detect = load_detector("mtcnn")
     if detect is None:
         pytest.skip("mtcnn is not installed")
     frame = face_clip.frames[0]
     whole = detect([frame])[0][0]
-    part = 0.1 * (whole[2] - whole[0])
+    part = share * (whole[2] - whole[0])
     left, top = (round(float(whole[at] + part)) if edge == name else 0 for at, name in ((0, "left"), (1, "top")))
     right, bottom = (
         round(float(whole[at] - part)) if edge == name else 256 for at, name in ((2, "right"), (3, "bottom"))
     )
     (cut,) = detect([np.ascontiguousarray(frame[top:bottom, left:right])])[0]
     moved = (cut - whole)[5:].reshape(5, 2) + np.array([left, top])
-    assert np.hypot(*moved.T).max() <= 3.5
+    assert np.hypot(*moved.T).max() <= 3.0
     assert cut[4] > 0.9
 
 
