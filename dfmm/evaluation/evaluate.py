@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,14 @@ from dfmm.audit.shortcuts import measure_trivia, score_trivia
 from dfmm.audit.synchrony import correlate_videos
 from dfmm.dataset import load_manifest, make_evaluation_loader, open_manifest
 from dfmm.evaluation.calibration import compare_calibration
-from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence, doubt_threshold, fit_evidence
+from dfmm.evaluation.evidence import (
+    SENSES,
+    Evidence,
+    apply_evidence,
+    choose_window_threshold,
+    doubt_threshold,
+    fit_evidence,
+)
 from dfmm.evaluation.score import add_synchrony, find_broken, score_split, tabulate_batch
 from dfmm.evaluation.slices import KNOWN, check_columns, describe_videos, measure_slices
 from dfmm.evaluation.summary import UNNAMED, make_report, name_dataset, name_evaluation, pair_methods, score_column
@@ -62,15 +70,16 @@ def learn_evidence(run: Run, *, manifest: pd.DataFrame | None = None, progress: 
     if not found or found.learnt_on != learnt_on:
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         options = {"synchrony": open_synchrony(run.checkpoint, settings), "progress": progress}
-        videos, _ = score_split(model, manifest, "val", settings, **options)
+        videos, windows = score_split(model, manifest, "val", settings, **options)
+        lesson = {"rule": settings.evaluate.threshold, "twins": set(videos["video_id"]) - set(manifest["video_id"])}
         found = fit_evidence(
             videos[videos["status"] == "ok"],
             prior=facts["prior"],
-            rule=settings.evaluate.threshold,
             taught=list_taught(manifest, settings),
-            twins=set(videos["video_id"]) - set(manifest["video_id"]),
             learnt_on=learnt_on,
+            **lesson,
         )
+        found = replace(found, window_threshold=choose_window_threshold(windows, **lesson))
         save_model(model.cpu(), saved, run.checkpoint, **{**facts, "evidence": found.dump()})
     for doubt in doubt_threshold(found):
         log.warning("%s: %s", run.name, doubt)
@@ -166,7 +175,8 @@ def evaluate_run(
         "prior": facts["prior"],
         "costs": Costs(chosen.dcf_prior, chosen.false_alarm_cost, chosen.miss_cost),
     }
-    report |= make_report(videos, windows, split=split, threshold=evidence.threshold, **options)
+    thresholds = {"threshold": evidence.threshold, "window_threshold": report["threshold"]["window"]}
+    report |= make_report(videos, windows, split=split, **thresholds, **options)
     report["calibration"] = compare_calibration(videos[videos["status"] == "ok"], prior=facts["prior"])
     if columns:
         report["slices"] = slice_errors(videos, columns, settings, evidence.threshold)
@@ -208,7 +218,9 @@ def _describe_run(
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what a report says of the detector and of how it was asked."""
+    own = evidence.window_threshold
     threshold = {"value": evidence.threshold, "rule": evidence.rule, "chosen_on": "val"}
+    threshold["window"] = evidence.threshold if own is None else own
     return {
         "run": run.name,
         "data_fingerprint": fingerprint_manifest(table),

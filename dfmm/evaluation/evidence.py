@@ -96,6 +96,7 @@ class Evidence:
     reals: int = 0  # videos that the threshold was chosen on; 0 of them where nobody counted
     fakes: int = 0
     twins: int = 0  # of these fakes, those that were forged of validation's reals
+    window_threshold: float | None = None  # of the network's scores of windows; None where it was not chosen
 
     def dump(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -142,6 +143,21 @@ def fit_evidence(
     threshold = choose_threshold(labels, scores[chosen], rule=rule)
     counts = {"reals": int((labels == 0).sum()), "fakes": int(labels.sum()), "twins": int((made & chosen).sum())}
     return Evidence(pieces, bias, prior, threshold, rule, unseen is not None, learnt_on, **counts)
+
+
+def choose_window_threshold(windows: pd.DataFrame, *, rule: str, twins: Collection[str] = ()) -> float | None:
+    """Return from which of its own scores on a window is called fake; None where validation's windows have one label.
+
+    A video's score is made of its windows' and lies elsewhere, the more so the more of them there are.
+
+    Args:
+        windows: of validation, as from `score_split`.
+        rule, twins: as in `fit_evidence`.
+    """
+    known = windows[np.isfinite(windows["score"]) & windows["label"].isin((0, 1))]
+    true = known[~known["video_id"].isin(twins)]
+    known = true if (true["label"] == 1).any() else known
+    return choose_threshold(known["label"], known["score"], rule=rule) if known["label"].nunique() == 2 else None
 
 
 def apply_evidence(videos: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:

@@ -33,6 +33,7 @@ def make_report(
     *,
     split: str,
     threshold: float,
+    window_threshold: float | None = None,
     replicates: int,
     streams: str = "both",
     seen: Collection[str] | None = None,
@@ -43,6 +44,8 @@ def make_report(
 
     Args:
         videos, windows: as from `score_split`.
+        threshold, window_threshold: from which score on a video, and a window, is called fake; both chosen on
+            validation, each on its own kind. Without the second a window is judged as a video is.
         streams: that the model uses, as `model.streams`: no video is without what is not looked for.
         seen: the methods of the fakes that the model was trained on; None for those of this split.
         prior: the share of fakes that scores assume; None: that of this split.
@@ -69,7 +72,12 @@ def make_report(
         "one_label": describe_one_label(video),
         "video": video,
         "macro_auc": _average_methods(scored, replicates),
-        "window": compute_metrics(known["label"], known["score"], identities=list(people), **options),
+        "window": compute_metrics(
+            known["label"],
+            known["score"],
+            identities=list(people),
+            **options | {"threshold": threshold if window_threshold is None else window_threshold},
+        ),
         "rivals": _score_rivals(scored, replicates),
         "pieces": _score_pieces(scored, replicates),
         **_score_novelty(scored, replicates, seen),

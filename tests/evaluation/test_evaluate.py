@@ -80,6 +80,8 @@ def test_the_report_holds_what_readers_rely_on(evaluated: tuple, run: Run, manif
             assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
             assert metric["low"] < metric["high"]
     assert report["window"]["n"] == 2 * report["video"]["n"] == len(windows)
+    called = report["window"]["confusion"]
+    assert called["tp"] + called["fp"] == (windows["score"] >= report["threshold"]["window"]).sum()
     assert set(report["methods"]) == set(test["method"]) - {"real"}
     assert sum(method["videos"] for method in report["methods"].values()) == (test["label"] == 1).sum()
     assert list(videos["video_id"]) == list(test["video_id"])
@@ -143,7 +145,7 @@ def test_evidence_and_threshold_are_learnt_on_validation(
     _, val, _ = evaluate_run(run, "val", progress=False)
     options = {"rule": "balanced_accuracy", "learnt_on": describe_lesson(manifest, tiny)}
     again = fit_evidence(val, prior=report["prior"], taught=list_taught(manifest, tiny), **options)
-    assert report["evidence"] == again.dump()
+    assert report["evidence"] == again.dump() | {"window_threshold": report["threshold"]["window"]}
     assert report["threshold"]["value"] == again.threshold
     assert (videos["predicted"] == (videos["score"] >= again.threshold)).all()
     pd.testing.assert_series_equal(videos["score"], apply_evidence(videos, again)["score"])

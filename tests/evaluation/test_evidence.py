@@ -14,7 +14,14 @@ from scipy.stats import beta
 from sklearn.metrics import log_loss, roc_auc_score
 
 from dfmm.evaluation.calibration import measure_calibration
-from dfmm.evaluation.evidence import Evidence, apply_evidence, describe_evidence, doubt_threshold, fit_evidence
+from dfmm.evaluation.evidence import (
+    Evidence,
+    apply_evidence,
+    choose_window_threshold,
+    describe_evidence,
+    doubt_threshold,
+    fit_evidence,
+)
 from dfmm.metrics import MetricError, choose_threshold
 
 METHODS = {"real": (0, 0, 0), "swap": (1, 1, 0), "clone": (1, 0, 1), "both": (1, 1, 1)}
@@ -161,6 +168,22 @@ def test_the_same_videos_give_the_same_file_and_it_holds_nothing_but_json() -> N
     again = Evidence.load(json.loads(json.dumps(first.dump(), allow_nan=False)))
     assert again == first
     pd.testing.assert_frame_equal(apply_evidence(videos, again), apply_evidence(videos, first))
+
+
+def test_windows_are_called_fake_by_a_threshold_of_their_own() -> None:
+    """A fake's highest of eight windows lies far above the others: few of them reach what parts videos."""
+    rng, label = np.random.default_rng(0), np.repeat([0, 1], 400)
+    windows = pd.DataFrame({"video_id": [f"v{n // 8}" for n in range(800)], "label": label, "score": 0.0})
+    windows["score"] = expit(rng.normal(1.5 * label - 1, 1))
+    videos = windows.groupby("video_id").max()
+    level = choose_threshold(videos["label"], videos["score"], rule="balanced_accuracy")
+    own = choose_window_threshold(windows, rule="balanced_accuracy")
+    fakes = windows.loc[windows["label"] == 1, "score"]
+    assert (fakes >= level).mean() < 0.4 < 0.6 < (fakes >= own).mean()
+    twins = {f"v{n}" for n in range(90, 100)}
+    assert choose_window_threshold(windows[windows["video_id"].isin(twins)], rule="eer", twins=twins) is None
+    few = windows.assign(score=windows["score"].mask(windows["video_id"].isin(twins), 0.0))
+    assert choose_window_threshold(few, rule="eer", twins=twins) > choose_window_threshold(few, rule="eer")
 
 
 def test_the_prior_moves_scores_and_nothing_else() -> None:
