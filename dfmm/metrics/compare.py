@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 from scipy.stats import norm, rankdata, t
 
-from dfmm.metrics.compute import MOST_RUNS, Measure, count_least, describe_auc, replicate
+from dfmm.metrics.compute import MOST_RUNS, UNBOUNDED, Measure, count_least, describe_auc, replicate
 from dfmm.metrics.costs import Costs, are_probabilities, measure_hulls, measure_losses, tabulate_losses
 from dfmm.metrics.decisions import measure_decisions
-from dfmm.metrics.intervals import check_options, find_reach, keep_finite
+from dfmm.metrics.intervals import TINY, check_options, find_reach, keep_finite
 from dfmm.metrics.people import Crowd, Floats, MetricError, find_people
 from dfmm.metrics.ranking import (
     Counts,
@@ -135,29 +135,43 @@ def _compare(
     size = count_least(rankings[0])
     values_a |= dict.fromkeys(find_undefined(rankings[0]), np.nan)
     return {
-        name: _describe_difference(values_a[name], values_b[name], draws_a[name], draws_b[name], size, confidence)
+        name: _describe_difference(
+            values_a[name],
+            values_b[name],
+            draws_a[name],
+            draws_b[name],
+            size,
+            confidence,
+            most=np.inf if name in UNBOUNDED else 1,
+        )
         for name in values_a
         if name in values_b
     }
 
 
 def _describe_difference(
-    a: float, b: float, draws_a: Floats, draws_b: Floats, size: float, confidence: float
+    a: float, b: float, draws_a: Floats, draws_b: Floats, size: float, confidence: float, most: float = 1
 ) -> Difference:
-    """Student's interval of a difference and its p; none where no replicate shows how far the two may differ."""
+    """Student's interval of a difference and its p; none where no replicate shows how far the two may differ.
+
+    That is so where both make no error, and where hardly any person can be left out of a replicate.
+    """
     draws = keep_finite(draws_a - draws_b)
     if np.isnan(a - b) or not draws.size:
         return {"difference": None, "low": None, "high": None, "p": None}
-    if not draws.any() and draws_a.std() == 0:  # as where both make no error
-        return {"difference": a - b, "low": None, "high": None, "p": None}
-    return _describe_normal(a - b, float(draws.std()), size, confidence)
+    if not draws.any() and draws_a.std() > TINY:  # alike, whoever is drawn
+        return {"difference": a - b, "low": 0.0, "high": 0.0, "p": 1.0}
+    return _describe_normal(a - b, float(draws.std()), size, confidence, most=most)
 
 
-def _describe_normal(difference: float, error: float, size: float, confidence: float) -> Difference:
-    reach = find_reach(size, confidence) * error
-    ratio = abs(difference) / error if error > 0 else (np.inf if difference else 0.0)
+def _describe_normal(difference: float, error: float, size: float, confidence: float, *, most: float = 1) -> Difference:
+    """Student's interval, as far as a difference of two numbers up to `most` can be."""
+    if error < TINY:
+        return {"difference": difference, "low": None, "high": None, "p": None}
+    reach, ratio = find_reach(size, confidence) * error, abs(difference) / error
     p = t.sf(ratio * np.sqrt((size - 1) / size), size - 1) if size > 1 else norm.sf(ratio)
-    return {"difference": difference, "low": difference - reach, "high": difference + reach, "p": float(2 * p)}
+    low, high = max(difference - reach, -most), min(difference + reach, most)
+    return {"difference": difference, "low": low, "high": high, "p": float(2 * p)}
 
 
 # DeLong

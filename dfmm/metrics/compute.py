@@ -55,7 +55,7 @@ CELLS = 2**18  # replicates times videos measured at a time: what is computed fr
 FEW = 20  # independent videos of a class, or people, with no more than which replicates alone promise too much
 MOST_RUNS = 1000  # of neighbours that replicates tell apart for `min_cllr`, which moves it by less than 0.001
 MEANS = ("log_loss", "brier", "cllr", "act_dcf")  # of losses, whose logarithms are nearer to normal
-UNBOUNDED = ("log_loss", "cllr", "act_dcf", *HULLS)  # the others end at 1
+UNBOUNDED = ("log_loss", "cllr", "act_dcf")  # the others end at 1
 
 
 def compute_metrics(

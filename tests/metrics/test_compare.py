@@ -101,6 +101,11 @@ def test_the_same_scores_do_not_differ():
     assert compare_metrics(labels, a, a)["auc"] == {"difference": 0, "low": 0, "high": 0, "p": 1}
     unsure = compare_aucs(labels, labels + a / 99, labels - a / 99)["difference"]  # neither makes an error
     assert unsure == {"difference": 0, "low": None, "high": None, "p": None}
+    few = np.array([1, 1, 0, 0, 0]), np.array([0.1, 0.2, 0.3, 0.4, 0.5]), np.array([0.4, 0.45, 0.1, 0.2, 0.9])
+    two = compare_aucs(*few, identities=["ann", "ann", "ann", "bob", "bob"])["difference"]
+    assert two["low"] is None or -1 <= two["low"] < two["difference"] < two["high"] <= 1
+    alone = compare_aucs(*few, identities=["ann"] * 5)["difference"]  # whoever is drawn, it is she
+    assert (alone["low"], alone["high"], alone["p"]) == (None, None, None)
     one_class = compare_metrics(labels[labels == 1], a[labels == 1], a[labels == 1])
     assert one_class["auc"] == one_class["delong"] == {"difference": None, "low": None, "high": None, "p": None}
     with pytest.raises(MetricError, match="two scores of each video"):
