@@ -140,7 +140,7 @@ def draw_pictures(
     if history is not None and len(history):
         drawn["curves"] = figures.plot_curves(history, best_epoch=report["checkpoint"].get("epoch"), note=note)
     pictures = [Picture(name, figure, CAPTIONS[name]) for name, figure in drawn.items()]
-    return pictures + draw_mistakes(scores, windows, threshold=threshold, note=note)
+    return pictures + draw_mistakes(scores, windows, threshold=report["threshold"].get("window", threshold), note=note)
 
 
 def draw_mistakes(scores: pd.DataFrame, windows: pd.DataFrame, *, threshold: float | None, note: str) -> list[Picture]:
