@@ -26,6 +26,7 @@ from dfmm.metrics.ranking import (
     rank_videos,
 )
 
+LEAST = 5  # people, or independent videos of a class, from which a paired interval follows
 Difference = dict[str, float | None]  # "difference", "low", "high", "p"
 
 
@@ -154,7 +155,8 @@ def _describe_difference(
 ) -> Difference:
     """Student's interval of a difference and its p; none where no replicate shows how far the two may differ.
 
-    That is so where both make no error, and where hardly any person can be left out of a replicate.
+    That is so where both make no error, and where people, or the videos of a class, are fewer than `LEAST`: their
+    replicates are too much alike.
     """
     draws = keep_finite(draws_a - draws_b)
     if np.isnan(a - b) or not draws.size:
@@ -166,7 +168,7 @@ def _describe_difference(
 
 def _describe_normal(difference: float, error: float, size: float, confidence: float, *, most: float = 1) -> Difference:
     """Student's interval, as far as a difference of two numbers up to `most` can be."""
-    if error < TINY:
+    if error < TINY or size < LEAST:
         return {"difference": difference, "low": None, "high": None, "p": None}
     reach, ratio = find_reach(size, confidence) * error, abs(difference) / error
     p = t.sf(ratio * np.sqrt((size - 1) / size), size - 1) if size > 1 else norm.sf(ratio)
