@@ -327,6 +327,13 @@ class Evaluate(Section):
     threshold: str = Field(
         "balanced_accuracy", description="chosen on validation: `balanced_accuracy`, `eer` or `fpr=0.01`"
     )
+    prior: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of fakes where scores are to be read: they, and the threshold with them, are moved from "
+        "that of training to it, and no video is called otherwise (null: that of training)",
+    )
     datasets: list[str] = Field(
         [],
         description="manifests of other datasets (each in its data's root) whose test split is evaluated, too, each "

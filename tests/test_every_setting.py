@@ -243,6 +243,7 @@ OTHERS = (
     ("data.workers", 1, show_order, {}),
     ("evaluate.windows", 3, show_report, {}),
     ("evaluate.threshold", "fpr=0.3", show_report, {}),
+    ("evaluate.prior", 0.01, show_report, {}),
     ("evaluate.dcf_prior", 0.2, show_report, {}),
     ("evaluate.false_alarm_cost", 4.0, show_report, {}),
     ("evaluate.miss_cost", 3.0, show_report, {}),

@@ -27,6 +27,7 @@ from dfmm.evaluation.evidence import (
     choose_window_threshold,
     doubt_threshold,
     fit_evidence,
+    shift_prior,
 )
 from dfmm.evaluation.score import add_synchrony, find_broken, score_split, tabulate_batch
 from dfmm.evaluation.slices import KNOWN, check_columns, describe_videos, measure_slices
@@ -159,6 +160,7 @@ def evaluate_run(
     if manifest is not None:
         table, settings = _open_other(manifest, root, settings)
     columns = choose_slices(settings.evaluate.slices, own, table)
+    evidence = shift_prior(evidence, settings.evaluate.prior)
     synchrony = open_synchrony(run.checkpoint, settings)
     senses = {"evidence": evidence, "synchrony": synchrony}
     videos, windows = score_split(model, table, split, settings, **senses, progress=progress)
@@ -172,12 +174,13 @@ def evaluate_run(
         "replicates": chosen.replicates,
         "streams": settings.model.streams,
         "seen": seen,
-        "prior": facts["prior"],
+        "prior": evidence.prior,
         "costs": Costs(chosen.dcf_prior, chosen.false_alarm_cost, chosen.miss_cost),
     }
     thresholds = {"threshold": evidence.threshold, "window_threshold": report["threshold"]["window"]}
     report |= make_report(videos, windows, split=split, **thresholds, **options)
-    report["calibration"] = compare_calibration(videos[videos["status"] == "ok"], prior=facts["prior"])
+    priors = {"prior": evidence.prior, "trained": facts["prior"]}
+    report["calibration"] = compare_calibration(videos[videos["status"] == "ok"], **priors)
     if columns:
         report["slices"] = slice_errors(videos, columns, settings, evidence.threshold)
     if manifest is not None:
@@ -225,7 +228,7 @@ def _describe_run(
         "run": run.name,
         "data_fingerprint": fingerprint_manifest(table),
         "checkpoint": {"file": run.checkpoint.name, "sha256": hash_file(run.checkpoint)[:16], **_leave_out(facts)},
-        "prior": facts["prior"],
+        "prior": evidence.prior,
         "threshold": threshold | {"doubts": doubt_threshold(evidence)},
         "evidence": evidence.dump(),
         "aggregation": settings.model.aggregation,

@@ -97,6 +97,7 @@ class Evidence:
     fakes: int = 0
     twins: int = 0  # of these fakes, those that were forged of validation's reals
     window_threshold: float | None = None  # of the network's scores of windows; None where it was not chosen
+    trained: float | None = None  # the prior that training saw, where `prior` is another one (`shift_prior`)
 
     def dump(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -166,7 +167,27 @@ def apply_evidence(videos: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     The latter is log10 of its likelihood ratio: 1 is ten times as often seen in forgeries, −1 in genuine clips. A video
     that the network could not score has no score; one without a single piece has the prior.
     """
-    return join_evidence(videos, evidence.pieces, evidence.bias, evidence.prior)
+    if evidence.pieces or evidence.trained is None:
+        return join_evidence(videos, evidence.pieces, evidence.bias, evidence.prior)
+    moved = logit(evidence.prior) - logit(evidence.trained)
+    odds = logit(np.clip(videos["fusion_score"].astype(float), SURE, 1 - SURE))
+    return videos.assign(score=expit(odds + moved))
+
+
+def shift_prior(evidence: Evidence, wanted: float | None) -> Evidence:
+    """Return evidence whose scores assume another share of fakes; its threshold calls the same videos fake.
+
+    By Bayes' rule the odds of all scores change by the same factor (Saerens et al., "Adjusting the outputs of a
+    classifier to new a priori probabilities", Neural Computation 2002).
+
+    Args:
+        wanted: None leaves it at what training saw.
+    """
+    if wanted is None:
+        return evidence
+    threshold, moved = evidence.threshold, logit(wanted) - logit(evidence.prior)
+    threshold = float(expit(logit(threshold) + moved)) if 0 < threshold < 1 else threshold
+    return replace(evidence, prior=wanted, threshold=threshold, trained=evidence.prior)
 
 
 def join_evidence(videos: pd.DataFrame, pieces: Mapping[str, Piece], bias: float, prior: float) -> pd.DataFrame:

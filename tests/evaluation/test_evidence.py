@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from scipy.stats import beta
 from sklearn.metrics import log_loss, roc_auc_score
 
-from dfmm.evaluation.calibration import measure_calibration
+from dfmm.evaluation.calibration import compare_calibration, measure_calibration
 from dfmm.evaluation.evidence import (
     Evidence,
     apply_evidence,
@@ -21,6 +21,7 @@ from dfmm.evaluation.evidence import (
     describe_evidence,
     doubt_threshold,
     fit_evidence,
+    shift_prior,
 )
 from dfmm.metrics import MetricError, choose_threshold
 
@@ -168,6 +169,23 @@ def test_the_same_videos_give_the_same_file_and_it_holds_nothing_but_json() -> N
     again = Evidence.load(json.loads(json.dumps(first.dump(), allow_nan=False)))
     assert again == first
     pd.testing.assert_frame_equal(apply_evidence(videos, again), apply_evidence(videos, first))
+
+
+@pytest.mark.parametrize("taught", [("picture", "voice", "fusion"), ()])
+def test_another_prior_moves_all_scores_and_calls_nothing_otherwise(taught: tuple[str, ...]) -> None:
+    videos = draw_videos()
+    evidence = fit(videos, taught=taught)
+    rare = shift_prior(evidence, 0.01)
+    before, after = (apply_evidence(videos, one)["score"] for one in (evidence, rare))
+    assert (logit(after) - logit(before)).to_numpy() == pytest.approx(logit(0.01) - logit(PRIOR), abs=1e-4)
+    assert ((before >= evidence.threshold) == (after >= rare.threshold)).mean() > 0.99  # but what lies on it
+    assert (rare.prior, rare.trained) == (0.01, PRIOR)
+    assert shift_prior(evidence, None) == evidence
+    calibration = compare_calibration(
+        videos.assign(score=after, fusion_score=videos["fusion_score"]), prior=rare.prior, trained=PRIOR
+    )
+    as_before = compare_calibration(videos.assign(score=before), prior=evidence.prior, trained=PRIOR)
+    assert calibration["evidence"]["brier"] == pytest.approx(as_before["evidence"]["brier"], abs=1e-5)
 
 
 def test_windows_are_called_fake_by_a_threshold_of_their_own() -> None:
