@@ -1,8 +1,8 @@
 """How a trained model stands what the world does to a clip: every degradation, over its strengths.
 
 What is kept of the videos, crops and sound, is degraded as it is read, so that a split is extracted once. The network's
-windows are scored and joined as in an evaluation, but for the synchrony of whole clips, which is judged from what is
-kept of their mouths, and that no degradation reaches: it is left out, also of the undegraded videos compared with.
+windows are scored and joined as in an evaluation. The synchrony of whole clips is judged from what is kept of their
+mouths, which no degradation reaches: it stays that of the clip as it is, and a drop says nothing of it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from dfmm.dataset import load_manifest, make_window_loader
+from dfmm.dataset import make_window_loader, open_manifest
 from dfmm.degrade import DEGRADATIONS, OFFSET, Degradation
-from dfmm.evaluation.evaluate import learn_evidence, load_run
+from dfmm.evaluation.evaluate import learn_evidence, load_run, open_synchrony
 from dfmm.evaluation.evidence import Evidence, apply_evidence
 from dfmm.evaluation.score import score_windows
 from dfmm.evaluation.slices import measure_rate
 from dfmm.evaluation.summary import name_dataset, name_evaluation, score_column
+from dfmm.evaluation.synchrony import judge_videos
 from dfmm.files import write_whole
 from dfmm.manifest import fingerprint_manifest, select_split
 from dfmm.model import MultimodalModel
 from dfmm.model.aggregation import aggregate_windows
+from dfmm.people import assign_people
 from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
 from dfmm.settings import Settings
 
@@ -80,8 +82,11 @@ def sweep_degradations(
     if settings.data.read == "videos":
         settings = settings.model_copy(update={"data": settings.data.model_copy(update={"read": "cache"})})
     steps = list_steps(names, strengths, settings.model.streams)
-    manifest = load_manifest(settings, progress=progress)
-    chosen = select_split(manifest, split, limit=settings.data.limit)
+    manifest = assign_people(open_manifest(run, settings, progress=progress))
+    chosen, synchrony = (
+        select_split(manifest, split, limit=settings.data.limit),
+        open_synchrony(run.checkpoint, settings),
+    )
     name = name_evaluation({"dataset": name_dataset(chosen), "split": split})
     folder = run / "robustness" / name
     of = {
@@ -91,11 +96,14 @@ def sweep_degradations(
         "checkpoint": hash_file(run.checkpoint)[:16],
         "windows": settings.evaluate.windows,
         "threshold": evidence.threshold,
+        "synchrony": synchrony is not None,
         "synthetic": bool((chosen["source"] == "synthetic").all()),
     }
     rows, scores = ([], None) if restart else read_sweep(folder, of)
     done = {(row["degradation"], row["strength"]) for row in rows}
     missing = [step for step in steps if (step[0].name if step[0] else CLEAN, step[1]) not in done]
+    if missing and synchrony:
+        chosen = chosen.join(judge_videos(chosen, settings, synchrony, progress=progress))
     for one, strength in show_progress(missing, "robustness", unit="pass", total=len(missing), show=progress):
         found, held = score_degraded(model, chosen, settings, evidence, one, strength)
         scores, column = _add_scores(scores, found, one, strength)

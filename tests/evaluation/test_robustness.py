@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from dfmm.cli import main
-from dfmm.evaluation import robustness
+from dfmm.evaluation import evaluate_run, robustness
 from dfmm.evaluation.robustness import (
     CLEAN,
     draw_weights,
@@ -27,15 +28,28 @@ from dfmm.runs import Run, RunError, open_run
 from dfmm.settings import Settings
 from dfmm.training.trainer import Trainer
 
+from ..conftest import change
+
 
 @pytest.fixture(scope="module")
 def run(tiny: Settings, manifest: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = open_run(tmp_path_factory.mktemp("runs") / "tiny", tiny)
-    Trainer(tiny, manifest, run, progress=False).fit()
+    settings = change(tiny, synchrony={"use": True, "mesh": "never", "phonemes": "never"})
+    run = open_run(tmp_path_factory.mktemp("runs") / "tiny", settings)
+    Trainer(settings, manifest, run, progress=False).fit()
     return run
 
 
+def test_as_they_are_videos_have_the_scores_of_the_evaluation(run: Run) -> None:
+    """Synchrony too: where it were left out, a threshold that was chosen with it would not hold."""
+    videos = evaluate_run(run, "test", progress=False)[1].set_index("video_id")
+    assert videos["in_step"].notna().any()
+    sweep_degradations(run, "test", names=["blur"], strengths=[1.0], progress=False)
+    scores = pd.read_csv(run / "robustness" / "sample-test" / "scores.csv").set_index("video_id")
+    assert scores[CLEAN].to_numpy() == pytest.approx(videos.loc[scores.index, "score"].to_numpy(), abs=1e-5)
+
+
 def test_a_sweep_goes_on_where_it_was_cut_off_and_gives_the_same(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(run / "robustness", ignore_errors=True)
     options = {"names": ["blur", "sound_noise", "offset"], "strengths": [1.0], "progress": False}
     passes, score = [], robustness.score_degraded
 
