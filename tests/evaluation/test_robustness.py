@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from dfmm.cli import main
-from dfmm.evaluation import evaluate_run, robustness
+from dfmm.evaluation import evaluate_run, learn_evidence, robustness
+from dfmm.evaluation.evidence import Piece
 from dfmm.evaluation.robustness import (
     CLEAN,
     draw_weights,
@@ -24,6 +26,7 @@ from dfmm.evaluation.robustness import (
     sweep_degradations,
     weigh_auc,
 )
+from dfmm.model import load_model, save_model
 from dfmm.runs import Run, RunError, open_run
 from dfmm.settings import Settings
 from dfmm.training.trainer import Trainer
@@ -41,10 +44,14 @@ def run(tiny: Settings, manifest: pd.DataFrame, tmp_path_factory: pytest.TempPat
 
 def test_as_they_are_videos_have_the_scores_of_the_evaluation(run: Run) -> None:
     """Synchrony too: where it were left out, a threshold that was chosen with it would not hold."""
+    evidence, (model, settings, facts) = learn_evidence(run, progress=False), load_model(run.checkpoint)
+    pieces = {"synchrony": Piece(0.0, centre=0.0, scale=1.0, slope=1.0, offset=0.0, share=0.5, genuine=9)}
+    save_model(model, settings, run.checkpoint, **facts | {"evidence": replace(evidence, pieces=pieces).dump()})
     videos = evaluate_run(run, "test", progress=False)[1].set_index("video_id")
     assert videos["in_step"].notna().any()
     sweep_degradations(run, "test", names=["blur"], strengths=[1.0], progress=False)
     scores = pd.read_csv(run / "robustness" / "sample-test" / "scores.csv").set_index("video_id")
+    save_model(model, settings, run.checkpoint, **facts)
     assert scores[CLEAN].to_numpy() == pytest.approx(videos.loc[scores.index, "score"].to_numpy(), abs=1e-5)
 
 
