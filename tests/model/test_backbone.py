@@ -104,7 +104,7 @@ def test_what_is_drawn_after_a_look_at_the_rows_stays_the_same() -> None:
 @pytest.mark.slow
 def test_a_new_model_reads_the_whole_picture_and_one_made_before_still_loads() -> None:
     settings = validate_settings({"model": {"backbone": "tnt_s_legacy_patch16_224"}, "video": {"size": 100}})
-    with pytest.raises(BackboneError, match=r"tnt_s_legacy_patch16_224 leaves 4 rows .*; it works at 96, 112"):
+    with pytest.raises(BackboneError, match=r"tnt_s_legacy_patch16_224 leaves 4 rows .*; it works at 80, 96, 112"):
         MultimodalModel(settings)
     MultimodalModel(settings, pretrained=False)
 
