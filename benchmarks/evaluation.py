@@ -1,6 +1,6 @@
 """How long do all numbers of a report take the processor, beside an earlier version and scikit-learn in a loop?
 
-    git archive eb7cd46 dfmm | tar x -C ../before
+    mkdir ../before && git archive eb7cd46 dfmm | tar x -C ../before
     python benchmarks/evaluation.py --before ../before [--videos 20000] [--replicates 2000]
 
 Videos, three windows each, of people with several videos are drawn once: as scores of the detector, its streams, its
