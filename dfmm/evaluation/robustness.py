@@ -8,15 +8,13 @@ mouths, which no degradation reaches: it stays that of the clip as it is, and a 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from dfmm.dataset import make_window_loader, open_manifest
 from dfmm.degrade import DEGRADATIONS, OFFSET, Degradation
@@ -28,6 +26,7 @@ from dfmm.evaluation.summary import name_dataset, name_evaluation, score_column
 from dfmm.evaluation.synchrony import judge_videos
 from dfmm.files import write_whole
 from dfmm.manifest import fingerprint_manifest, select_split
+from dfmm.metrics import compute_drop
 from dfmm.model import MultimodalModel
 from dfmm.model.aggregation import aggregate_windows
 from dfmm.people import assign_people
@@ -40,7 +39,6 @@ SWEPT = (
 )
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 CLEAN = "none"  # the row of the videos as they are
-REPLICATES_AT_ONCE = 100
 FACTS = ["video_id", "label", "identities"]
 ENDS = {"": "value", "_low": "low", "_high": "high"}  # of a number's columns, and its part
 
@@ -83,10 +81,8 @@ def sweep_degradations(
         settings = settings.model_copy(update={"data": settings.data.model_copy(update={"read": "cache"})})
     steps = list_steps(names, strengths, settings.model.streams)
     manifest = assign_people(open_manifest(run, settings, progress=progress))
-    chosen, synchrony = (
-        select_split(manifest, split, limit=settings.data.limit),
-        open_synchrony(run.checkpoint, settings),
-    )
+    chosen = select_split(manifest, split, limit=settings.data.limit)
+    synchrony = open_synchrony(run.checkpoint, settings)
     name = name_evaluation({"dataset": name_dataset(chosen), "split": split})
     folder = run / "robustness" / name
     of = {
@@ -245,69 +241,21 @@ def measure_drop(
     replicates: int,
     *,
     shares: Sequence[float] | None = None,
-    seed: int = 0,
 ) -> Interval:
     """Return by how much the AUC of these columns is below that of the videos as they are, on average.
 
-    The 95 % interval is paired: both AUCs are of the same videos, whose people are resampled together (Owen's
-    pigeonhole bootstrap, Ann. Appl. Stat. 2007). It is undefined, as the value is, for videos of one label, and where
-    all replicates agree, which says that videos are too few, not that the drop is known.
+    The 95 % interval is paired (`compute_drop`). It is undefined, as the value is, for videos of one label, and where
+    people are too few for one.
 
     Args:
         shares: the weight of each column in the average.
     """
-    columns = list(columns)
     rows = scores[scores[[CLEAN, *columns]].notna().all(axis=1)]
-    if not columns or rows["label"].nunique() < 2:
+    if not len(columns) or rows["label"].nunique() < 2:
         return {"value": None, "low": None, "high": None}
-    labels, members = rows["label"].to_numpy(float), list_people(rows)
-
-    def measure(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        clean, *others = (weigh_auc(labels, rows[name].to_numpy(), weights) for name in (CLEAN, *columns))
-        return clean - np.average(others, axis=0, weights=shares)
-
-    value = float(measure(np.ones((1, len(rows))))[0])
-    drawn = np.concatenate([measure(weights) for weights in draw_weights(members, replicates, seed)])
-    low, high = np.nanquantile(drawn, [0.025, 0.975]) if np.isfinite(drawn).any() else (value, value)
-    if low == high:
-        return {"value": value, "low": None, "high": None}
-    return {"value": value, "low": min(float(low), value), "high": max(float(high), value)}
-
-
-def list_people(rows: pd.DataFrame) -> list[NDArray[np.int64]]:
-    """Return for each place of a name in `identities` the person there, `[n]`, -1 where there is none.
-
-    A video that names nobody is a person of its own.
-    """
-    names = [
-        sorted({name.strip() for name in str(cell).split("|")} - {""}) or [f"|{video}"]
-        for cell, video in zip(rows["identities"], rows["video_id"], strict=True)
-    ]
-    codes = pd.factorize(np.concatenate(names))[0]
-    places = np.full((len(names), max(map(len, names))), -1)
-    places[np.arange(places.shape[1]) < np.array([*map(len, names)])[:, None]] = codes
-    return list(places.T)
-
-
-def draw_weights(members: Sequence[NDArray], replicates: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """Yield how often each video is drawn, `[some, n]`: the product of how often each of its people is."""
-    rng, people = np.random.default_rng(seed), 1 + max(int(place.max()) for place in members)
-    for start in range(0, replicates, REPLICATES_AT_ONCE):
-        count = min(REPLICATES_AT_ONCE, replicates - start)
-        drawn = rng.multinomial(people, np.full(people, 1 / people), size=count).astype(float)
-        drawn = np.pad(drawn, ((0, 0), (0, 1)), constant_values=1)  # the last is that of -1
-        yield np.prod([drawn[:, place] for place in members], axis=0)
-
-
-def weigh_auc(labels: NDArray, scores: NDArray, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the AUC under each set of weights, `[some, n]`; equal scores count half. NaN where one label has none."""
-    order = np.argsort(scores)
-    labels, scores, weights = labels[order], scores[order], weights[:, order]
-    below = np.pad(np.cumsum(weights * (1 - labels), axis=1), ((0, 0), (1, 0)))
-    first, last = (np.searchsorted(scores, scores, side=side) for side in ("left", "right"))
-    won = (weights * labels * (below[:, first] + below[:, last])).sum(axis=1) / 2
-    pairs = (weights @ labels) * below[:, -1]
-    return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+    others, options = [rows[name] for name in columns], {"identities": list(rows["identities"]), "shares": shares}
+    found = compute_drop(rows["label"], rows[CLEAN], others, **options, replicates=replicates)
+    return {"value": found["difference"], "low": found["low"], "high": found["high"]}
 
 
 def format_sweep(table: pd.DataFrame, summary: dict[str, Any]) -> str:

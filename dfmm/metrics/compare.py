@@ -96,6 +96,32 @@ def compare_aucs(
     return {"a": aucs[0], "b": aucs[1], "difference": difference}
 
 
+def compute_drop(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    others: Sequence[ArrayLike],
+    *,
+    shares: Sequence[float] | None = None,
+    identities: Sequence[str] | None = None,
+    confidence: float = 0.95,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> Difference:
+    """By how much the AUC falls from one set of scores to others of the same videos, on average.
+
+    Args:
+        others: [n] each, in the order of the first.
+        shares: the weight of each of them in the average; None: all alike.
+    """
+    check_options(confidence, replicates)
+    people = find_people(identities, len(np.asarray(labels)))
+    rankings = [rank_videos(labels, each, people) for each in (scores, *others)]
+    values, draws = zip(*(_replicate(ranking, measure_auc, replicates, seed) for ranking in rankings), strict=True)
+    mean, drawn = (np.average([each["auc"] for each in found[1:]], axis=0, weights=shares) for found in (values, draws))
+    size = count_least(rankings[0])
+    return _describe_difference(values[0]["auc"], float(mean), draws[0]["auc"], drawn, size, confidence)
+
+
 def _rank_both(
     labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, identities: Sequence[str] | None
 ) -> list[Ranking]:

@@ -83,7 +83,8 @@ class Trainer:
             return read_history(self.run)
         with self.accelerator.main_process_first():
             checkpoint = self._load_checkpoint()
-        check_manifest(self.run, self.manifest, self.settings) if checkpoint else None
+        if checkpoint:
+            check_manifest(self.run, self.manifest, self.settings)
         if checkpoint and self._is_finished(State.read(checkpoint)) and self.run.checkpoint.is_file():
             self._say_finished(State.read(checkpoint))
             return read_history(self.run)
