@@ -315,7 +315,7 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
     """
     model, settings, facts = load_run(run)
     evidence, synchrony = read_evidence(facts), open_synchrony(run.checkpoint, settings)
-    manifest = assign_people(load_manifest(settings, progress=progress))
+    manifest = assign_people(open_manifest(run, settings, progress=progress))
     loader = make_evaluation_loader(manifest, split, settings, progress=progress)
     windows = _withhold_each(model, loader, progress=progress)
     table, videos = pd.concat([manifest, loader.dataset.twins]), {}
