@@ -4,10 +4,10 @@
     python benchmarks/evaluation.py --before ../before [--videos 20000] [--replicates 2000]
 
 Videos, three windows each, of people with several videos are drawn once: as scores of the detector, its streams, its
-pieces of evidence and its rivals. `make_report` of this version and of the one in the folder given are timed in turns,
-each in a process of its own whose peak of memory is measured, too. This version does more: it knows more metrics, and
-tells how far the detector is ahead of its rivals. scikit-learn is timed on a few replicates, of AUC, average precision
-and the ROC curve of one column alone, and extrapolated to all replicates and columns.
+pieces of evidence and its rivals. `summarise_split` of this version and of the one in the folder given are timed in
+turns, each in a process of its own whose peak of memory is measured, too. This version does more: it knows more
+metrics, and tells how far the detector is ahead of its rivals. scikit-learn is timed on a few replicates, of AUC,
+average precision and the ROC curve of one column alone, and extrapolated to all replicates and columns.
 """
 
 from __future__ import annotations
@@ -81,11 +81,12 @@ def time_report(place: Path, folder: str, options: argparse.Namespace) -> tuple[
 
 
 def report_once(folder: Path, replicates: int) -> None:
-    from dfmm.evaluation import make_report
+    from dfmm.evaluation import summary
 
     videos, windows = (pd.read_parquet(folder / name) for name in ("videos", "windows"))
     started = time.process_time()
-    make_report(videos, windows, split="test", threshold=0.5, replicates=replicates)
+    summarise = getattr(summary, "summarise_split", None) or summary.make_report  # its name before
+    summarise(videos, windows, split="test", threshold=0.5, replicates=replicates)
     seconds = time.process_time() - started
     print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 

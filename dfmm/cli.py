@@ -310,23 +310,21 @@ def evaluate(options: argparse.Namespace) -> int:
     return int(failed > 0)
 
 
-def _print_evaluation(run: Any, report: dict[str, Any], videos: pd.DataFrame, windows: pd.DataFrame) -> None:
+def _print_evaluation(run: Any, report: Any, videos: pd.DataFrame, windows: pd.DataFrame) -> None:
     from dfmm import figures
-    from dfmm.evaluation import name_evaluation, write_report
+    from dfmm.evaluation import write_report
 
-    page = write_report(report, videos, windows, run / "evaluations" / name_evaluation(report))
-    alone = report["one_label"]
+    page = write_report(report, videos, windows, run / "evaluations" / report.name)
+    alone = report.one_label
     if alone:
-        print(f"{alone['why']}.\n{alone['name']} at the threshold: {figures.format_interval(alone['rate'])}")
+        print(f"{alone.why}.\n{alone.name} at the threshold: {figures.format_interval(alone.rate)}")
     for name in ("auc", "ap", "eer", "balanced_accuracy", "fpr_at_95_tpr") if not alone else ():
-        print(f"{name:18} {figures.format_interval(report['video'][name])}")
-    if report["unseen"]["methods"]:
-        for name in ("seen", "unseen"):
-            print(
-                f"auc, {name:13} {figures.format_interval(report[name]['auc'])}  {', '.join(report[name]['methods'])}"
-            )
-    coverage = report["coverage"]
-    print(f"scored {coverage['scored']} of {report['videos']} videos, {coverage['failed']} failed; report: {page}")
+        print(f"{name:18} {figures.format_interval(report.video[name])}")
+    if report.unseen.methods:
+        for name, group in (("seen", report.seen), ("unseen", report.unseen)):
+            print(f"auc, {name:13} {figures.format_interval(group.auc)}  {', '.join(group.methods)}")
+    coverage = report.coverage
+    print(f"scored {coverage.scored} of {report.videos} videos, {coverage.failed} failed; report: {page}")
 
 
 @command(
@@ -382,7 +380,7 @@ def robustness(options: argparse.Namespace) -> None:
     with terminate_as_interrupt():
         table, summary = sweep_degradations(run, options.split, **choice)
     print(format_sweep(table, summary))
-    figure = figures.plot_robustness(table, summary, note=figures.describe_data(summary["of"]))
+    figure = figures.plot_robustness(table, summary, note=figures.describe_data(synthetic=summary["of"]["synthetic"]))
     picture = run / "robustness" / summary["of"]["name"] / "robustness.png"
     figure.savefig(picture)
     print(f"all of it: {picture.parent}")

@@ -50,12 +50,12 @@ def test_the_demo_finds_what_the_readme_says(settings: Settings, tmp_path: Path)
     Trainer(settings, load_manifest(settings, progress=False), run, progress=False).fit()
     report, _, _ = evaluate_run(run, "test", progress=False)
     promised = {"blend": 0.95, "lipsync": 0.90, "vocoder": 0.97, "desync": 0.97}
-    found = {method: report["methods"][method]["auc"]["value"] for method in promised}
-    print({name: round(value, 3) for name, value in found.items()}, round(report["video"]["auc"]["value"], 3))
+    found = {method: report.methods[method].auc["value"] for method in promised}
+    print({name: round(value, 3) for name, value in found.items()}, round(report.video["auc"]["value"], 3))
     assert all(found[method] >= least for method, least in promised.items())
-    assert report["video"]["auc"]["value"] >= 0.95
-    assert report["rivals"]["trivia"]["value"] < 0.65
-    assert report["calibration"]["evidence"]["brier"] < report["calibration"]["network"]["brier"]
+    assert report.video["auc"]["value"] >= 0.95
+    assert report.rivals["trivia"]["value"] < 0.65
+    assert report.calibration["evidence"]["brier"] < report.calibration["network"]["brier"]
 
 
 def test_shuffled_training_labels_teach_nothing(settings: Settings, tmp_path: Path) -> None:

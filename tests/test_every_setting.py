@@ -114,7 +114,7 @@ def show_report(settings: Settings, folder: Path) -> str:
     run = open_run(folder / hash_values(flatten_settings(settings)), settings)
     Trainer(settings, load_manifest(settings, progress=False), run, progress=False).fit()
     report, videos, _ = evaluate_run(run, "train", progress=False)
-    shown = {name: report[name] for name in ("video", "threshold", "rivals", "slices")}
+    shown = {name: getattr(report, name) for name in ("video", "threshold", "rivals", "slices")}
     return hash_values([shown, videos["score"].to_numpy()])
 
 

@@ -84,7 +84,8 @@ def test_a_model_gives_the_scores_it_gave(settings: Settings, expected: dict[str
 def test_an_evaluation_is_read_back_and_made_again(settings: Settings, expected: dict[str, Any]) -> None:
     run = Run("outputs/former")
     report, videos, _ = read_evaluation(run, "test")
-    assert report["split"] == "test"
+    assert report.split == "test"
+    assert (report.version, report.macro_auc, report.calibration) == (0, None, None)  # of which it knew nothing
     assert list(videos["score"]) == pytest.approx(expected["scores"])
     assert list(evaluate_run(run, "test", progress=False)[1]["score"]) == pytest.approx(expected["scores"], abs=1e-4)
 

@@ -82,7 +82,7 @@ def test_the_report_resamples_the_families_of_videos_that_name_nobody(monkeypatc
     videos = videos.assign(score=[0.1, 0.9, 0.2, 0.8], video_fake_score=0.5, audio_fake_score=0.5, in_sync_score=0.5)
     videos = videos.assign(trivia_score=0.5, mouth_loudness=0.5)
     windows = videos[["video_id", "label", "score"]].iloc[[0, 0, 1, 2, 3]]
-    summary.make_report(videos, windows, split="test", threshold=0.5, replicates=100)
+    summary.summarise_split(videos, windows, split="test", threshold=0.5, replicates=100)
     assert asked[0] == ["video:a", "video:a", "ann", "ann|bob"]
     assert asked[1] == ["video:a", "video:a", "video:a", "ann", "ann|bob"]
 

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["synchrony"],
     submod_attrs={
         "score": ["format_scores", "score_files", "score_split", "score_windows"],
+        "contents": ["FURTHER", "METRICS", "Report", "name_evaluation", "read_report"],
         "compare": ["compare_runs", "format_comparison"],
         "evaluate": [
             "compare_streams",
@@ -25,8 +26,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "protocols": ["evaluate_datasets"],
         "robustness": ["format_sweep", "sweep_degradations"],
         "slices": ["describe_worst", "list_slices", "measure_slices"],
-        "summary": ["make_report", "name_evaluation", "pair_methods"],
+        "summary": ["summarise_split", "pair_methods"],
         "synchrony": ["find_verdicts", "judge_files", "judge_videos"],
-        "report": ["FURTHER", "METRICS", "find_mistakes", "write_report"],
+        "report": ["find_mistakes", "write_report"],
     },
 )

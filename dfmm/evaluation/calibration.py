@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 from scipy.special import expit
 
-from dfmm.metrics import find_odds, measure_calibration
+from dfmm.metrics import Calibration, find_odds, measure_calibration
 
 
-def compare_calibration(scored: pd.DataFrame, *, prior: float, trained: float) -> dict[str, Any]:
+def compare_calibration(scored: pd.DataFrame, *, prior: float, trained: float) -> dict[str, Calibration]:
     """Return the calibration of the network's own scores and of those joined from all evidence, on the same videos.
 
     Both are moved from the prior they assume to the share of fakes among these videos: what is left is not the prior's.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dfmm.evaluation.contents import FURTHER, METRICS
 from dfmm.evaluation.evaluate import read_evaluation
-from dfmm.evaluation.report import FURTHER, METRICS
 from dfmm.metrics import Costs, compare_metrics, compute_metrics
 from dfmm.runs import Run, RunError
 from dfmm.settings import Settings, flatten_settings, load_settings
@@ -79,7 +79,7 @@ def read_scored(run: Run, split: str) -> Scored:
         )
     report, videos, _ = evaluation
     videos = videos[videos["status"] == "ok"].set_index("video_id").sort_index()
-    return Scored(run.name, load_settings(run / "settings.yaml"), videos, report["threshold"]["value"], report["prior"])
+    return Scored(run.name, load_settings(run / "settings.yaml"), videos, report.threshold.value, report.prior)
 
 
 def _align(scored: Sequence[Scored], *, shared: bool) -> list[Scored]:

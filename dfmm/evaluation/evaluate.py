@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from dfmm.audit.shortcuts import measure_trivia, score_trivia
 from dfmm.audit.synchrony import correlate_videos
 from dfmm.dataset import load_manifest, make_evaluation_loader, open_manifest
 from dfmm.evaluation.calibration import compare_calibration
+from dfmm.evaluation.contents import VERSION, Report, Slices, Threshold, name_evaluation, read_report
 from dfmm.evaluation.evidence import (
     SENSES,
     Evidence,
@@ -31,7 +31,7 @@ from dfmm.evaluation.evidence import (
 )
 from dfmm.evaluation.score import add_synchrony, find_broken, score_split, tabulate_batch
 from dfmm.evaluation.slices import KNOWN, check_columns, describe_videos, measure_slices
-from dfmm.evaluation.summary import UNNAMED, make_report, name_dataset, name_evaluation, pair_methods, score_column
+from dfmm.evaluation.summary import UNNAMED, name_dataset, pair_methods, score_column, summarise_split
 from dfmm.evaluation.synchrony import COLUMNS, judge_videos
 from dfmm.extraction.cures import describe_cures
 from dfmm.files import write_whole
@@ -136,7 +136,7 @@ def evaluate_run(
     manifest: str | Path | None = None,
     root: str | Path | None = None,
     progress: bool = True,
-) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+) -> tuple[Report, pd.DataFrame, pd.DataFrame]:
     """Evaluate a run's best checkpoint on a split, with evidence and threshold as its own validation split taught.
 
     Methods of which no part was in the run's training split are marked as unseen.
@@ -167,7 +167,7 @@ def evaluate_run(
     videos["trivia_score"] = score_by_trivia(own, videos, trained, settings)
     videos["mouth_loudness"] = videos["video_id"].map(correlate_videos(videos[videos["status"] == "ok"], settings))
     videos["predicted"] = (videos["score"] >= evidence.threshold).where(videos["status"] == "ok").astype("Int64")
-    report = _describe_run(run, table, settings, evidence, synchrony, facts)
+    known = _describe_run(run, table, settings, evidence, synchrony, facts)
     seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
     chosen = settings.evaluate
     options = {
@@ -177,16 +177,16 @@ def evaluate_run(
         "prior": evidence.prior,
         "costs": Costs(chosen.dcf_prior, chosen.false_alarm_cost, chosen.miss_cost),
     }
-    thresholds = {"threshold": evidence.threshold, "window_threshold": report["threshold"]["window"]}
-    report |= make_report(videos, windows, split=split, **thresholds, **options)
+    thresholds = {"threshold": evidence.threshold, "window_threshold": known["threshold"].window}
+    known |= summarise_split(videos, windows, split=split, **thresholds, **options)
     priors = {"prior": evidence.prior, "trained": facts["prior"]}
-    report["calibration"] = compare_calibration(videos[videos["status"] == "ok"], **priors)
+    known["calibration"] = compare_calibration(videos[videos["status"] == "ok"], **priors)
     if columns:
-        report["slices"] = slice_errors(videos, columns, settings, evidence.threshold)
+        known["slices"] = slice_errors(videos, columns, settings, evidence.threshold)
     if manifest is not None:
-        report["manifest"] = str(resolve_path(manifest))
-        report["root"] = settings.data.root
-        report["dataset"] = _name_apart(report, run, own=name_dataset(own))
+        known |= {"manifest": str(resolve_path(manifest)), "root": settings.data.root}
+        known["dataset"] = _name_apart(known, run, own=name_dataset(own))
+    report = Report.model_validate(known)
     _write_evaluation(report, videos, windows, run)
     return report, videos, windows
 
@@ -204,7 +204,7 @@ def choose_slices(columns: Sequence[str], own: pd.DataFrame, table: pd.DataFrame
     return chosen
 
 
-def slice_errors(videos: pd.DataFrame, columns: Sequence[str], settings: Settings, threshold: float) -> dict[str, Any]:
+def slice_errors(videos: pd.DataFrame, columns: Sequence[str], settings: Settings, threshold: float) -> Slices:
     """Return what `measure_slices` finds in the videos that were scored."""
     scored = videos[videos["status"] == "ok"]
     if not set(columns) <= set(scored):
@@ -222,24 +222,29 @@ def _describe_run(
 ) -> dict[str, Any]:
     """Return what a report says of the detector and of how it was asked."""
     own = evidence.window_threshold
-    threshold = {"value": evidence.threshold, "rule": evidence.rule, "chosen_on": "val"}
-    threshold["window"] = evidence.threshold if own is None else own
     return {
+        "version": VERSION,
         "run": run.name,
         "data_fingerprint": fingerprint_manifest(table),
         "checkpoint": {"file": run.checkpoint.name, "sha256": hash_file(run.checkpoint)[:16], **_leave_out(facts)},
         "prior": evidence.prior,
-        "threshold": threshold | {"doubts": doubt_threshold(evidence)},
-        "evidence": evidence.dump(),
+        "threshold": Threshold(
+            value=evidence.threshold,
+            rule=evidence.rule,
+            chosen_on="val",
+            window=evidence.threshold if own is None else own,
+            doubts=doubt_threshold(evidence),
+        ),
+        "evidence": evidence,
         "aggregation": settings.model.aggregation,
         "cures": describe_cures(settings),
         "synchrony": dict(synchrony.facts) if synchrony else None,
     }
 
 
-def _write_evaluation(report: dict[str, Any], videos: pd.DataFrame, windows: pd.DataFrame, run: Run) -> None:
-    folder = run / "evaluations" / name_evaluation(report)
-    write_json(report, folder / "report.json")
+def _write_evaluation(report: Report, videos: pd.DataFrame, windows: pd.DataFrame, run: Run) -> None:
+    folder = run / "evaluations" / report.name
+    write_json(report.model_dump(mode="json"), folder / "report.json")
     write_table(videos, folder / "scores.csv")
     write_table(windows, folder / "windows.csv")
 
@@ -256,25 +261,34 @@ def _open_other(manifest: str | Path, root: str | Path | None, settings: Setting
     return table, settings.model_copy(update={"data": settings.data.model_copy(update={"root": str(root)})})
 
 
-def _name_apart(report: dict[str, Any], run: Run, *, own: str) -> str:
-    """Return what to call another dataset, so that its folder is neither the run's own nor another manifest's."""
-    name, file = report["dataset"], Path(report["manifest"])
-    folder = Path(report["root"]).name
+def _name_apart(known: Mapping[str, Any], run: Run, *, own: str) -> str:
+    """Return what to call another dataset, so that its folder is neither the run's own nor another manifest's.
+
+    Args:
+        known: what is known of the report, so far: `dataset`, `split`, `manifest` and `root`.
+    """
+    name, file = known["dataset"], Path(known["manifest"])
+    folder = Path(known["root"]).name
     names = [name] if name != UNNAMED else []
     names += [folder if name == UNNAMED else f"{name}-{folder}"]
     names += [f"{names[-1]}-{file.stem}"]
     numbered = (f"{names[-1]}-{number}" for number in itertools.count(2))
-    return next(one for one in itertools.chain(names, numbered) if _is_free(one, report, run, own))
+    return next(one for one in itertools.chain(names, numbered) if _is_free(one, known, run, own))
 
 
-def _is_free(dataset: str, report: dict[str, Any], run: Run, own: str) -> bool:
+def _is_free(dataset: str, known: Mapping[str, Any], run: Run, own: str) -> bool:
     """Is there no evaluation of this name, or an earlier one of the same manifest and root?"""
-    evaluation = name_evaluation({**report, "dataset": dataset})
-    if evaluation == name_evaluation({**report, "dataset": own}):
+    evaluation = name_evaluation(dataset, known["split"])
+    if evaluation == name_evaluation(own, known["split"]):
         return False
-    page = run / "evaluations" / evaluation / "report.json"
-    before = json.loads(page.read_text(encoding="utf-8")) if page.is_file() else report
-    return all(before.get(name) == report[name] for name in ("manifest", "root"))
+    file = run / "evaluations" / evaluation / "report.json"
+    if not file.is_file():
+        return True
+    try:
+        before = read_report(file)
+    except RunError:
+        return False  # whose it is cannot be told, so it stays
+    return (before.manifest, before.root) == (known["manifest"], known["root"])
 
 
 def score_by_trivia(own: pd.DataFrame, videos: pd.DataFrame, trained: Settings, settings: Settings) -> pd.Series:
@@ -294,13 +308,20 @@ def score_by_trivia(own: pd.DataFrame, videos: pd.DataFrame, trained: Settings, 
     return videos["video_id"].map(scores)
 
 
-def read_evaluation(run: Run, split: str = "test") -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame] | None:
-    """Return what `evaluate_run` wrote for the run's own data and its present checkpoint; None if it did not."""
+def read_evaluation(run: Run, split: str = "test") -> tuple[Report, pd.DataFrame, pd.DataFrame] | None:
+    """Return what `evaluate_run` wrote for the run's own data and its present checkpoint; None if it did not.
+
+    A report that cannot be read is named, and counts as none.
+    """
     own = fingerprint_manifest(load_manifest(load_settings(run / "settings.yaml"), progress=False))
     for file in sorted(run.path.glob("evaluations/[!.]*/report.json")):
-        report = json.loads(file.read_text(encoding="utf-8"))
-        same_model = report["checkpoint"]["sha256"] == hash_file(run.checkpoint)[:16]
-        if same_model and report["split"] == split and report["data_fingerprint"] == own:
+        try:
+            report = read_report(file)
+        except RunError as error:
+            log.warning("%s", error)
+            continue
+        same_model = report.checkpoint.sha256 == hash_file(run.checkpoint)[:16]
+        if same_model and report.split == split and report.data_fingerprint == own:
             videos = assign_people(read_table(file.with_name("scores.csv")))  # one of before says what the manifest did
             return report, videos, read_table(file.with_name("windows.csv"))
     return None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
 
 import pandas as pd
 
+from dfmm.evaluation.contents import Report
 from dfmm.evaluation.evaluate import evaluate_run, load_run
 from dfmm.runs import Run
 
@@ -16,7 +16,7 @@ log = logging.getLogger("dfmm")
 
 def evaluate_datasets(
     run: Run, split: str = "test", *, progress: bool = True
-) -> Iterator[tuple[str, tuple[dict[str, Any], pd.DataFrame, pd.DataFrame] | str]]:
+) -> Iterator[tuple[str, tuple[Report, pd.DataFrame, pd.DataFrame] | str]]:
     """Evaluate a run on each of the other datasets that `evaluate.datasets` lists; one that fails costs only itself.
 
     Yields:

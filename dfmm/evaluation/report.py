@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,34 +15,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dfmm import figures
-from dfmm.evaluation.evidence import SENSES, Evidence, describe_evidence
+from dfmm.evaluation.contents import FURTHER, METRICS, RIVALS, Report
+from dfmm.evaluation.evidence import SENSES, describe_evidence
 from dfmm.evaluation.slices import describe_worst, list_slices
 from dfmm.files import write_whole
 from dfmm.runs import PACKAGES
 
-METRICS = {
-    "auc": "AUC",
-    "ap": "Average precision",
-    "eer": "Equal error rate",
-    "balanced_accuracy": "Balanced accuracy",
-    "recall": "Recall",
-    "precision": "Precision",
-}
-FURTHER = {
-    "f1": "F1",
-    "accuracy": "Accuracy",
-    "fpr_at_95_tpr": "False-positive rate at 95 % recall",
-    "tpr_at_10_fpr": "Recall at a false-positive rate of 10 %",
-    "tpr_at_1_fpr": "Recall at a false-positive rate of 1 %",
-    "tpr_at_0.1_fpr": "Recall at a false-positive rate of 0.1 %",
-    "log_loss": "Log-loss",
-    "brier": "Brier score",
-    "ece": "Expected calibration error",
-    "cllr": "Cllr",
-    "min_cllr": "min Cllr",
-    "act_dcf": "actDCF",
-    "min_dcf": "minDCF",
-}
 CAPTIONS = {
     "roc": "The share of fakes found at each share of reals falsely called fake. The nearer to the upper left corner, "
     "the better; where the band takes in the diagonal, chance explains it too. The band begins at three false alarms: "
@@ -63,11 +40,6 @@ CAPTIONS = {
     "curves": "Where the training loss falls on and the validation loss rises, the model learns its training videos by "
     "heart. The dotted line marks the epoch that is kept.",
     "timeline": "what each stream found from window to window. In all lines, up is suspicious.",
-}
-RIVALS = {
-    "trivia": "Trivial features",
-    "synchrony": "Correlation of mouth and loudness",
-    "ridge": "Mouth and speech",
 }
 WORST = 10  # videos in the table of the most confidently wrong
 UNSCORED = 50  # videos in the table of those without a score
@@ -93,7 +65,7 @@ class Picture:
 
 
 def write_report(
-    report: Mapping[str, Any],
+    report: Report,
     scores: pd.DataFrame,
     windows: pd.DataFrame,
     folder: Path,
@@ -123,24 +95,24 @@ def write_report(
 
 
 def draw_pictures(
-    report: Mapping[str, Any], scores: pd.DataFrame, windows: pd.DataFrame, *, history: pd.DataFrame | None
+    report: Report, scores: pd.DataFrame, windows: pd.DataFrame, *, history: pd.DataFrame | None
 ) -> list[Picture]:
     """Draw the report's figures, in the order they are shown."""
-    note, video, threshold = figures.describe_data(report), report["video"], report["threshold"]["value"]
+    note, video, threshold = figures.describe_data(synthetic=report.synthetic), report.video, report.threshold.value
     drawn = {
-        "roc": figures.plot_roc(scores, auc=video["auc"], note=note, replicates=report.get("replicates", 1000)),
+        "roc": figures.plot_roc(scores, auc=video["auc"], note=note, replicates=report.replicates),
         "det": figures.plot_det(scores, eer=video["eer"], note=note),
         "precision_recall": figures.plot_precision_recall(scores, ap=video["ap"], note=note),
         "scores": figures.plot_scores(scores, threshold, note=note),
-        "confusion": figures.plot_confusion(report),
-        "methods": figures.plot_methods(report),
+        "confusion": figures.plot_confusion(video["confusion"], threshold, note=note),
+        "methods": figures.plot_methods(report.methods, unseen=report.unseen.methods, note=note),
     }
-    if "calibration" in report:
-        drawn["reliability"] = figures.plot_reliability(report["calibration"], note=note)
+    if report.calibration:
+        drawn["reliability"] = figures.plot_reliability(report.calibration, note=note)
     if history is not None and len(history):
-        drawn["curves"] = figures.plot_curves(history, best_epoch=report["checkpoint"].get("epoch"), note=note)
+        drawn["curves"] = figures.plot_curves(history, best_epoch=report.checkpoint.epoch, note=note)
     pictures = [Picture(name, figure, CAPTIONS[name]) for name, figure in drawn.items()]
-    return pictures + draw_mistakes(scores, windows, threshold=report["threshold"].get("window", threshold), note=note)
+    return pictures + draw_mistakes(scores, windows, threshold=report.threshold.window or threshold, note=note)
 
 
 def draw_mistakes(scores: pd.DataFrame, windows: pd.DataFrame, *, threshold: float | None, note: str) -> list[Picture]:
@@ -165,7 +137,7 @@ def find_mistakes(scores: pd.DataFrame) -> pd.DataFrame:
     return wrong.loc[error.sort_values(ascending=False, kind="stable").index]
 
 
-def render_html(report: Mapping[str, Any], scores: pd.DataFrame, images: list[dict[str, str]]) -> str:
+def render_html(report: Report, scores: pd.DataFrame, images: list[dict[str, str]]) -> str:
     """Fill the template. All that comes from outside is escaped: a file's name never becomes HTML.
 
     Args:
@@ -200,9 +172,9 @@ def render_html(report: Mapping[str, Any], scores: pd.DataFrame, images: list[di
     )
 
 
-def list_notes(report: Mapping[str, Any]) -> list[str]:
+def list_notes(report: Report) -> list[str]:
     """What is said of numbers that so few videos cannot tell."""
-    levels = {"videos": report["video"], "windows": report["window"]}
+    levels = {"videos": report.video, "windows": report.window}
     return [
         f"{words} of {level}: {found[name]['note']}"
         for name, words in (METRICS | FURTHER).items()
@@ -211,11 +183,10 @@ def list_notes(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def describe_mistakes(scores: pd.DataFrame, report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def describe_mistakes(scores: pd.DataFrame, report: Report) -> list[dict[str, Any]]:
     """Return the rows of the most confidently wrong videos, with what each piece of evidence says as `says`."""
     rows = find_mistakes(scores).head(WORST).to_dict("records")
-    evidence = Evidence.load(report["evidence"]) if "evidence" in report else None
-    return [{**row, "says": describe_evidence(row, evidence) if evidence else {}} for row in rows]
+    return [{**row, "says": describe_evidence(row, report.evidence) if report.evidence else {}} for row in rows]
 
 
 def format_plain(value: Any) -> str:

@@ -18,15 +18,16 @@ import torch
 
 from dfmm.dataset import make_window_loader, open_manifest
 from dfmm.degrade import DEGRADATIONS, OFFSET, Degradation
+from dfmm.evaluation.contents import name_evaluation
 from dfmm.evaluation.evaluate import learn_evidence, load_run, open_synchrony
 from dfmm.evaluation.evidence import Evidence, apply_evidence
 from dfmm.evaluation.score import score_windows
 from dfmm.evaluation.slices import measure_rate
-from dfmm.evaluation.summary import name_dataset, name_evaluation, score_column
+from dfmm.evaluation.summary import name_dataset, score_column
 from dfmm.evaluation.synchrony import judge_videos
 from dfmm.files import write_whole
 from dfmm.manifest import fingerprint_manifest, select_split
-from dfmm.metrics import compute_drop
+from dfmm.metrics import Interval, compute_drop
 from dfmm.model import MultimodalModel
 from dfmm.model.aggregation import aggregate_windows
 from dfmm.people import assign_people
@@ -41,8 +42,6 @@ STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 CLEAN = "none"  # the row of the videos as they are
 FACTS = ["video_id", "label", "identities"]
 ENDS = {"": "value", "_low": "low", "_high": "high"}  # of a number's columns, and its part
-
-Interval = dict[str, float | None]  # value, low and high
 
 
 def sweep_degradations(
@@ -83,7 +82,7 @@ def sweep_degradations(
     manifest = assign_people(open_manifest(run, settings, progress=progress))
     chosen = select_split(manifest, split, limit=settings.data.limit)
     synchrony = open_synchrony(run.checkpoint, settings)
-    name = name_evaluation({"dataset": name_dataset(chosen), "split": split})
+    name = name_evaluation(name_dataset(chosen), split)
     folder = run / "robustness" / name
     of = {
         "run": run.name,

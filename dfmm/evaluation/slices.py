@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from dfmm.evaluation.contents import Column, Slices
 from dfmm.manifest import COLUMNS, ManifestError
-from dfmm.metrics import compute_auc, compute_metrics
+from dfmm.metrics import Interval, compute_auc, compute_metrics
 
 FEWEST = 20  # reals for a rate of false alarms, fakes for one of misses, of each for an AUC
 KINDS = 12  # values of a number up to which each is a slice; numbers of more are cut into `BANDS` of equal counts
@@ -31,8 +32,6 @@ KNOWN = {
     "several_faces": "",
 }
 MEASURES = {"auc": "AUC", "fpr": "false alarms", "fnr": "misses"}
-
-Interval = dict[str, float | None]  # value, low and high
 
 
 def check_columns(columns: Sequence[str], manifest: pd.DataFrame) -> None:
@@ -61,10 +60,8 @@ def describe_videos(videos: pd.DataFrame, features: pd.DataFrame) -> pd.DataFram
     return videos.assign(**{name: values for name, values in known.items() if name not in {*COLUMNS, *videos}})
 
 
-def measure_slices(
-    scored: pd.DataFrame, columns: Sequence[str], *, threshold: float, replicates: int = 1000
-) -> dict[str, Any]:
-    """Return what a detector does in each slice of the scored videos, ready for JSON.
+def measure_slices(scored: pd.DataFrame, columns: Sequence[str], *, threshold: float, replicates: int = 1000) -> Slices:
+    """Return what a detector does in each slice of the scored videos.
 
     Args:
         scored: `label`, `score`, `identities`, and the columns.
@@ -82,15 +79,11 @@ def measure_slices(
     rows = [(column, row) for column, table in tables.items() for row in table]
     pairs = [(column, row, name) for column, row in rows for name in row["rest"] if name not in row["small"]]
     worst = max((_compare_slice(*pair, len(pairs)) for pair in pairs), key=_stand_out, default=None)
-    return {
-        "threshold": threshold,
-        "comparisons": len(pairs),
-        "worst": worst,
-        "columns": {
-            column: {"false_alarms": _compare_alarms(table), "slices": [_leave_rest(row) for row in table]}
-            for column, table in tables.items()
-        },
+    columns = {
+        column: Column(false_alarms=_compare_alarms(table), slices=[_leave_rest(row) for row in table])
+        for column, table in tables.items()
     }
+    return Slices(threshold=threshold, comparisons=len(pairs), worst=worst, columns=columns)
 
 
 def cut_slices(values: pd.Series) -> pd.Series:
@@ -224,22 +217,22 @@ def _leave_rest(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "rest"}
 
 
-def list_slices(slices: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def list_slices(slices: Slices) -> Iterator[dict[str, Any]]:
     """Yield a row a slice, for a table: its column, what `measure_slices` says of it, and what too few videos say."""
-    for column, found in slices["columns"].items():
-        for row in found["slices"]:
-            yield {"column": column, **row}
+    for column, found in slices.columns.items():
+        for row in found.slices:
+            yield {"column": column, **row.model_dump()}
 
 
-def describe_worst(slices: dict[str, Any]) -> str:
+def describe_worst(slices: Slices) -> str:
     """Return a sentence on the slice that stands out most."""
-    worst = slices["worst"]
+    worst = slices.worst
     if worst is None:
         return f"No slice can be compared: that takes {FEWEST} reals or fakes in it, and other slices of its column."
-    difference = worst["difference"]
+    difference = worst.difference
     named = (
-        f"{worst['column']} {worst['slice']}: {MEASURES[worst['measure']]} {worst['value']:.3f}, "
-        f"{worst['rest']:.3f} in all other videos (worse by {difference['value']:.3f} "
-        f"[{difference['low']:.3f}, {difference['high']:.3f}], widened for {slices['comparisons']} comparisons)"
+        f"{worst.column} {worst.slice}: {MEASURES[worst.measure]} {worst.value:.3f}, {worst.rest:.3f} in all other "
+        f"videos (worse by {difference['value']:.3f} [{difference['low']:.3f}, {difference['high']:.3f}], widened for "
+        f"{slices.comparisons} comparisons)"
     )
-    return f"Worst is {named}." if worst["sure"] else f"No slice is surely worse than the rest; the worst is {named}."
+    return f"Worst is {named}." if worst.sure else f"No slice is surely worse than the rest; the worst is {named}."

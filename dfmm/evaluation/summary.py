@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -17,17 +16,12 @@ from dfmm.runs import RunError
 UNNAMED = "unnamed"  # a dataset whose manifest does not say
 
 
-def name_evaluation(report: dict[str, Any]) -> str:
-    """Return the evaluation's folder name; what a manifest says of its dataset cannot leave the run."""
-    return re.sub(r"[^A-Za-z0-9._-]+|^\.+", "_", f"{report['dataset']}-{report['split']}")
-
-
 def name_dataset(manifest: pd.DataFrame) -> str:
     """Return the names of the datasets whose videos these are."""
     return " and ".join(sorted(set(manifest["dataset"]) - {""})) or UNNAMED
 
 
-def make_report(
+def summarise_split(
     videos: pd.DataFrame,
     windows: pd.DataFrame,
     *,
@@ -40,7 +34,7 @@ def make_report(
     prior: float | None = None,
     costs: Costs | None = None,
 ) -> dict[str, Any]:
-    """Return coverage and metrics of a scored split, ready for JSON.
+    """Return coverage and metrics of a scored split, as a `Report` holds them.
 
     Args:
         videos, windows: as from `score_split`.

@@ -23,6 +23,7 @@ from dfmm.figures.style import (
     shorten_text,
     style_figure,
 )
+from dfmm.metrics import Calibration
 
 LOOKS = {
     "network": {"label": "network's own", "color": GREY, "linestyle": "--", "marker": "s"},
@@ -95,11 +96,11 @@ def plot_synchrony(
 
 
 @style_figure
-def plot_reliability(calibration: Mapping[str, Any], *, note: str = "") -> Figure:
+def plot_reliability(calibration: Mapping[str, Calibration], *, note: str = "") -> Figure:
     """How often videos of a score are fake, for the network's own scores and those joined from all evidence.
 
     Args:
-        calibration: as the report has it.
+        calibration: `network` and `evidence`, as an evaluation's report has them.
     """
     figure, axes = open_axes("Are scores probabilities?", note)
     label_axes(axes, "mean score of the videos in a bin", "share of them that are fake")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,7 @@ from dfmm.figures.style import (
     REAL,
     STREAMS,
     STRIPE,
-    Interval,
     add_legend,
-    describe_data,
     format_interval,
     format_number,
     format_share,
@@ -33,6 +31,7 @@ from dfmm.figures.style import (
     style_figure,
 )
 from dfmm.metrics import (
+    Interval,
     compute_auc,
     compute_det,
     compute_eer,
@@ -147,15 +146,27 @@ def plot_scores(scores: pd.DataFrame, threshold: float | None = None, *, note: s
     return add_legend(figure)
 
 
-# Reports and tables
+# Decisions and methods
+
+
+class Method(Protocol):
+    """What a forest plot shows of a method, as an evaluation's report holds it."""
+
+    videos: int
+    auc: Interval
+    streams: Mapping[str, Interval]
 
 
 @style_figure
-def plot_confusion(report: Mapping[str, Any]) -> Figure:
-    """Counts of real and fake videos by what they were called, and each count's share of its row."""
-    threshold = format_number(report["threshold"]["value"])
-    figure, axes = open_axes(f"Confusion of videos at threshold {threshold}", describe_data(report))
-    confusion = report["video"]["confusion"]
+def plot_confusion(confusion: Mapping[str, int], threshold: float, *, note: str = "") -> Figure:
+    """Counts of real and fake videos by what they were called, and each count's share of its row.
+
+    Args:
+        confusion: `tn`, `fp`, `fn` and `tp`.
+        threshold: from which score on a video is called fake.
+        note: the title's second line.
+    """
+    figure, axes = open_axes(f"Confusion of videos at threshold {format_number(threshold)}", note)
     counts = np.array([[confusion[name] for name in row] for row in (("tn", "fp"), ("fn", "tp"))])
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
@@ -173,26 +184,32 @@ def plot_confusion(report: Mapping[str, Any]) -> Figure:
 
 
 @style_figure
-def plot_methods(report: Mapping[str, Any]) -> Figure:
-    """A forest plot: each method's AUC against all reals with its interval, and the streams' own beside it."""
-    methods = {name: values for name, values in report["methods"].items() if name != "real"}
+def plot_methods(methods: Mapping[str, Method], *, unseen: Collection[str] = (), note: str = "") -> Figure:
+    """A forest plot: each method's AUC against all reals with its interval, and the streams' own beside it.
+
+    Args:
+        methods: by name.
+        unseen: the names of those that training did not see.
+        note: the title's second line.
+    """
+    methods = {name: method for name, method in methods.items() if name != "real"}
     height = 1.9 + 0.45 * max(len(methods), 1)
-    figure, axes = open_axes("AUC by method of forgery", describe_data(report), size=(6, height))
+    figure, axes = open_axes("AUC by method of forgery", note, size=(6, height))
     label_axes(axes, "AUC against all reals", "")
     axes.grid(visible=False, axis="y")
     rows = range(len(methods))
     for row in rows[::2]:
         axes.axhspan(row - 0.5, row + 0.5, color=STRIPE, linewidth=0)
-    _draw_intervals(axes, [values["auc"] for values in methods.values()])
+    _draw_intervals(axes, [method.auc for method in methods.values()])
     for lane, name in enumerate(STREAMS):
-        _draw_stream(axes, [values["streams"].get(name) for values in methods.values()], lane, name)
+        _draw_stream(axes, [method.streams.get(name) for method in methods.values()], lane, name)
     axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.2)
-    unseen = dict.fromkeys(report.get("unseen", {}).get("methods", []), ", unseen")
-    axes.set_yticks(rows, [f"{shorten_text(n)} ({v['videos']}{unseen.get(n, '')})" for n, v in methods.items()])
+    said = dict.fromkeys(unseen, ", unseen")
+    axes.set_yticks(rows, [f"{shorten_text(n)} ({m.videos}{said.get(n, '')})" for n, m in methods.items()])
     axes.set_ylim(max(len(methods), 1) - 0.5, -0.5)
     axes.set_xlim(min(axes.get_xlim()[0], 0.45), max(axes.get_xlim()[1], 1.02))
     numbers = axes.secondary_yaxis("right")
-    numbers.set_yticks(rows, [format_interval(values["auc"]) for values in methods.values()])
+    numbers.set_yticks(rows, [format_interval(method.auc) for method in methods.values()])
     numbers.tick_params(length=0)
     numbers.spines["right"].set_visible(False)
     return add_legend(figure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-Interval = Mapping[str, float | None]  # "value", "low", "high"; None = undefined
+from dfmm.metrics import Difference, Interval
+
 Parameters = ParamSpec("Parameters")
 
 # Okabe and Ito's colours. What means the same looks the same in every figure, and for print in grey has a hatch,
@@ -60,9 +61,9 @@ def style_figure(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Fig
     return draw_styled
 
 
-def describe_data(report: Mapping[str, Any]) -> str:
+def describe_data(*, synthetic: bool) -> str:
     """The note every figure of a report carries: results on synthetic data are called so wherever they are shown."""
-    return "synthetic data" if report.get("synthetic") else ""
+    return "synthetic data" if synthetic else ""
 
 
 def format_interval(interval: Interval | None) -> str:
@@ -73,7 +74,7 @@ def format_interval(interval: Interval | None) -> str:
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def format_difference(difference: Mapping[str, float | None] | None) -> str:
+def format_difference(difference: Difference | None) -> str:
     """`+0.041 [-0.002, 0.084]`, with its paired interval where there is one, or `–` where it is undefined."""
     value, low, high = ((difference or {}).get(name) for name in ("difference", "low", "high"))
     if value is None:

@@ -14,8 +14,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "people": ["MetricError"],
         "ranking": ["compute_det", "compute_eer", "compute_precision_recall", "compute_roc"],
         "decisions": ["choose_threshold"],
-        "costs": ["BINS", "Costs", "find_odds", "measure_calibration"],
-        "compare": ["compare_aucs", "compare_metrics", "compute_drop"],
+        "intervals": ["Interval"],
+        "costs": ["BINS", "Calibration", "Costs", "find_odds", "measure_calibration"],
+        "compare": ["Difference", "compare_aucs", "compare_metrics", "compute_drop"],
         "compute": ["compute_auc", "compute_macro_auc", "compute_metrics", "compute_roc_band"],
     },
 )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 from scipy.stats import norm, rankdata, t
+from typing_extensions import TypedDict
 
 from dfmm.metrics.compute import MOST_RUNS, UNBOUNDED, Measure, count_least, describe_auc, replicate
 from dfmm.metrics.costs import Costs, are_probabilities, measure_hulls, measure_losses, tabulate_losses
@@ -27,7 +28,15 @@ from dfmm.metrics.ranking import (
 )
 
 LEAST = 5  # people, or independent videos of a class, from which a paired interval follows
-Difference = dict[str, float | None]  # "difference", "low", "high", "p"
+
+
+class Difference(TypedDict):
+    """How far two detectors differ, with its paired interval and its p; None where these are undefined."""
+
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
 
 
 def compare_metrics(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
+from typing_extensions import TypedDict
 
 from dfmm.metrics.decisions import bound_two_rates
 from dfmm.metrics.intervals import Bounds
@@ -166,7 +167,23 @@ def assign_bins(scores: Floats, bins: int = BINS) -> Ints:
     return np.unique(np.searchsorted(np.unique(edges), scores, side="right"), return_inverse=True)[1]
 
 
-def measure_calibration(labels: ArrayLike, scores: ArrayLike, *, bins: int = BINS) -> dict[str, Any]:
+class Bin(TypedDict):
+    """Some of the videos: their mean score, and the share of them that are fake."""
+
+    score: float
+    share: float
+    videos: int
+
+
+class Calibration(TypedDict):
+    """How far scores are from being probabilities."""
+
+    brier: float
+    ece: float
+    bins: list[Bin]
+
+
+def measure_calibration(labels: ArrayLike, scores: ArrayLike, *, bins: int = BINS) -> Calibration:
     """Return how far scores are from being probabilities.
 
     Args:

@@ -15,11 +15,21 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import binom, norm, t
+from typing_extensions import NotRequired, TypedDict
 
 from dfmm.metrics.people import Floats, Ints, MetricError
 
 Bounds = tuple[Any, Any]  # low and high: two floats, or two arrays
-Interval = dict[str, float | None]
+
+
+class Interval(TypedDict):
+    """A value with the ends of its interval: all None where it is undefined; `note` says why, or why an end is."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    note: NotRequired[str]
+
 
 TINY = 1e-12
 SEEN = 10  # replicates that must lie beyond a percentile for it to be read off them

@@ -16,7 +16,7 @@ from dfmm.audit.facts import measure_file
 from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.evaluation.evaluate import evaluate_run
 from dfmm.evaluation.score import score_files, score_split
-from dfmm.evaluation.summary import make_report
+from dfmm.evaluation.summary import summarise_split
 from dfmm.extraction.cures import cure_media
 from dfmm.extraction.extract import extract_tracks, tabulate_tracks
 from dfmm.faces.follow import find_track
@@ -165,9 +165,9 @@ def test_a_detector_of_sound_is_trained_evaluated_and_scores(
     run = open_run(tmp_path / "run", settings)
     Trainer(settings, table, run, progress=False).fit()
     report, videos, _ = evaluate_run(run, "test", progress=False)
-    assert report["coverage"]["streams"] == {"both": 0, "video": 0, "audio": 8}
-    assert report["coverage"]["without_face"] == 0  # of a model that looks at none
-    assert report["video"]["auc"]["value"] > 0.9  # a whistle is easily heard
+    assert report.coverage.streams == {"both": 0, "video": 0, "audio": 8}
+    assert report.coverage.without_face == 0  # of a model that looks at none
+    assert report.video["auc"]["value"] > 0.9  # a whistle is easily heard
     assert videos["video_fake_score"].isna().all()
     model, known, _ = load_model(run.checkpoint)
     files = list_files([settings.data.root + "/ASVspoof2019_LA_eval"])
@@ -195,7 +195,7 @@ def test_in_a_run_that_wants_pictures_it_is_scored_from_its_sound(tmp_path: Path
     model = MultimodalModel(settings).eval()
     videos, windows = score_split(model, complete_manifest(rows), "test", settings, progress=False)
     videos = videos.assign(trivia_score=np.nan, mouth_loudness=np.nan)
-    report = make_report(videos, windows, split="test", threshold=0.5, replicates=100)
+    report = summarise_split(videos, windows, split="test", threshold=0.5, replicates=100)
     assert report["coverage"]["streams"] == {"both": 1, "video": 0, "audio": 4}
     assert list(videos["reason"]) == ["no face: scored from the sound alone"] * 4 + [""]
 

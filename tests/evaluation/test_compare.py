@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         evaluate = {"replicates": 200}
         save_settings(validate_settings({"evaluate": evaluate, "seed": seed, **settings}), run / "settings.yaml")
         videos = draw_videos(strength, len(evaluations)).iloc[keep]
-        report = {"threshold": {"value": 0.5}, "prior": 0.5}
+        report = SimpleNamespace(threshold=SimpleNamespace(value=0.5), prior=0.5)
         evaluations[run.path] = report, videos, pd.DataFrame()
         return run
 

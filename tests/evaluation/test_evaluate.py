@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from dfmm.cli import main
 from dfmm.dataset.loaders import make_evaluation_loader
+from dfmm.evaluation.contents import Faces, read_report
 from dfmm.evaluation.evaluate import (
     compare_streams,
     describe_lesson,
@@ -23,9 +25,9 @@ from dfmm.evaluation.evaluate import (
     read_table,
     write_table,
 )
-from dfmm.evaluation.evidence import Evidence, apply_evidence, fit_evidence
+from dfmm.evaluation.evidence import apply_evidence, fit_evidence
 from dfmm.evaluation.score import _refuse_scores, score_files, score_split, score_windows
-from dfmm.evaluation.summary import make_report, name_evaluation
+from dfmm.evaluation.summary import summarise_split
 from dfmm.manifest import write_manifest
 from dfmm.media.encode import write_video
 from dfmm.model import MultimodalModel, load_model, save_model
@@ -70,20 +72,20 @@ def make_windows(**scores: list[float]) -> pd.DataFrame:
 
 def test_the_report_holds_what_readers_rely_on(evaluated: tuple, run: Run, manifest: pd.DataFrame) -> None:
     report, videos, windows = evaluated
-    assert json.loads((run / "evaluations" / "sample-test" / "report.json").read_text()) == report
+    assert read_report(run / "evaluations" / "sample-test" / "report.json") == report
     test = manifest[manifest["split"] == "test"]
-    assert report["videos"] == len(test) == report["coverage"]["scored"]
-    assert report["synthetic"] is True
+    assert report.videos == len(test) == report.coverage.scored
+    assert report.synthetic is True
     for level in ("video", "window"):
         for name in ("auc", "ap", "eer", "accuracy", "f1", "fpr_at_95_tpr"):
-            metric = report[level][name]
+            metric = getattr(report, level)[name]
             assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
             assert metric["low"] < metric["high"]
-    assert report["window"]["n"] == 2 * report["video"]["n"] == len(windows)
-    called = report["window"]["confusion"]
-    assert called["tp"] + called["fp"] == (windows["score"] >= report["threshold"]["window"]).sum()
-    assert set(report["methods"]) == set(test["method"]) - {"real"}
-    assert sum(method["videos"] for method in report["methods"].values()) == (test["label"] == 1).sum()
+    assert report.window["n"] == 2 * report.video["n"] == len(windows)
+    called = report.window["confusion"]
+    assert called["tp"] + called["fp"] == (windows["score"] >= report.threshold.window).sum()
+    assert set(report.methods) == set(test["method"]) - {"real"}
+    assert sum(method.videos for method in report.methods.values()) == (test["label"] == 1).sum()
     assert list(videos["video_id"]) == list(test["video_id"])
 
 
@@ -109,7 +111,7 @@ def test_a_window_that_is_no_number_fails_its_video_by_name(
     assert set(videos["status"].drop(victim)) == {"ok"}  # it costs only itself
     assert any(line.startswith(f"{victim}: the model's answer") for line in said)
     rivals = videos.reset_index().assign(trivia_score=np.nan, mouth_loudness=np.nan)
-    report = make_report(rivals, windows, split="test", threshold=0.5, replicates=100)
+    report = summarise_split(rivals, windows, split="test", threshold=0.5, replicates=100)
     assert report["coverage"]["reasons"] == {victim: videos["reason"][victim]}
     assert report["window"]["n"] == 2 * (len(videos) - 1)  # the other window of it is gone, too
 
@@ -144,9 +146,9 @@ def test_evidence_and_threshold_are_learnt_on_validation(
     report, videos, _ = evaluated
     _, val, _ = evaluate_run(run, "val", progress=False)
     options = {"rule": "balanced_accuracy", "learnt_on": describe_lesson(manifest, tiny)}
-    again = fit_evidence(val, prior=report["prior"], taught=list_taught(manifest, tiny), **options)
-    assert report["evidence"] == again.dump() | {"window_threshold": report["threshold"]["window"]}
-    assert report["threshold"]["value"] == again.threshold
+    again = fit_evidence(val, prior=report.prior, taught=list_taught(manifest, tiny), **options)
+    assert report.evidence == replace(again, window_threshold=report.threshold.window)
+    assert report.threshold.value == again.threshold
     assert (videos["predicted"] == (videos["score"] >= again.threshold)).all()
     pd.testing.assert_series_equal(videos["score"], apply_evidence(videos, again)["score"])
 
@@ -154,12 +156,12 @@ def test_evidence_and_threshold_are_learnt_on_validation(
 def test_a_model_keeps_how_evidence_is_joined_and_its_weights(evaluated: tuple, run: Run) -> None:
     weights, before = load_model(run.checkpoint)[0].state_dict(), run.checkpoint.read_bytes()
     _, _, facts = load_model(run.checkpoint)
-    assert read_evidence(facts).dump() == evaluated[0]["evidence"]
+    assert read_evidence(facts) == evaluated[0].evidence
     assert learn_evidence(run, progress=False) == read_evidence(facts)
     assert run.checkpoint.read_bytes() == before  # nothing is learnt twice
     facts["evidence"]["learnt_on"] = "other data"
     save_model(load_model(run.checkpoint)[0], load_model(run.checkpoint)[1], run.checkpoint, **facts)
-    assert learn_evidence(run, progress=False) == Evidence.load(evaluated[0]["evidence"])
+    assert learn_evidence(run, progress=False) == evaluated[0].evidence
     assert run.checkpoint.read_bytes() == before
     assert all(torch.equal(value, weights[name]) for name, value in load_model(run.checkpoint)[0].state_dict().items())
 
@@ -250,12 +252,12 @@ def test_a_model_that_weighs_windows_says_how_much_and_another_cannot(tiny: Sett
 def test_videos_that_failed_are_counted_and_not_scored() -> None:
     videos = make_scores([0.9, 0.1, np.nan], [1, 0, 1], status=["ok", "ok", "failed"], reason=["", "", "broken"])
     windows = videos[["video_id", "score", "label"]]
-    report = make_report(videos, windows, split="test", threshold=0.5, replicates=100)
+    report = summarise_split(videos, windows, split="test", threshold=0.5, replicates=100)
     assert report["coverage"]["share"] == pytest.approx(2 / 3)
     assert report["coverage"]["reasons"] == {"v2": "broken"}
     assert report["video"]["n"] == 2
     with pytest.raises(RunError, match="not one of the 3"):
-        make_report(videos.assign(status="failed"), windows, split="test", threshold=0.5, replicates=100)
+        summarise_split(videos.assign(status="failed"), windows, split="test", threshold=0.5, replicates=100)
 
 
 def test_the_report_says_which_streams_were_used() -> None:
@@ -263,7 +265,7 @@ def test_the_report_says_which_streams_were_used() -> None:
     videos = make_scores([0.9, 0.1, 0.8, 0.3, np.nan], [1, 0, 1, 0, 1], status=["ok"] * 4 + ["unscored"])
     videos = videos.assign(streams=streams)
     windows = videos[["video_id", "score", "label"]]
-    coverage = make_report(videos, windows, split="test", threshold=0.5, replicates=100)["coverage"]
+    coverage = summarise_split(videos, windows, split="test", threshold=0.5, replicates=100)["coverage"]
     assert coverage["streams"] == {"both": 1, "video": 2, "audio": 1}
     assert (coverage["without_face"], coverage["without_sound"]) == (1, 2)
 
@@ -273,19 +275,19 @@ def test_no_video_is_without_what_the_model_does_not_use(streams: str) -> None:
     videos = make_scores([0.9, 0.1, np.nan], [1, 0, 1], status=["ok", "ok", "unscored"])
     videos = videos.assign(streams=[streams, streams, ""])
     options = {"split": "test", "threshold": 0.5, "replicates": 100, "streams": streams}
-    coverage = make_report(videos, videos[["video_id", "score", "label"]], **options)["coverage"]
+    coverage = summarise_split(videos, videos[["video_id", "score", "label"]], **options)["coverage"]
     assert coverage["streams"] == {"both": 0, "video": 0, "audio": 0, streams: 2}
     assert (coverage["without_face"], coverage["without_sound"]) == (0, 0)
 
 
 def test_the_report_says_what_was_found_of_faces(evaluated: tuple) -> None:
     report, videos, _ = evaluated
-    assert report["coverage"]["faces"] == {"followed": 1.0, "several": 0, "cut": 0, "lost": 0}
+    assert report.coverage.faces == Faces(followed=1.0, several=0, cut=0, lost=0)
     assert videos["faces"].tolist() == [1] * len(videos)
     found = {"face_coverage": [1.0, 0.5, 0.0], "faces": [1, 3, 0], "shots": [2, 2, 1], "gaps": [0, 4, 1]}
     videos = make_scores([0.9, 0.1, np.nan], [1, 0, 1], status=["ok", "ok", "failed"], **found)
     windows = videos[["video_id", "score", "label"]]
-    coverage = make_report(videos, windows, split="test", threshold=0.5, replicates=100)["coverage"]
+    coverage = summarise_split(videos, windows, split="test", threshold=0.5, replicates=100)["coverage"]
     assert coverage["faces"] == {"followed": 0.75, "several": 1, "cut": 2, "lost": 1}
 
 
@@ -293,7 +295,9 @@ def test_pooled_sources_are_also_scored_apart() -> None:
     """One source holds all the fakes: pooled, the source decides; within the mixed source nothing is found."""
     scores, labels = [0.1, 0.2, 0.9, 0.8, 0.15, 0.15], [0, 0, 1, 1, 0, 1]
     videos = make_scores(scores, labels, source=["reals", "reals", "fakes", "fakes", "mixed", "mixed"])
-    report = make_report(videos, videos[["video_id", "score", "label"]], split="test", threshold=0.5, replicates=100)
+    report = summarise_split(
+        videos, videos[["video_id", "score", "label"]], split="test", threshold=0.5, replicates=100
+    )
     assert report["video"]["auc"]["value"] > 0.8
     assert {name: source["auc"]["value"] for name, source in report["sources"].items()} == {"mixed": 0.5}
 
@@ -303,15 +307,15 @@ def test_another_dataset_keeps_the_runs_own_threshold(
 ) -> None:
     other = write_manifest(manifest[manifest["split"] == "test"].assign(dataset="../other"), tmp_path / "m.parquet")
     report, _, _ = evaluate_run(run, "test", manifest=other, root=tiny.data.root, progress=False)
-    assert report["threshold"] == evaluated[0]["threshold"]
-    assert name_evaluation(report) == "__other-test"
+    assert report.threshold == evaluated[0].threshold
+    assert report.name == "__other-test"
     assert (run / "evaluations" / "__other-test" / "scores.csv").is_file()
 
 
 def test_each_stream_can_be_withheld(run: Run, evaluated: tuple) -> None:
     aucs = compare_streams(run, "test", progress=False)
-    assert aucs["both"]["all"]["value"] == pytest.approx(evaluated[0]["video"]["auc"]["value"])
-    assert set(aucs["video"]) == {"all", *evaluated[0]["methods"]}
+    assert aucs["both"]["all"]["value"] == pytest.approx(evaluated[0].video["auc"]["value"])
+    assert set(aucs["video"]) == {"all", *evaluated[0].methods}
     for alone in (aucs["video"], aucs["audio"]):
         for name, auc in alone.items():
             assert auc["difference"]["difference"] == pytest.approx(aucs["both"][name]["value"] - auc["value"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -14,10 +13,11 @@ from dfmm.cli import main
 from dfmm.dataset import load_manifest
 from dfmm.dataset.loaders import make_training_loader
 from dfmm.evaluation import evaluate
+from dfmm.evaluation.contents import read_report
 from dfmm.evaluation.evaluate import evaluate_run, read_evaluation
 from dfmm.evaluation.protocols import evaluate_datasets
 from dfmm.evaluation.report import write_report
-from dfmm.evaluation.summary import make_report, name_evaluation
+from dfmm.evaluation.summary import summarise_split
 from dfmm.figures.scores import plot_methods
 from dfmm.manifest import (
     NO_SPLIT,
@@ -35,6 +35,7 @@ from dfmm.training.trainer import Trainer
 
 from ..conftest import change
 from .test_evaluate import make_scores
+from .test_report import make_report
 
 LEFT_OUT = "blend"  # in the tiny sample's test split, as in train and val, also joined with another
 
@@ -117,28 +118,29 @@ def test_training_never_meets_it_and_the_report_says_so(settings: Settings, run:
     report, videos, windows = evaluate_run(run, "test", progress=False)
     tested = sorted(set(videos.loc[videos["label"] == 1, "method"]))
     unseen = [method for method in tested if LEFT_OUT in method]
-    assert report["unseen"]["methods"] == unseen != []
-    assert report["seen"]["methods"] == [method for method in tested if method not in unseen]
-    assert report["unseen"]["videos"] + report["seen"]["videos"] == (videos["label"] == 1).sum()
-    assert 0 <= report["unseen"]["auc"]["low"] < report["unseen"]["auc"]["high"] <= 1
-    assert set(report["methods"]) == set(tested)  # beside the seen ones
+    assert report.unseen.methods == unseen != []
+    assert report.seen.methods == [method for method in tested if method not in unseen]
+    assert report.unseen.videos + report.seen.videos == (videos["label"] == 1).sum()
+    assert 0 <= report.unseen.auc["low"] < report.unseen.auc["high"] <= 1
+    assert set(report.methods) == set(tested)  # beside the seen ones
     assert read_evaluation(run, "test")[0] == report
     page = write_report(report, videos, windows, run / "page").read_text()
     assert f"{LEFT_OUT} (unseen)" in page
     assert "Not in training: " in page
-    assert any(", unseen)" in label.get_text() for label in plot_methods(report).axes[0].get_yticklabels())
+    labels = plot_methods(report.methods, unseen=unseen).axes[0].get_yticklabels()
+    assert any(", unseen)" in label.get_text() for label in labels)
 
 
 def test_with_nothing_left_out_nothing_is_unseen() -> None:
     scores = make_scores([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], method=["real", "real", "swap", "other"])
     windows = pd.DataFrame({"video_id": scores["video_id"], "score": scores["score"], "label": scores["label"]})
     options = {"split": "test", "threshold": 0.5, "replicates": 100}
-    assert make_report(scores, windows, **options)["unseen"] == {
+    assert summarise_split(scores, windows, **options)["unseen"] == {
         "methods": [],
         "videos": 0,
         "auc": {"value": None, "low": None, "high": None},
     }
-    report = make_report(scores, windows, seen=np.array(["swap"]), **options)
+    report = summarise_split(scores, windows, seen=np.array(["swap"]), **options)
     assert (report["seen"]["videos"], report["unseen"]["videos"]) == (1, 1)
 
 
@@ -156,13 +158,13 @@ def test_each_dataset_has_its_report_and_one_that_fails_costs_only_itself(
     one, gone, two = found.values()
     assert "no such manifest" in gone
     assert learnt == []  # once, on the run's own validation split
-    assert (name_evaluation(one[0]), name_evaluation(two[0])) == ("sample-one-test", "two-test")
+    assert (one[0].name, two[0].name) == ("sample-one-test", "two-test")
     for name in ("sample-test", "sample-one-test", "two-test"):
-        report = json.loads((run / "evaluations" / name / "report.json").read_text())
-        assert report["threshold"]["value"] == own["threshold"]["value"]
-        assert report["unseen"]["methods"] == own["unseen"]["methods"]
-    assert one[0]["video"]["auc"]["value"] == pytest.approx(own["video"]["auc"]["value"])  # the same videos
-    assert read_evaluation(run, "test")[0]["dataset"] == "sample"
+        report = read_report(run / "evaluations" / name / "report.json")
+        assert report.threshold.value == own.threshold.value
+        assert report.unseen.methods == own.unseen.methods
+    assert one[0].video["auc"]["value"] == pytest.approx(own.video["auc"]["value"])  # the same videos
+    assert read_evaluation(run, "test")[0].dataset == "sample"
 
 
 def test_the_command_evaluates_them_all_and_fails_if_one_does(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,10 +190,10 @@ def test_names_that_are_taken_are_told_apart(tmp_path: Path) -> None:
     def name(dataset: str, file: str) -> str:
         """Name an evaluation of a manifest, and leave its report."""
         root = str(tmp_path / file.rpartition("/")[0])
-        report = {"dataset": dataset, "split": "test", "manifest": str(tmp_path / file), "root": root}
-        report["dataset"] = evaluate._name_apart(report, run, own="own")
-        write_json(report, run / "evaluations" / name_evaluation(report) / "report.json")
-        return report["dataset"]
+        known = {"dataset": dataset, "split": "test", "manifest": str(tmp_path / file), "root": root}
+        report = make_report(**known | {"dataset": evaluate._name_apart(known, run, own="own")})
+        write_json(report.model_dump(mode="json"), run / "evaluations" / report.name / "report.json")
+        return report.dataset
 
     for _ in range(2):  # again, each finds its own
         assert name("ff", "data/m.csv") == "ff"
@@ -215,17 +217,17 @@ def test_two_manifests_of_one_folder_have_a_report_each(
         evaluate_run(run, manifest=tmp_path / f"{name}.csv", root=settings.data.root, progress=False)[0]
         for name in "aba"
     )
-    assert one["dataset"] == again["dataset"] != two["dataset"]
+    assert one.dataset == again.dataset != two.dataset
     for report in (again, two):
-        assert json.loads((run / "evaluations" / name_evaluation(report) / "report.json").read_text()) == report
-    assert two["one_label"] is None
-    assert "all" in one["one_label"]["why"]
+        assert read_report(run / "evaluations" / report.name / "report.json") == report
+    assert two.one_label is None
+    assert "all" in one.one_label.why
 
 
 @pytest.mark.parametrize(("label", "rate"), [(1, 0.75), (0, 0.75)])
 def test_with_one_label_alone_the_report_says_why_and_what_is_left(label: int, rate: float) -> None:
     scores = make_scores([0.9, 0.8, 0.7, 0.1], [label] * 4)
-    report = make_report(
+    report = summarise_split(
         scores, scores[["video_id", "score", "label"]], split="test", threshold=0.5, replicates=100, seen=["swap"]
     )
     assert report["video"]["auc"]["value"] is None

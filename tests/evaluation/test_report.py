@@ -1,5 +1,6 @@
 """The report is one whole, well-formed file in which nothing from outside becomes HTML."""
 
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfmm.evaluation.report import FURTHER, METRICS, find_mistakes, render_html, write_report, write_whole
+from dfmm.evaluation.contents import FURTHER, METRICS, Report, read_report
+from dfmm.evaluation.report import find_mistakes, render_html, write_report, write_whole
 from dfmm.metrics import compute_metrics
+from dfmm.runs import RunError, write_json
 
 pytestmark = pytest.mark.filterwarnings("error")
 EVIL = """<script>alert("1")</script>'"&"""
@@ -39,7 +42,7 @@ class Reader(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def make_results(*, name: str = "swap", synthetic: bool = True) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+def make_results(*, name: str = "swap", synthetic: bool = True) -> tuple[Report, pd.DataFrame, pd.DataFrame]:
     """A report, its scores and its windows: ten reals, ten fakes, one failed; two videos are called wrong."""
     label = np.repeat([0, 1, 0], [10, 10, 1])
     scores = pd.DataFrame({"video_id": [f"{name}/{row}" for row in range(21)], "label": label, "status": "ok"})
@@ -54,23 +57,29 @@ def make_results(*, name: str = "swap", synthetic: bool = True) -> tuple[dict, p
     windows = scores[scores["status"] == "ok"].assign(window=0, start=0.0)
     known = windows["label"], windows["score"]
     level = compute_metrics(*known, threshold=0.5, identities=list(windows["identities"]), replicates=50)
-    report = {
+    method = {"videos": 10, "auc": level["auc"], "streams": {"video_fake": level["auc"]}}
+    found = {"video": level, "window": level, "macro_auc": level["auc"], "methods": {name: method}}
+    return make_report(dataset=name, synthetic=synthetic, **found), scores, windows
+
+
+def make_report(**values: object) -> Report:
+    """A report of twenty-one videos, with what a test says of it."""
+    known = {
+        "version": 1,
         "run": "outputs/quick",
-        "dataset": name,
+        "data_fingerprint": "0",
+        "checkpoint": {"file": "best.safetensors", "sha256": "0", "epoch": 2, "name": values["dataset"]},
         "split": "test",
         "videos": 21,
-        "coverage": {"scored": 20, "unscored": 0, "failed": 1, "share": 20 / 21, "reasons": {}},
+        "aggregation": "mean",
+        "coverage": {"scored": 20, "unscored": 0, "failed": 1, "share": 20 / 21},
         "threshold": {"value": 0.5, "rule": "eer", "chosen_on": "val"},
         "prior": 0.5,
-        "synthetic": synthetic,
-        "checkpoint": {"epoch": 2, "name": name},
-        "video": level,
-        "macro_auc": level["auc"],
+        "synthetic": False,
         "costs": {"prior": 0.05, "false_alarm": 1.0, "miss": 10.0},
-        "window": level,
-        "methods": {name: {"videos": 10, "auc": level["auc"], "streams": {"video_fake": level["auc"]}}},
+        **{"video": {}, "window": {}, "methods": {}},
     }
-    return report, scores, windows
+    return Report.model_validate(known | values)
 
 
 def make_history() -> pd.DataFrame:
@@ -129,9 +138,9 @@ def test_page_can_be_read_aloud(html):
 
 def test_numbers_stand_with_their_intervals():
     report, scores, _ = make_results()
-    report["window"] = report["window"] | {"auc": {"value": None, "low": None, "high": None}}
-    html = render_html(report, scores, [])
-    ap = report["video"]["ap"]
+    window = report.window | {"auc": {"value": None, "low": None, "high": None}}
+    html = render_html(report.model_copy(update={"window": window}), scores, [])
+    ap = report.video["ap"]
     assert f"{ap['value']:.3f} [{ap['low']:.3f}, {ap['high']:.3f}]" in html
     assert '<td class="number">–</td>' in html
     assert "20 of 21 videos" in html
@@ -141,7 +150,7 @@ def test_every_number_has_its_row_and_what_videos_are_too_few_for_is_said():
     report, scores, _ = make_results()
     html = render_html(report, scores, [])
     assert all(f'<th scope="row">{words}</th>' in html for words in (METRICS | FURTHER).values())
-    assert {*METRICS, *FURTHER, "confusion", "n", "n_fake"} == set(report["video"])
+    assert {*METRICS, *FURTHER, "confusion", "n", "n_fake"} == set(report.video)
     assert "Recall at a false-positive rate of 1 % of videos: undefined" in html
     assert "takes 300 reals or more, and there are 10" in html
     assert "where 5 % are fake, a false alarm costs 1 and a miss" in html
@@ -150,7 +159,8 @@ def test_every_number_has_its_row_and_what_videos_are_too_few_for_is_said():
 def test_rivals_stand_with_how_far_the_detector_is_ahead():
     report, scores, _ = make_results()
     ahead = {"difference": 0.25, "low": 0.1, "high": 0.4, "p": 0.004}
-    html = render_html(report | {"rivals": {"trivia": {**report["video"]["auc"], "difference": ahead}}}, scores, [])
+    rivals = {"trivia": {**report.video["auc"], "difference": ahead}}
+    html = render_html(report.model_copy(update={"rivals": rivals}), scores, [])
     assert "+0.250 [0.100, 0.400]" in html
     assert "0.004" in html
     assert "Trivial features" in html
@@ -160,10 +170,36 @@ def test_rivals_stand_with_how_far_the_detector_is_ahead():
 def test_a_report_of_before_is_shown_without_what_it_lacks():
     report, scores, _ = make_results()
     former = {
-        name: report["video"][name] for name in ("auc", "ap", "eer", "balanced_accuracy", "confusion", "n", "n_fake")
+        name: report.video[name] for name in ("auc", "ap", "eer", "balanced_accuracy", "confusion", "n", "n_fake")
     }
-    report = {name: value for name, value in report.items() if name not in ("costs", "macro_auc")}
-    assert "Further numbers" not in render_html(report | {"video": former, "window": former}, scores, [])
+    lacking = {"costs": None, "macro_auc": None, "video": former, "window": former}
+    assert "Further numbers" not in render_html(report.model_copy(update=lacking), scores, [])
+
+
+def test_a_report_is_read_as_it_was_written(tmp_path):
+    report, *_ = make_results()
+    file = write_json(report.model_dump(mode="json"), tmp_path / "report.json")
+    assert read_report(file) == report
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"version": 99}, "version 99, and this dfmm reads up to 1: update dfmm"),
+        ({"threshold": {"value": "high", "rule": "eer", "chosen_on": "val"}}, "threshold.value"),
+        ({"video": {"auk": 1}}, "auk"),
+        ({"verdict": "fake"}, "verdict"),
+        ({"prior": float("nan")}, "prior"),
+    ],
+)
+def test_what_is_no_report_of_ours_is_refused_with_a_sentence(tmp_path, change, said):
+    file = tmp_path / "report.json"
+    file.write_text(json.dumps(make_results()[0].model_dump(mode="json") | change))
+    with pytest.raises(RunError, match=said):
+        read_report(file)
+    file.write_text("[]")
+    with pytest.raises(RunError, match="run dfmm evaluate once more"):
+        read_report(file)
 
 
 def test_worst_mistakes_come_first():
@@ -181,8 +217,8 @@ def test_synthetic_results_are_called_so(synthetic):
 def test_threshold_chosen_on_the_same_split_is_pointed_out():
     report, scores, _ = make_results()
     assert "the very split" not in render_html(report, scores, [])
-    report["threshold"]["chosen_on"] = "test"
-    assert "the very split" in render_html(report, scores, [])
+    threshold = report.threshold.model_copy(update={"chosen_on": "test"})
+    assert "the very split" in render_html(report.model_copy(update={"threshold": threshold}), scores, [])
 
 
 def test_a_write_cut_off_leaves_the_file_before(tmp_path, monkeypatch):

@@ -56,12 +56,12 @@ def test_numbers_of_a_slice_are_those_of_its_videos() -> None:
     assert swap["auc"]["value"] > 0.7
     assert rows["method", "rare"]["small"] == ["auc", "fpr", "fnr"]
     assert 0 < rows["method", "rare"]["n"] < FEWEST
-    assert slices["worst"]["column"] == "group"
-    assert (slices["worst"]["slice"], slices["worst"]["measure"], slices["worst"]["sure"]) == ("d", "fpr", True)
-    alarms = slices["columns"]["group"]["false_alarms"]
-    assert alarms["most"] == "d"
-    assert alarms["sure"]
-    assert slices["columns"]["method"]["false_alarms"] is None
+    assert slices.worst.column == "group"
+    assert (slices.worst.slice, slices.worst.measure, slices.worst.sure) == ("d", "fpr", True)
+    alarms = slices.columns["group"].false_alarms
+    assert alarms.most == "d"
+    assert alarms.sure
+    assert slices.columns["method"].false_alarms is None
     assert describe_worst(slices).startswith("Worst is group d: false alarms 0.")
 
 
@@ -74,9 +74,9 @@ def test_the_worst_of_many_equal_slices_is_not_sure() -> None:
         scored["group"] = rng.integers(0, 12, 1000).astype(str)
         scored["identities"] = ""
         slices = measure_slices(scored, ["group"], threshold=0.5, replicates=100)
-        assert slices["comparisons"] == 36
-        sure += slices["worst"]["sure"]
-        assert slices["worst"]["sure"] == (not describe_worst(slices).startswith("No slice is surely worse"))
+        assert slices.comparisons == 36
+        sure += slices.worst.sure
+        assert slices.worst.sure == (not describe_worst(slices).startswith("No slice is surely worse"))
     assert sure <= 1
 
 
@@ -89,8 +89,8 @@ def test_small_slices_are_never_the_worst() -> None:
     row = next(row for row in list_slices(slices) if row["slice"] == "few")
     assert row["fpr"]["value"] == 1
     assert "fpr" in row["small"]
-    assert slices["worst"]["slice"] != "few"
-    assert slices["columns"]["group"]["false_alarms"] is None
+    assert slices.worst.slice != "few"
+    assert slices.columns["group"].false_alarms is None
 
 
 def test_numbers_are_cut_into_bands_and_nothing_is_lost() -> None:
@@ -142,8 +142,8 @@ def test_a_difference_has_the_interval_of_both() -> None:
 def test_the_page_shows_slices_and_escapes_their_names() -> None:
     report, scores, _ = make_results()
     table = draw_scores(alarms=0.6).replace({"group": {"d": EVIL}})
-    report["slices"] = measure_slices(table, ["group", "method"], threshold=0.5, replicates=100)
-    page = Reader(render_html(report, scores, []))
+    slices = measure_slices(table, ["group", "method"], threshold=0.5, replicates=100)
+    page = Reader(render_html(report.model_copy(update={"slices": slices}), scores, []))
     assert f"Worst is group {EVIL}: false alarms" in page.text
     assert f"False alarms by group: most in {EVIL}" in page.text
     assert EVIL.strip("<>") not in [tag for tag, _ in page.tags]

@@ -2,6 +2,7 @@
 
 import io
 import wave
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,14 +31,12 @@ def make_scores(reals: int = 12, fakes: int = 18, *, shift: float = 0.3, unscore
     return pd.concat([scores, failed], ignore_index=True) if unscored else scores
 
 
-def make_report(**values) -> dict:
-    auc = {"value": 0.9, "low": 0.8, "high": 0.95}
-    methods = {
-        "swap": {"videos": 9, "auc": auc, "streams": {"video_fake": auc, "audio_fake": UNKNOWN}},
-        "a method whose name has no end, or none in sight": {"videos": 1, "auc": UNKNOWN, "streams": {}},
-    }
-    video = {"confusion": {"tn": 31, "fp": 13, "fn": 7, "tp": 59}}
-    return {"threshold": {"value": 0.42}, "video": video, "methods": methods, "synthetic": False} | values
+AUC = {"value": 0.9, "low": 0.8, "high": 0.95}
+METHODS = {
+    "swap": SimpleNamespace(videos=9, auc=AUC, streams={"video_fake": AUC, "audio_fake": UNKNOWN}),
+    "a method whose name has no end, or none in sight": SimpleNamespace(videos=1, auc=UNKNOWN, streams={}),
+}
+CONFUSION = {"tn": 31, "fp": 13, "fn": 7, "tp": 59}
 
 
 def make_history(epochs: int) -> pd.DataFrame:
@@ -98,26 +97,28 @@ def test_unknown_identities_survive_a_csv():
 
 
 def test_confusion_shows_counts_and_shares_of_rows():
-    texts = read_texts(figures.plot_confusion(make_report()))
+    texts = read_texts(figures.plot_confusion(CONFUSION, 0.42))
     assert {"31\n70 %", "13\n30 %", "7\n11 %", "59\n89 %"} <= set(texts)
 
 
 def test_confusion_of_one_class_has_no_share_for_the_other():
-    report = make_report(video={"confusion": {"tn": 0, "fp": 0, "fn": 1, "tp": 3}})
-    assert read_texts(figures.plot_confusion(report)).count("0\n–") == 2
+    confusion = {"tn": 0, "fp": 0, "fn": 1, "tp": 3}
+    assert read_texts(figures.plot_confusion(confusion, 0.5)).count("0\n–") == 2
 
 
 def test_methods_show_videos_intervals_and_what_is_undefined():
-    texts = read_texts(figures.plot_methods(make_report()))
+    texts = read_texts(figures.plot_methods(METHODS))
     assert {"swap (9)", "0.900 [0.800, 0.950]", "–"} <= set(texts)
     assert "in sync" not in texts  # nothing is known of it
-    assert read_texts(figures.plot_methods(make_report(methods={})))
+    assert read_texts(figures.plot_methods({}))
 
 
-@pytest.mark.parametrize("plot", [figures.plot_confusion, figures.plot_methods])
-def test_synthetic_results_are_called_so(plot):
-    assert not any("synthetic" in text for text in read_texts(plot(make_report())))
-    assert any("synthetic" in text for text in read_texts(plot(make_report(synthetic=True))))
+@pytest.mark.parametrize("known", [(figures.plot_confusion, CONFUSION, 0.42), (figures.plot_methods, METHODS)])
+def test_synthetic_results_are_called_so(known):
+    plot, *values = known
+    for synthetic in (True, False):
+        texts = read_texts(plot(*values, note=figures.describe_data(synthetic=synthetic)))
+        assert any("synthetic" in text for text in texts) == synthetic
 
 
 @pytest.mark.parametrize("epochs", [1, 5])

@@ -238,13 +238,13 @@ def test_learning_from_reals_alone_ends_in_an_evaluation_on_true_fakes(forging: 
     history = Trainer(forging, table, run, progress=False).fit()
     assert history["val_auc"].notna().all()
     report, videos, _ = evaluate_run(run, "test", progress=False)
-    assert 0 < report["prior"] < 1  # of so few windows the draws decide
-    assert [doubt.partition(":")[0] for doubt in report["threshold"]["doubts"]] == ["no true fake is in validation"]
-    assert report["video"]["auc"]["value"] is not None
+    assert 0 < report.prior < 1  # of so few windows the draws decide
+    assert [doubt.partition(":")[0] for doubt in report.threshold.doubts] == ["no true fake is in validation"]
+    assert report.video["auc"]["value"] is not None
     assert set(videos["label"]) == {0, 1}
-    assert report["unseen"]["videos"] == (videos["label"] == 1).sum()
+    assert report.unseen.videos == (videos["label"] == 1).sum()
     report, videos, _ = evaluate_run(run, "val", progress=False)
-    assert set(report["methods"]) <= set(METHODS)
+    assert set(report.methods) <= set(METHODS)
     assert (videos["status"] == "ok").all()
     without = change(forging, forge={"share": 0.0})
     with pytest.raises(TrainingError, match=r"only real videos.*forge\.share makes fakes of reals"):

@@ -484,7 +484,7 @@ def test_a_run_goes_on_with_other_settings_and_says_which(
     share = cosine_with_warmup(12, climb)
     assert [line["lr"] for line in steps[4:]] == pytest.approx([new.train.lr * share(step) for step in range(6, 12)])
     report = evaluate_run(run, "val", progress=False)[0]
-    assert report["window"]["n"] == report["video"]["n"]  # one window each, and found where the data are now
+    assert report.window["n"] == report.video["n"]  # one window each, and found where the data are now
     mixed = manifest.assign(split=manifest["split"].map({"train": "test", "test": "train", "val": "val"}))
     mixed.to_csv(tmp_path / "mixed.csv", index=False)
     with pytest.raises(RunError, match="is not the manifest that"):
