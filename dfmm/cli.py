@@ -436,7 +436,15 @@ def score(options: argparse.Namespace) -> int:
 
 def _open_run(options: argparse.Namespace) -> tuple[Scorer, Callable[[dict[str, Any]], str]]:
     """Return how a run's model, or one from a file, scores files, and how it says so; and say what its scores are."""
-    from dfmm.evaluation import format_scores, load_run, open_synchrony, read_evidence, score_files, shift_prior
+    from dfmm.evaluation import (
+        describe_score,
+        format_scores,
+        load_run,
+        open_synchrony,
+        read_evidence,
+        score_files,
+        shift_prior,
+    )
     from dfmm.model import load_model
     from dfmm.runs import Run
 
@@ -447,8 +455,7 @@ def _open_run(options: argparse.Namespace) -> tuple[Scorer, Callable[[dict[str, 
     learnt = read_evidence(facts)
     evidence = learnt and shift_prior(learnt, settings.evaluate.prior)
     if not options.json:
-        prior = evidence.prior if evidence else facts["prior"]
-        print(f"probability of fake, for a prior of {prior:.2f} fakes   (video / sound / in sync)")
+        print(f"score (video / sound / in sync): {describe_score(evidence)}")
     if evidence is None:
         print("dfmm: the network's own scores; dfmm evaluate lets a run learn how to join evidence", file=sys.stderr)
     senses = {"evidence": evidence, "synchrony": open_synchrony(checkpoint, settings)}

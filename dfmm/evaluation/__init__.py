@@ -21,7 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_evaluation",
             "read_evidence",
         ],
-        "evidence": ["Evidence", "describe_evidence", "shift_prior"],
+        "evidence": ["Evidence", "describe_evidence", "describe_score", "shift_prior"],
         "reference": ["ReferenceSetError", "compare_reference", "format_reference", "gather_reference"],
         "protocols": ["evaluate_datasets"],
         "robustness": ["format_sweep", "sweep_degradations"],

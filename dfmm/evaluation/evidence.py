@@ -332,6 +332,15 @@ def _score_unseen(videos: pd.DataFrame, taught: Collection[str], prior: float) -
 # In words
 
 
+def describe_score(evidence: Evidence | None) -> str:
+    """Say what a score is: a probability where validation taught what each piece means, else only an order."""
+    if evidence is None or not evidence.pieces:
+        return "the network's own, which nobody calibrated: it puts videos in order, and is no probability"
+    taught = f"{evidence.reals} reals and {evidence.fakes} fakes" if evidence.reals else "videos"
+    assumed = f"where {evidence.prior:.0%} of videos are one"
+    return f"the probability of a forgery {assumed}, calibrated on {taught} of validation"
+
+
 def doubt_threshold(evidence: Evidence) -> list[str]:
     """Say what speaks against a threshold: reals that are too few for its rate, fakes that are none.
 

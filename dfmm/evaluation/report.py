@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from dfmm import figures
 from dfmm.evaluation.contents import FURTHER, METRICS, RIVALS, Report
-from dfmm.evaluation.evidence import SENSES, describe_evidence
+from dfmm.evaluation.evidence import SENSES, describe_evidence, describe_score
 from dfmm.evaluation.slices import describe_worst, list_slices
 from dfmm.files import write_whole
 from dfmm.runs import PACKAGES
@@ -163,6 +163,7 @@ def render_html(report: Report, scores: pd.DataFrame, images: list[dict[str, str
         rivals=RIVALS,
         streams=figures.STREAMS,
         senses=SENSES,
+        describe_score=describe_score,
         describe_worst=describe_worst,
         list_slices=list_slices,
         wrong=describe_mistakes(scores, report),

@@ -19,6 +19,7 @@ from dfmm.evaluation.evidence import (
     apply_evidence,
     choose_window_threshold,
     describe_evidence,
+    describe_score,
     doubt_threshold,
     fit_evidence,
     shift_prior,
@@ -75,6 +76,30 @@ def test_the_joined_score_is_a_probability_on_other_people(strength: float) -> N
     found = measure_calibration(test["label"], test["score"])
     assert found["ece"] < 0.05
     assert found["brier"] < measure_calibration(test["label"], test["fusion_score"])["brier"]
+
+
+@pytest.mark.parametrize("power", [0.37, 3.0])  # focal loss with gamma 2 says .694 where .9 is true; `max` exaggerates
+def test_a_network_whose_scores_are_no_probabilities_is_calibrated(power: float) -> None:
+    def draw(seed: int) -> pd.DataFrame:
+        truth = np.random.default_rng(seed).random(10_000)
+        labels = (np.random.default_rng(seed + 1).random(truth.size) < truth).astype(int)
+        names = pd.DataFrame({"video_id": [f"v{row}" for row in range(truth.size)]})
+        names["identities"] = [f"p{row % 40}" for row in range(truth.size)]
+        unknown = dict.fromkeys(("video_fake", "audio_fake", "in_sync"), -1)
+        return names.assign(label=labels, original="", fusion_score=expit(power * logit(truth)), **unknown)
+
+    test = apply_evidence(draw(2), fit(draw(0), prior=0.5))
+    assert measure_calibration(test["label"], test["fusion_score"])["ece"] > 0.1
+    assert measure_calibration(test["label"], test["score"])["ece"] < 0.02
+
+
+def test_a_score_is_called_what_it_is() -> None:
+    evidence = fit(draw_videos())
+    assert re.search(r"probability .* where 60% .* calibrated on \d+ reals and \d+ fakes", describe_score(evidence))
+    blind = fit(draw_videos().assign(video_fake_score=0.5, audio_fake_score=0.5, fusion_score=0.5))
+    assert not blind.pieces
+    for nothing in (blind, None):
+        assert "no probability" in describe_score(nothing)
 
 
 def test_what_is_missing_weighs_nothing() -> None:
