@@ -337,7 +337,7 @@ def describe_score(evidence: Evidence | None) -> str:
     if evidence is None or not evidence.pieces:
         return "the network's own, which nobody calibrated: it puts videos in order, and is no probability"
     taught = f"{evidence.reals} reals and {evidence.fakes} fakes" if evidence.reals else "videos"
-    assumed = f"where {evidence.prior:.0%} of videos are one"
+    assumed = f"where {100 * evidence.prior:.0f} % of videos are one"
     return f"the probability of a forgery {assumed}, calibrated on {taught} of validation"
 
 

@@ -95,7 +95,7 @@ def test_a_network_whose_scores_are_no_probabilities_is_calibrated(power: float)
 
 def test_a_score_is_called_what_it_is() -> None:
     evidence = fit(draw_videos())
-    assert re.search(r"probability .* where 60% .* calibrated on \d+ reals and \d+ fakes", describe_score(evidence))
+    assert re.search(r"probability .* where 60 % .* calibrated on \d+ reals and \d+ fakes", describe_score(evidence))
     blind = fit(draw_videos().assign(video_fake_score=0.5, audio_fake_score=0.5, fusion_score=0.5))
     assert not blind.pieces
     for nothing in (blind, None):

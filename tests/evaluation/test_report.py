@@ -136,13 +136,22 @@ def test_page_can_be_read_aloud(html):
     assert all(cell.get("scope") in ("row", "col") for cell in page.find("th"))
 
 
+def test_on_a_narrow_page_every_number_says_of_what_it_is(html):
+    """There each row is a card, and its columns are named beside the values."""
+    page = Reader(html)
+    numbers = [cell for cell in page.find("td") if cell.get("class") == "number"]
+    bare = [cell for cell in numbers if "data-label" not in cell]
+    assert len(bare) == 4  # of the confusion, which is narrow enough
+    assert len(numbers) > 60
+
+
 def test_numbers_stand_with_their_intervals():
     report, scores, _ = make_results()
     window = report.window | {"auc": {"value": None, "low": None, "high": None}}
     html = render_html(report.model_copy(update={"window": window}), scores, [])
     ap = report.video["ap"]
-    assert f"{ap['value']:.3f} [{ap['low']:.3f}, {ap['high']:.3f}]" in html
-    assert '<td class="number">–</td>' in html
+    assert f"{ap['value']:.3f} [{ap['low']:.3f}, {ap['high']:.3f}]" in Reader(html).text
+    assert '<td class="number" data-label="Windows">–</td>' in html
     assert "20 of 21 videos" in html
 
 
@@ -164,7 +173,7 @@ def test_rivals_stand_with_how_far_the_detector_is_ahead():
     assert "+0.250 [0.100, 0.400]" in html
     assert "0.004" in html
     assert "Trivial features" in html
-    assert "Correlation of mouth" not in html
+    assert '<th scope="row">Correlation of mouth' not in html
 
 
 def test_a_report_of_before_is_shown_without_what_it_lacks():
