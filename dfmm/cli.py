@@ -438,7 +438,9 @@ def _open_run(options: argparse.Namespace) -> tuple[Scorer, Callable[[dict[str, 
     """Return how a run's model, or one from a file, scores files, and how it says so; and say what its scores are."""
     from dfmm.evaluation import (
         describe_score,
+        explain_untaught,
         format_scores,
+        list_untaught,
         load_run,
         open_synchrony,
         read_evidence,
@@ -459,6 +461,8 @@ def _open_run(options: argparse.Namespace) -> tuple[Scorer, Callable[[dict[str, 
     if evidence is None:
         print("dfmm: the network's own scores; dfmm evaluate lets a run learn how to join evidence", file=sys.stderr)
     senses = {"evidence": evidence, "synchrony": open_synchrony(checkpoint, settings)}
+    if silent := explain_untaught(list_untaught(model, senses["synchrony"])):
+        print(f"dfmm: {silent}", file=sys.stderr)
     return partial(score_files, model=model, settings=settings, **senses), format_scores
 
 

@@ -87,7 +87,8 @@ def write_manifest(table: pd.DataFrame, path: str | Path) -> Path:
 def complete_manifest(table: pd.DataFrame, *, root: str | Path | None = None, origin: str = "manifest") -> pd.DataFrame:
     """Fill the columns that may be left out, read each cell as one format or another wrote it, and put all in order.
 
-    An empty cell means that nothing is said: -1 for a stream's label, real or fake, by the label, for a method.
+    An empty cell means that nothing is said: -1 for a stream's label, real or fake, by the label, for a method. A real
+    of whose streams nothing at all is said has genuine ones that belong together, by definition.
 
     Raises:
         ManifestError: a required column is not there, or one holds what is neither a label nor a text.
@@ -102,6 +103,9 @@ def complete_manifest(table: pd.DataFrame, *, root: str | Path | None = None, or
         table["label"] = read_labels(table["label"], empty="")
         for name in STREAM_LABELS:
             table[name] = read_labels(table[name]) if name in table else -1
+        genuine = (table["label"] == 0) & (table[list(STREAM_LABELS)] == -1).all(axis=1)
+        for name in STREAM_LABELS:
+            table[name] = table[name].mask(genuine, int(name == "in_sync"))
     except ManifestError as error:
         raise ManifestError(f"{origin}: {error}") from error
     table["path"] = normalise_paths(table["path"], root)

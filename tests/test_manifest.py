@@ -71,7 +71,8 @@ def test_three_columns_are_enough(tmp_path: Path) -> None:
     table = read_manifest(path)
     assert list(table["video_id"]) == ["a.b/one", "two"]
     assert list(table["method"]) == ["real", "fake"]
-    assert (table[["video_fake", "audio_fake", "in_sync"]] == -1).all(axis=None)
+    # A real is genuine in all of its streams, and of a fake nobody said in which it is forged.
+    assert table[["video_fake", "audio_fake", "in_sync"]].to_numpy().tolist() == [[0, 0, 1], [-1, -1, -1]]
     assert (table[["identities", "original", "video_segments", "dataset"]] == "").all(axis=None)
 
 
@@ -223,8 +224,9 @@ def test_a_folder_of_videos_is_a_manifest(tmp_path: Path) -> None:
     }
     assert list(table["split"]) == [path.split("/")[0] for path in table.index]
     assert table.loc["train/one/video.mp4", "identities"] == "ann|bob"
-    # What only some of the meta.json files say is unknown of the others.
-    assert table["in_sync"].to_dict() == {**dict.fromkeys(table.index, -1), "train/two/x.MOV": 1}
+    # What only some of the meta.json files say is unknown of the others, unless they are real.
+    assert table["in_sync"].to_dict() == {**dict.fromkeys(table.index, 1), "test/one/video.mp4": -1}
+    assert list(table["video_fake"]) == list(table["label"].map({0: 0, 1: -1}))
     assert sorted(table["method"]) == ["faceswap", "fake", "real", "real"]
 
 

@@ -8,7 +8,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "manifests": ["check_manifest", "load_manifest", "open_manifest"],
+        "manifests": ["check_manifest", "find_taught", "load_manifest", "open_manifest"],
         "dataset": ["UNKNOWN", "MultimodalDataset"],
         "loaders": ["collate_windows", "make_evaluation_loader", "make_training_loader", "make_window_loader"],
         "spectrogram": ["compute_log_mel"],

@@ -7,7 +7,15 @@ import logging
 import pandas as pd
 from filelock import FileLock
 
-from dfmm.manifest import NO_SPLIT, fingerprint_manifest, leave_out_fakes, leave_out_methods, read_manifest
+from dfmm.forge import METHODS
+from dfmm.manifest import (
+    NO_SPLIT,
+    STREAM_LABELS,
+    fingerprint_manifest,
+    leave_out_fakes,
+    leave_out_methods,
+    read_manifest,
+)
 from dfmm.runs import Run, RunError
 from dfmm.sample import make_sample
 from dfmm.settings import Settings, resolve_path
@@ -46,6 +54,17 @@ def open_manifest(run: Run, settings: Settings, *, progress: bool = True) -> pd.
     manifest = load_manifest(settings, progress=progress)
     check_manifest(run, manifest, settings)
     return manifest
+
+
+def find_taught(manifest: pd.DataFrame, settings: Settings) -> list[str]:
+    """Return the streams of whose label training has both kinds; the head of any other learns nothing to be asked."""
+    if settings.train.stream_loss == 0:
+        return []
+    train = manifest[manifest["split"] == "train"]
+    forged = {name for method in settings.forge.methods for name in METHODS[method].labels if settings.forge.share > 0}
+    return [
+        name for name in STREAM_LABELS if {0, 1} <= set(train[name]) or (name in forged and (train["label"] == 0).any())
+    ]
 
 
 def check_manifest(run: Run, manifest: pd.DataFrame, settings: Settings) -> None:

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["synchrony"],
     submod_attrs={
-        "score": ["format_scores", "score_files", "score_split", "score_windows"],
+        "score": ["explain_untaught", "format_scores", "list_untaught", "score_files", "score_split", "score_windows"],
         "contents": ["FURTHER", "METRICS", "Report", "name_evaluation", "read_report"],
         "compare": ["compare_runs", "format_comparison"],
         "evaluate": [

@@ -222,6 +222,7 @@ class Report(Part):
     evidence: Evidence | None = None
     aggregation: str
     cures: list[str] = []
+    untaught: list[str] = Field([], description="streams whose head never saw both kinds of its label: no score")
     synchrony: dict[str, Any] | None = Field(None, description="facts of what was asked about mouth and sound")
     videos: int
     replicates: int = 1000

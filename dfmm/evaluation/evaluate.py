@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from dfmm.audit.shortcuts import measure_trivia, score_trivia
 from dfmm.audit.synchrony import correlate_videos
-from dfmm.dataset import load_manifest, make_evaluation_loader, open_manifest
+from dfmm.dataset import find_taught, load_manifest, make_evaluation_loader, open_manifest
 from dfmm.evaluation.calibration import compare_calibration
 from dfmm.evaluation.contents import VERSION, Report, Slices, Threshold, name_evaluation, read_report
 from dfmm.evaluation.evidence import (
@@ -29,13 +29,13 @@ from dfmm.evaluation.evidence import (
     fit_evidence,
     shift_prior,
 )
-from dfmm.evaluation.score import add_synchrony, find_broken, score_split, tabulate_batch
+from dfmm.evaluation.score import add_synchrony, find_broken, list_untaught, score_split, tabulate_batch
 from dfmm.evaluation.slices import KNOWN, check_columns, describe_videos, measure_slices
 from dfmm.evaluation.summary import UNNAMED, name_dataset, pair_methods, score_column, summarise_split
 from dfmm.evaluation.synchrony import COLUMNS, judge_videos
 from dfmm.extraction.cures import describe_cures
 from dfmm.files import write_whole
-from dfmm.manifest import STREAM_LABELS, TEXT_COLUMNS, fingerprint_manifest, read_manifest
+from dfmm.manifest import TEXT_COLUMNS, fingerprint_manifest, read_manifest
 from dfmm.metrics import Costs
 from dfmm.model import MultimodalModel, load_model, save_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
@@ -107,9 +107,7 @@ def read_evidence(facts: Mapping[str, Any]) -> Evidence | None:
 
 def list_taught(manifest: pd.DataFrame, settings: Settings) -> list[str]:
     """Return the senses that learnt from both kinds of their label: a head that saw one kind says nothing."""
-    train = manifest[manifest["split"] == "train"]
-    kinds = {name: set(train[name]) & {0, 1} for name in ("label", *STREAM_LABELS)}
-    heads = {name for name, found in kinds.items() if len(found) == 2 or settings.forge.share > 0}
+    heads = {"label", *find_taught(manifest, settings)}
     # Synchrony is learnt from genuine clips alone.
     return [name for name, sense in SENSES.items() if sense.label in heads or sense.otherwise]
 
@@ -168,6 +166,7 @@ def evaluate_run(
     videos["mouth_loudness"] = videos["video_id"].map(correlate_videos(videos[videos["status"] == "ok"], settings))
     videos["predicted"] = (videos["score"] >= evidence.threshold).where(videos["status"] == "ok").astype("Int64")
     known = _describe_run(run, table, settings, evidence, synchrony, facts)
+    known["untaught"] = list_untaught(model, synchrony)
     seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
     chosen = settings.evaluate
     options = {
@@ -366,7 +365,7 @@ def _withhold_each(model: MultimodalModel, loader: DataLoader, *, progress: bool
         batch = withhold_streams(send_to_device(batch, device), model.streams)
         for streams, parts in tables.items():
             left = withhold_streams(batch, streams)
-            parts.append(tabulate_batch(model(left), left))
+            parts.append(tabulate_batch(model(left), left, model.taught))
     return {streams: pd.concat(parts) for streams, parts in tables.items()}
 
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from dfmm import figures
 from dfmm.evaluation.contents import FURTHER, METRICS, RIVALS, Report
 from dfmm.evaluation.evidence import SENSES, describe_evidence, describe_score
+from dfmm.evaluation.score import explain_untaught
 from dfmm.evaluation.slices import describe_worst, list_slices
 from dfmm.files import write_whole
 from dfmm.runs import PACKAGES
@@ -164,6 +165,7 @@ def render_html(report: Report, scores: pd.DataFrame, images: list[dict[str, str
         streams=figures.STREAMS,
         senses=SENSES,
         describe_score=describe_score,
+        explain_untaught=explain_untaught,
         describe_worst=describe_worst,
         list_slices=list_slices,
         wrong=describe_mistakes(scores, report),

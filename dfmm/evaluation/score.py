@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +41,22 @@ def score_windows(model: nn.Module, loader: torch.utils.data.DataLoader, *, prog
     Returns:
         A row a window: `video_id`, `face`, `window`, `start` in seconds, `label` of the window, `score` (probability
         that it is fake), each stream's `…_score`, `has_face`, `has_sound`, `finite` (are all of the model's answers
-        numbers?), and where the model weighs windows `weight`, a logit. A score is NaN where its stream is absent.
+        numbers?), and where the model weighs windows `weight`, a logit. A score is NaN where its stream is absent, and
+        everywhere where its head never learnt what it is asked (`MultimodalModel.taught`).
     """
     batches = show_progress(predict(model, loader), "scores", unit="batch", total=len(loader), show=progress)
-    tables = [tabulate_batch(outputs, batch) for outputs, batch in batches]
+    taught = set(STREAM_LABELS) - set(list_untaught(model))
+    tables = [tabulate_batch(outputs, batch, taught) for outputs, batch in batches]
     return pd.concat(tables, ignore_index=True)
 
 
-def tabulate_batch(outputs: dict[str, torch.Tensor], batch: dict[str, Any]) -> pd.DataFrame:
+def tabulate_batch(
+    outputs: dict[str, torch.Tensor], batch: dict[str, Any], taught: Collection[str] = STREAM_LABELS
+) -> pd.DataFrame:
+    """Return the rows of `score_windows` for one batch."""
     face, sound = batch["frame_mask"].any(dim=1), batch["sound_mask"].any(dim=1)
     there = {"score": face | sound, "video_fake_score": face, "audio_fake_score": sound, "in_sync_score": face & sound}
+    there |= {f"{name}_score": there[f"{name}_score"] & (name in taught) for name in STREAM_LABELS}
     found = {f"{name}_score": outputs[name].sigmoid() for name in STREAM_LABELS}
     found["score"] = outputs["logits"].softmax(dim=1)[:, 1]
     columns = {name: found[name].float().where(there[name], torch.nan).cpu().numpy() for name in SCORES}
@@ -63,6 +69,22 @@ def tabulate_batch(outputs: dict[str, torch.Tensor], batch: dict[str, Any]) -> p
         finite["score"] &= outputs["weight"].isfinite()
     columns["finite"] = torch.stack([finite[name] | ~there[name] for name in SCORES]).all(dim=0).cpu().numpy()
     return pd.DataFrame({"video_id": batch["video_id"], **facts, **columns, **presence})
+
+
+def list_untaught(model: nn.Module, synchrony: SynchronyModel | None = None) -> list[str]:
+    """Return the streams of which nothing is said, for the model's training had one kind of their label alone.
+
+    Args:
+        synchrony: is asked about mouth and sound in its stead.
+    """
+    taught = {*getattr(model, "taught", STREAM_LABELS), *(["in_sync"] if synchrony else [])}
+    return [name for name in STREAM_LABELS if name not in taught]
+
+
+def explain_untaught(streams: Collection[str]) -> str:
+    """Say of which streams a model says nothing, and why; empty where it was taught them all."""
+    names = ", ".join(name.replace("_", " ") for name in streams)
+    return f"no score for {names}: training had no label of both kinds" if streams else ""
 
 
 def find_broken(windows: pd.DataFrame) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfmm.files import write_beside
+from dfmm.manifest import STREAM_LABELS
 from dfmm.model.aggregation import WindowAttention
 from dfmm.model.backbone import check_reading, evaluation_mode
 from dfmm.model.frames import FrameEncoder, TemporalEncoder, average_steps
@@ -38,8 +39,11 @@ class MultimodalModel(nn.Module):
     Logits: `logits` `[B, 2]` (real, fake) from both streams; `video_fake`, `audio_fake`, `in_sync` `[B]`, the first
     two from their own stream alone; where windows are aggregated by attention also `weight` `[B]`, the window's among
     those of its video. Masked frames are not looked at, and a stream whose mask is all False is replaced by a learnt
-    "absent" feature, so that its content cannot matter.
+    "absent" feature, so that its content cannot matter. `taught` names the streams whose head saw both kinds of its
+    label in training: what any other says means nothing.
     """
+
+    taught: Collection[str] = STREAM_LABELS
 
     def __init__(self, settings: Settings, *, pretrained: bool | str | None = None):
         super().__init__()
@@ -141,4 +145,5 @@ def load_model(path: str | Path) -> tuple[MultimodalModel, Settings, dict[str, A
     settings = validate_settings(header["settings"], origin=f"{path} (header)")
     model = MultimodalModel(settings, pretrained=False)
     model.load_state_dict(weights)
+    model.taught = header["facts"].get("taught", STREAM_LABELS)  # one of before does not say
     return model.eval(), settings, header["facts"]

@@ -24,9 +24,16 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dfmm.dataset import UNKNOWN, MultimodalDataset, check_manifest, make_evaluation_loader, make_training_loader
+from dfmm.dataset import (
+    UNKNOWN,
+    MultimodalDataset,
+    check_manifest,
+    find_taught,
+    make_evaluation_loader,
+    make_training_loader,
+)
 from dfmm.files import write_whole
-from dfmm.manifest import fingerprint_manifest
+from dfmm.manifest import STREAM_LABELS, fingerprint_manifest
 from dfmm.metrics import compute_eer
 from dfmm.model import MultimodalModel, save_model, withhold_streams
 from dfmm.runs import Run, RunError, read_lines, show_progress
@@ -144,6 +151,7 @@ class Trainer:
         self.schedule = Schedule(optimizer, settings.train, settings.train.epochs * self.steps)
         self.model, self.optimizer = self.accelerator.prepare(self.raw_model, optimizer)
         self.state = self._restore(checkpoint) if checkpoint else State()
+        self.taught = self._list_taught(started or self.run.read().get("start"))
         if self.rank == 0:
             keep_lines(self.metrics_file, self.state.epoch, self.state.step)
             drop_later_checkpoints(self.folder, self.state)
@@ -151,6 +159,11 @@ class Trainer:
             if started:
                 self.run.describe(start=started)
         self._start_trackers()
+
+    def _list_taught(self, start: Mapping[str, Any] | None) -> list[str]:
+        """Return the streams whose head learns what it is asked, or did so where this training started from."""
+        before = start["facts"].get("taught", STREAM_LABELS) if start else ()
+        return [name for name in STREAM_LABELS if name in {*before, *find_taught(self.manifest, self.settings)}]
 
     def _open_data(self) -> None:
         """Open the training and the validation split, each process its part of them."""
@@ -287,8 +300,9 @@ class Trainer:
             state.best, state.best_epoch = score, state.epoch
             if self.rank == 0:
                 kept = self.ema.module if self.ema else self.raw_model
+                facts = {"epoch": state.epoch, "prior": state.prior, "taught": self.taught}
                 validation = {name: record[name] for name in record if name.startswith("val_")}
-                save_model(kept, self.settings, self.run.checkpoint, epoch=state.epoch, prior=state.prior, **validation)
+                save_model(kept, self.settings, self.run.checkpoint, **facts, **validation)
         self.schedule.end_epoch(value)
         waited = state.epoch - state.best_epoch
         state.finished = state.epoch == train.epochs or waited >= train.patience

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from dfmm.cli import main
+from dfmm.dataset import load_manifest
 from dfmm.dataset.loaders import make_evaluation_loader
 from dfmm.evaluation.contents import Faces, read_report
 from dfmm.evaluation.evaluate import (
@@ -26,6 +27,7 @@ from dfmm.evaluation.evaluate import (
     write_table,
 )
 from dfmm.evaluation.evidence import apply_evidence, fit_evidence
+from dfmm.evaluation.report import write_report
 from dfmm.evaluation.score import _refuse_scores, score_files, score_split, score_windows
 from dfmm.evaluation.summary import summarise_split
 from dfmm.manifest import write_manifest
@@ -310,6 +312,32 @@ def test_another_dataset_keeps_the_runs_own_threshold(
     assert report.threshold == evaluated[0].threshold
     assert report.name == "__other-test"
     assert (run / "evaluations" / "__other-test" / "scores.csv").is_file()
+
+
+def test_a_head_that_was_never_taught_says_nothing_anywhere(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a manifest that names no streams a real is genuine in all of them, and a fake is unknown."""
+    plain = manifest[["path", "split", "label", "identities"]]
+    write_manifest(plain, tmp_path / "plain.csv")
+    settings = change(tiny, data={"manifest": str(tmp_path / "plain.csv")}, train={"epochs": 1})
+    table = load_manifest(settings)
+    said = table[["label", "video_fake", "audio_fake", "in_sync"]].drop_duplicates().to_numpy().tolist()
+    assert sorted(said) == [[0, 0, 0, 1], [1, -1, -1, -1]]
+    run = open_run(tmp_path / "run", settings)
+    Trainer(settings, table, run, progress=False).fit()
+    report, videos, windows = evaluate_run(run, "test", progress=False)
+    assert report.untaught == ["video_fake", "audio_fake", "in_sync"]
+    assert windows[["video_fake_score", "audio_fake_score", "in_sync_score"]].isna().all(axis=None)
+    assert windows["score"].notna().all()
+    assert videos[["video_fake_score", "audio_fake_score"]].isna().all(axis=None)
+    assert report.methods["fake"].streams["video_fake"]["value"] is None
+    assert "No score for video fake, audio fake, in sync" in write_report(report, videos, windows, tmp_path).read_text()
+    capsys.readouterr()
+    assert main(["score", str(Path(settings.data.root, table["path"][0])), "--run", str(run.path), "--json"]) == 0
+    line = capsys.readouterr()
+    assert json.loads(line.out)["video_fake"] is None
+    assert "no score for video fake, audio fake, in sync" in line.err
 
 
 def test_each_stream_can_be_withheld(run: Run, evaluated: tuple) -> None:
