@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from dfmm.files import write_beside, write_whole
 from dfmm.settings import (
@@ -344,10 +344,40 @@ def show_progress(
     Args:
         lines: where there is no bar, put a line into the log now and then.
     """
-    headless = "DFMM_HEADLESS" in os.environ
-    # In a notebook tqdm draws a widget whatever `disable=None` finds out about the terminal.
-    bar = tqdm(items, desc=what, unit=unit, total=total, leave=False, disable=True if headless or not show else None)
+    options = {"desc": what, "unit": unit, "total": total}
+    if not show or "DFMM_HEADLESS" in os.environ:
+        bar = tqdm(items, disable=True, **options)
+    elif _in_notebook():
+        bar = NotebookBar(items, gui=True, **options)
+    else:
+        bar = tqdm(items, leave=False, disable=None, **options)
     return _log_progress(items, what, unit, total) if lines and show and bar.disable else bar
+
+
+class NotebookBar(tqdm):
+    """A bar in a notebook: text in one display that is updated, for a widget would be gone once the file is saved."""
+
+    shown: Any = None  # the display's handle
+
+    def display(self, *_: Any, **__: Any) -> None:
+        from IPython.display import display
+
+        text = {"text/plain": self.format_meter(**self.format_dict | {"ncols": 80})}
+        if self.shown is None:
+            self.shown = display(text, raw=True, display_id=True)
+        else:
+            self.shown.update(text, raw=True)
+
+    def close(self) -> None:
+        if not self.disable:
+            super().close()
+            self.display()
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")  # which every kernel has imported
+    shell = ipython and ipython.get_ipython()
+    return bool(shell) and "IPKernelApp" in shell.config
 
 
 def _log_progress(items: Iterable[Any], what: str, unit: str, total: int | None) -> Iterator[Any]:

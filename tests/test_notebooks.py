@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from dfmm.headless import APART, NotebookError, list_notebooks, run_notebooks
 from dfmm.runs import Run, RunError
@@ -182,3 +183,15 @@ def test_quick_settings_are_quick(project: Path) -> None:
     assert quick.data.sample_videos <= 60
     assert quick.train.epochs <= 8
     assert json.loads(quick.model_dump_json())["data"]["root"] == "data/quick"
+
+
+def test_a_bar_in_a_notebook_is_text_that_a_saved_file_still_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A widget would be an error message once the file is opened again."""
+    monkeypatch.delenv("DFMM_HEADLESS", raising=False)
+    source = "from dfmm.runs import show_progress\nfor _ in show_progress(range(3), 'looking', unit='video'): pass"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    (output,) = notebook.cells[0].outputs
+    assert list(output.data) == ["text/plain"]
+    assert "looking: 100%" in output.data["text/plain"]
+    assert "3/3" in output.data["text/plain"]
