@@ -318,6 +318,12 @@ def diff_settings(old: Settings, new: Settings) -> list[str]:
     return [f"{name}: {before[name]} → {after[name]}" for name in before if before[name] != after[name]]
 
 
+def list_changed(settings: Settings) -> dict[str, Any]:
+    """Return the settings that differ from the defaults, by their dotted names."""
+    usual = flatten_settings(Settings())
+    return {name: value for name, value in flatten_settings(settings).items() if value != usual[name]}
+
+
 def save_settings(settings: Settings, path: str | Path) -> None:
     """Write all settings as a params file that `load_settings` reads back to the same."""
     Path(path).write_text(yaml.safe_dump(settings.model_dump(), sort_keys=False), encoding="utf-8")

@@ -107,6 +107,27 @@ class Faces(Part):
     lost: int
 
 
+class Code(Part):
+    """The commit of the code, and whether files differed from it."""
+
+    commit: str
+    dirty: bool
+
+
+class Origin(Part):
+    """What a result came from besides model and data."""
+
+    trained: str | None = Field(description="when, UTC")
+    seed: int
+    git: Code | None
+    python: str
+    platform: str
+    device: str
+    threads: int
+    versions: dict[str, str | None]
+    settings: dict[str, Any] = Field(description="those that differ from the defaults")
+
+
 class Coverage(Part):
     """How many videos have a score, from which streams, and why the others have none."""
 
@@ -211,6 +232,7 @@ class Report(Part):
 
     version: int = 0
     run: str
+    origin: Origin | None = None
     data_fingerprint: str
     checkpoint: Checkpoint
     dataset: str

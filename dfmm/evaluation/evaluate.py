@@ -41,8 +41,8 @@ from dfmm.model import MultimodalModel, load_model, save_model, withhold_streams
 from dfmm.model.aggregation import SCORES, aggregate_windows
 from dfmm.model.synchrony import SynchronyModel, load_synchrony
 from dfmm.people import assign_people
-from dfmm.runs import Run, RunError, adopt_changes, hash_file, show_progress, write_json
-from dfmm.settings import Settings, load_settings, resolve_path
+from dfmm.runs import Run, RunError, adopt_changes, describe_environment, hash_file, show_progress, write_json
+from dfmm.settings import Settings, list_changed, load_settings, resolve_path
 from dfmm.training.synchrony import find_synchrony
 
 log = logging.getLogger("dfmm")
@@ -224,6 +224,13 @@ def _describe_run(
     return {
         "version": VERSION,
         "run": run.name,
+        "origin": {
+            **describe_environment(),
+            "trained": run.read()["stages"].get("train", {}).get("ended"),
+            "seed": settings.seed,
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "settings": list_changed(settings),
+        },
         "data_fingerprint": fingerprint_manifest(table),
         "checkpoint": {"file": run.checkpoint.name, "sha256": hash_file(run.checkpoint)[:16], **_leave_out(facts)},
         "prior": evidence.prior,

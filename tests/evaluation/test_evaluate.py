@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,9 @@ def test_the_report_holds_what_readers_rely_on(evaluated: tuple, run: Run, manif
     test = manifest[manifest["split"] == "test"]
     assert report.videos == len(test) == report.coverage.scored
     assert report.synthetic is True
+    assert report.origin.seed == 0
+    assert report.origin.settings["train.epochs"] == 3
+    assert datetime.fromisoformat(report.origin.trained).tzinfo is not None
     for level in ("video", "window"):
         for name in ("auc", "ap", "eer", "accuracy", "f1", "fpr_at_95_tpr"):
             metric = getattr(report, level)[name]

@@ -108,12 +108,13 @@ def test_what_comes_from_outside_is_text(html):
 def test_report_needs_nothing_from_outside(html):
     assert "http://" not in html
     assert "https://" not in html
-    assert all(image["src"].startswith("data:image/png;base64,") for image in Reader(html).find("img"))
+    assert all(image["src"].startswith("data:image/svg+xml;base64,") for image in Reader(html).find("img"))
 
 
 def test_report_embeds_every_figure_with_words_for_it(html, folder):
     page = Reader(html)
-    names = {file.stem for file in (folder / "figures").iterdir()}
+    names = {file.stem for file in (folder / "figures").glob("*.svg")}
+    assert names == {file.stem for file in (folder / "figures").glob("*.png")}
     assert names >= {
         "roc",
         "det",
@@ -174,6 +175,20 @@ def test_rivals_stand_with_how_far_the_detector_is_ahead():
     assert "0.004" in html
     assert "Trivial features" in html
     assert '<th scope="row">Correlation of mouth' not in html
+
+
+@pytest.mark.parametrize(
+    ("low", "ahead", "said"),
+    [(0.45, 0.1, ""), (0.9, 0.02, "surely ahead of them"), (0.9, -0.1, "not surely ahead"), (None, None, "")],
+)
+def test_a_shortcut_stands_beside_the_headline(low, ahead, said):
+    report, scores, _ = make_results()
+    difference = {"difference": 0.05, "low": ahead, "high": 0.2, "p": 0.5}
+    rivals = {"trivia": {"value": 0.95, "low": low, "high": 0.99, "difference": difference}}
+    html = render_html(report.model_copy(update={"rivals": rivals}), scores, [])
+    assert ("Shortcut: trivial features alone" in html) == bool(said)
+    assert said in html
+    assert ("is surely ahead" in html) == (said == "surely ahead of them")
 
 
 def test_a_report_of_before_is_shown_without_what_it_lacks():
