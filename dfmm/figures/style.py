@@ -45,6 +45,7 @@ STYLE = {
     "hatch.linewidth": 0.8,
     "text.parse_math": False,  # a "$" in a name is a "$"
 }
+LEGEND_LENGTH = 34  # characters of a label in a legend, where several stand in a row
 LABEL_LENGTH = 26  # characters of a method's name beside an axis
 
 
@@ -125,5 +126,6 @@ def add_legend(figure: Figure) -> Figure:
             handles.append(handle)
             labels.append(label)
     if labels:
-        figure.legend(handles, labels, loc="outside lower center", ncols=2 if len(labels) == 4 else 3)
+        columns = 1 if max(map(len, labels)) > LEGEND_LENGTH else 2 if len(labels) == 4 else 3
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure
