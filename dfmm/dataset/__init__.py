@@ -11,6 +11,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "manifests": ["check_manifest", "find_taught", "load_manifest", "open_manifest"],
         "dataset": ["UNKNOWN", "MultimodalDataset"],
         "loaders": ["collate_windows", "make_evaluation_loader", "make_training_loader", "make_window_loader"],
-        "spectrogram": ["compute_log_mel"],
+        "spectrogram": ["compute_log_mel", "place_hertz"],
     },
 )

@@ -236,3 +236,20 @@ def describe_worst(slices: Slices) -> str:
         f"{slices.comparisons} comparisons)"
     )
     return f"Worst is {named}." if worst.sure else f"No slice is surely worse than the rest; the worst is {named}."
+
+
+def describe_alarms(slices: Slices) -> list[str]:
+    """Return for each column a sentence on the groups of most and of fewest false alarms."""
+    said = []
+    for column, found in slices.columns.items():
+        alarms = found.false_alarms
+        if alarms is None:
+            said.append(f"False alarms by {column}: not two groups of {FEWEST} reals or more, so nothing can be said.")
+            continue
+        value, low, high = (alarms.difference[name] for name in ("value", "low", "high"))
+        sure = "" if alarms.sure else ", which may be chance"
+        said.append(
+            f"False alarms by {column}: most in {alarms.most}, fewest in {alarms.fewest}, "
+            f"a difference of {value:.3f} [{low:.3f}, {high:.3f}]{sure}."
+        )
+    return said

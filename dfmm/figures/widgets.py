@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from IPython.display import Audio, Video
+from IPython.display import HTML, Audio, Video
 
 from dfmm.media.container import MediaError
 from dfmm.media.decode import Media, read_media
@@ -46,6 +47,17 @@ def play_video(path: str | Path, *, start: float = 0.0, seconds: float = PREVIEW
     with tempfile.TemporaryDirectory() as folder:
         copy = write_video(Path(folder) / "preview.mp4", frames, fps=fps, sound=sound, crf=28)
         return Video(copy.read_bytes(), embed=True, mimetype="video/mp4", html_attributes="controls")
+
+
+def play_labelled(path: str | Path, *lines: str) -> HTML:
+    """Return what `play_video` does with lines of text beside it, in one piece; where it cannot be played, why."""
+    try:
+        player = play_video(path)._repr_html_()
+    except MediaError as error:
+        player = html.escape(f"cannot be played: {error}")
+    first, *others = map(html.escape, lines)
+    said = "".join([f"<b>{first}</b>", *(f"<br>{line}" for line in others)])
+    return HTML(f"<div style='display: flex; gap: 1em'><div>{player}</div><div>{said}</div></div>")
 
 
 def play_sound(sound: np.ndarray, sample_rate: int) -> Audio:

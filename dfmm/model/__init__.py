@@ -75,14 +75,7 @@ class MultimodalModel(nn.Module):
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Score a batch as `MultimodalDataset` and `collate_windows` make it."""
-        batch = withhold_streams(batch, self.streams)
-        frames, log_mel = batch["frames"], batch["log_mel"]
-        video_mask, audio_mask = batch["frame_mask"], batch["sound_mask"]
-        video = self.video_temporal(self.frame_encoder(frames, video_mask), video_mask)
-        audio = self.audio_temporal(self.sound_encoder(log_mel, audio_mask), audio_mask)
-        seen = _average_or(self.video_absent, video, video_mask)
-        heard = _average_or(self.audio_absent, audio, audio_mask)
-        met = self.fusion(video, audio, video_mask, audio_mask)
+        seen, heard, met = self.embed(batch)
         joint = torch.cat([seen, heard, met], dim=1)
         outputs = {
             "logits": self.joint_head(self.dropout(joint)),
@@ -93,6 +86,17 @@ class MultimodalModel(nn.Module):
         if self.window_attention is not None:
             outputs["weight"] = self.window_attention(joint)
         return outputs
+
+    def embed(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the features that the heads read, `[B, D]` each: of what is seen, of what is heard, and of both."""
+        batch = withhold_streams(batch, self.streams)
+        frames, log_mel = batch["frames"], batch["log_mel"]
+        video_mask, audio_mask = batch["frame_mask"], batch["sound_mask"]
+        video = self.video_temporal(self.frame_encoder(frames, video_mask), video_mask)
+        audio = self.audio_temporal(self.sound_encoder(log_mel, audio_mask), audio_mask)
+        seen = _average_or(self.video_absent, video, video_mask)
+        heard = _average_or(self.audio_absent, audio, audio_mask)
+        return seen, heard, self.fusion(video, audio, video_mask, audio_mask)
 
 
 def withhold_streams(batch: Mapping[str, Any], streams: str) -> dict[str, Any]:
