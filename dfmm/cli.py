@@ -312,9 +312,10 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def _print_evaluation(run: Any, report: Any, videos: pd.DataFrame, windows: pd.DataFrame) -> None:
     from dfmm import figures
-    from dfmm.evaluation import write_report
+    from dfmm.evaluation import draw_errors, write_report
 
-    page = write_report(report, videos, windows, run / "evaluations" / report.name)
+    opened, gone = draw_errors(run, report, videos, windows)
+    page = write_report(report, videos, windows, run / "evaluations" / report.name, opened=opened, gone=gone)
     alone = report.one_label
     if alone:
         print(f"{alone.why}.\n{alone.name} at the threshold: {figures.format_interval(alone.rate)}")

@@ -23,7 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "evidence": ["Evidence", "describe_evidence", "describe_score", "shift_prior"],
         "explain": ["explain_windows"],
-        "gallery": ["describe_case", "draw_pictures", "find_neighbours", "open_gallery", "show_case"],
+        "gallery": ["draw_errors", "find_neighbours", "open_gallery", "show_case"],
         "neighbours": ["embed_videos", "find_nearest"],
         "reference": ["ReferenceSetError", "compare_reference", "format_reference", "gather_reference"],
         "protocols": ["evaluate_datasets"],

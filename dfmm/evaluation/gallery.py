@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from accelerate.utils import send_to_device
 from matplotlib.figure import Figure
 
@@ -81,15 +82,17 @@ def open_gallery(
     if not run.checkpoint.is_file():
         raise RunError(f"{run.name} has no checkpoint any more: nothing can be explained")
     model, settings, _ = load_run(run)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     table, settings = _open_table(run, report, settings, progress=progress)
     wrong = choose_mistakes(scores, each=each)
     rows = table[table["video_id"].isin(wrong["video_id"])]
-    cases, gone = [], {}
+    cases: list[Case] = []
+    gone: dict[str, str] = {}
     dataset = MultimodalDataset(rows, settings, windows=settings.evaluate.windows, progress=False)
     for _, video in wrong.iterrows():
         case = _open_case(video, windows, dataset, model)
         if case is None:
-            gone[video["video_id"]] = dataset.failures.get(video["video_id"], "it is no longer there to be read")
+            gone[video["video_id"]] = dataset.failures.get(video["video_id"], "it cannot be read again")
         else:
             cases.append(case)
     return Gallery(report, settings, model, table, cases, gone)
@@ -98,8 +101,8 @@ def open_gallery(
 def _open_table(run: Run, report: Report, settings: Settings, *, progress: bool) -> tuple[pd.DataFrame, Settings]:
     """Return the manifest that was evaluated, and settings that read its videos."""
     root = resolve_path(report.root or settings.data.root)
-    if not root.is_dir():
-        raise RunError(f"{root}: the data's folder is gone; its videos cannot be shown")
+    if not root.is_dir():  # else a sample would be drawn anew
+        raise RunError(f"the data's folder {report.root or settings.data.root} is gone, and its videos with it")
     if not report.manifest:
         return open_manifest(run, settings, progress=progress), settings
     data = settings.data.model_copy(update={"root": str(root)})
@@ -151,16 +154,20 @@ def describe_case(case: Case, report: Report) -> list[str]:
     """Say which video this is, where it is forged, what each sense says of it, and what its worst window is made of."""
     video = case.video
     said = [f"{case.name}: score {video['score']:.2f}, fake from {report.threshold.value:.2f} on"]
-    named = {"picture": "video_segments", "sound": "audio_segments"}
-    forged = {word: parse_segments(video[column]) for word, column in named.items()}
     said += [
         f"{word} forged at {', '.join(f'{start:.2f}–{end:.2f} s' for start, end in stretches)}"
-        for word, stretches in forged.items()
+        for word, stretches in list_forged(video).items()
         if stretches
     ]
     if report.evidence:
         said += [f"{name}: {words}" for name, words in describe_evidence(video, report.evidence).items()]
     return [*said, describe_odds(case)]
+
+
+def list_forged(video: pd.Series) -> dict[str, list[tuple[float, float]]]:
+    """Return the stretches, in seconds, in which the manifest says that picture and sound are forged."""
+    named = {"picture": "video_segments", "sound": "audio_segments"}
+    return {word: parse_segments(video[column]) for word, column in named.items()}
 
 
 def describe_odds(case: Case) -> str:
@@ -219,8 +226,8 @@ def _name_maps(case: Case, which: str) -> dict[str, np.ndarray]:
     return maps
 
 
-def draw_pictures(gallery: Gallery) -> list[Picture]:
-    """Draw what was seen and heard in each case, for the report."""
+def _draw_cases(gallery: Gallery) -> list[Picture]:
+    """Draw what was seen and heard in each case."""
     note, pictures = figures.describe_data(synthetic=gallery.report.synthetic), []
     for label, kind in KINDS.items():
         for number, case in enumerate(gallery.select(label), start=1):
@@ -238,6 +245,20 @@ def draw_pictures(gallery: Gallery) -> list[Picture]:
     return pictures
 
 
+def draw_errors(
+    run: Run, report: Report, scores: pd.DataFrame, windows: pd.DataFrame, *, each: int = 1
+) -> tuple[list[Picture], dict[str, str]]:
+    """Return pictures of the worst errors, so many of each kind, and why others cannot be shown, for `write_report`.
+
+    A report must not need its videos: where data or model are gone, there are no pictures, and it says so.
+    """
+    try:
+        gallery = open_gallery(run, report, scores, windows, each=each, progress=False)
+    except (RunError, ManifestError) as error:
+        return [], {"The worst of them": str(error)}
+    return _draw_cases(gallery), gallery.gone
+
+
 # Neighbours
 
 
@@ -251,6 +272,8 @@ def find_neighbours(
         count: of each case.
     """
     names = [case.video["video_id"] for case in gallery.cases]
+    if not names:
+        return pd.DataFrame(columns=["video_id", "face"])
     rows = gallery.table[gallery.table["video_id"].isin(names)]
     training = select_split(manifest, "train", limit=settings.data.limit)
     asked = embed_videos(gallery.model, rows, gallery.settings, progress=False)
@@ -316,7 +339,9 @@ def show_case(
     yield figures.play_labelled(path, *describe_case(case, report), describe_nearest(rows))
     drawn = [draw_looked(case, gallery.settings, note=note), draw_heard(case, gallery.settings, note=note)]
     yield from (figure for figure in drawn if figure is not None)
-    yield figures.plot_timeline(case.windows, case.name, report.threshold.window or report.threshold.value, note=note)
+    forged = [pair for stretches in list_forged(video).values() for pair in stretches]
+    threshold = report.threshold.window or report.threshold.value
+    yield figures.plot_timeline(case.windows, case.name, threshold, forged=forged, note=note)
     if report.evidence and report.evidence.pieces:
         yield figures.plot_evidence(video, report.evidence.dump(), case.name, note=note)
     if len(rows):

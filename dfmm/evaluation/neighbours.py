@@ -51,7 +51,7 @@ def embed_videos(
             sums[name], counts[name] = sums.get(name, 0) + some, counts.get(name, 0) + found
     videos = pd.DataFrame(list(sums), columns=["video_id", "face"])
     counted = np.array(list(counts.values()), np.float32).reshape(-1, PARTS)
-    totals = np.array(list(sums.values()), np.float32).reshape(len(videos), PARTS, -1)
+    totals = np.array(list(sums.values()), np.float32).reshape(len(videos), PARTS, len(model.video_absent))
     return Embeddings(videos, totals / np.maximum(counted, 1)[..., None], counted > 0)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -55,7 +57,7 @@ class Picture:
 
     @property
     def alt(self) -> str:
-        return self.figure.axes[0].get_title().replace("\n", ", ")
+        return (self.figure.get_suptitle() or self.figure.axes[0].get_title()).replace("\n", ", ")
 
     def encode(self, form: str) -> bytes:
         """The figure as `png`, or as `svg` that is the same whenever it is drawn."""
@@ -72,6 +74,8 @@ def write_report(
     folder: Path,
     *,
     history: pd.DataFrame | None = None,
+    opened: Sequence[Picture] = (),
+    gone: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write `figures/*` as PNG and SVG, and `report.html`, which holds the latter; each file is whole or not there.
 
@@ -81,19 +85,24 @@ def write_report(
         windows: the window table.
         folder: where to write.
         history: the training curves, a row an epoch; None leaves their figure out.
+        opened, gone: pictures of the worst errors, and why others cannot be shown, as from `draw_errors`.
 
     Returns:
         The path of `report.html`.
     """
-    images = []
-    for picture in draw_pictures(report, scores, windows, history=history):
-        for form in ("png", "svg"):
-            image = picture.encode(form)
-            write_whole(image, Path(folder) / "figures" / f"{picture.name}.{form}")
-        uri = "data:image/svg+xml;base64," + base64.b64encode(image).decode("ascii")
-        images.append({"uri": uri, "alt": picture.alt, "caption": picture.caption})
-    html = render_html(report, scores, images)
+    drawn = draw_pictures(report, scores, windows, history=history)
+    images, errors = ([_write_picture(one, Path(folder)) for one in some] for some in (drawn, opened))
+    html = render_html(report, scores, images, errors=errors, gone=gone)
     return write_whole(html, Path(folder) / "report.html")
+
+
+def _write_picture(picture: Picture, folder: Path) -> dict[str, str]:
+    """Write a picture's files, and return what the page needs of it."""
+    for form in ("png", "svg"):
+        image = picture.encode(form)
+        write_whole(image, folder / "figures" / f"{picture.name}.{form}")
+    uri = "data:image/svg+xml;base64," + base64.b64encode(image).decode("ascii")
+    return {"uri": uri, "alt": picture.alt, "caption": picture.caption}
 
 
 def draw_pictures(
@@ -139,11 +148,20 @@ def find_mistakes(scores: pd.DataFrame) -> pd.DataFrame:
     return wrong.loc[error.sort_values(ascending=False, kind="stable").index]
 
 
-def render_html(report: Report, scores: pd.DataFrame, images: list[dict[str, str]]) -> str:
+def render_html(
+    report: Report,
+    scores: pd.DataFrame,
+    images: list[dict[str, str]],
+    *,
+    errors: Sequence[dict[str, str]] = (),
+    gone: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Fill the template. All that comes from outside is escaped: a file's name never becomes HTML.
 
     Args:
         images: `{"uri", "alt", "caption"}` each, the URI holding the image itself.
+        errors: alike, of the worst errors.
+        gone: by the name of what cannot be shown, why.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -159,6 +177,8 @@ def render_html(report: Report, scores: pd.DataFrame, images: list[dict[str, str
     return environment.get_template("report.html.jinja").render(
         report=report,
         pictures=images,
+        errors=errors,
+        gone=gone,
         metrics=METRICS,
         further=FURTHER,
         notes=list_notes(report),

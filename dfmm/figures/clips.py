@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dfmm.figures.style import (
+    BAND,
     JOINT,
     STREAMS,
     add_legend,
@@ -24,10 +25,20 @@ from dfmm.figures.style import (
 
 
 @style_figure
-def plot_timeline(windows: pd.DataFrame, title: str = "", threshold: float | None = None, *, note: str = "") -> Figure:
+def plot_timeline(
+    windows: pd.DataFrame,
+    title: str = "",
+    threshold: float | None = None,
+    *,
+    forged: Sequence[tuple[float, float]] = (),
+    note: str = "",
+) -> Figure:
     """One video's scores over time: all streams together, and each alone.
 
     Synchrony is drawn upside down, as the probability of being out of sync: in all lines, up is suspicious.
+
+    Args:
+        forged: stretches that are known to be forged, in seconds.
     """
     figure, axes = open_axes(shorten_text(title, 60), note, size=(6, 3.2))
     label_axes(axes, "window's start (seconds)", "probability")
@@ -40,6 +51,8 @@ def plot_timeline(windows: pd.DataFrame, title: str = "", threshold: float | Non
         if values.notna().any():
             axes.plot(windows["start"], values, **look, linewidth=1.2, markersize=4)
     axes.plot(windows["start"], windows["score"], **JOINT | {"label": "fake (all streams)"})
+    for number, (start, end) in enumerate(forged):
+        axes.axvspan(start, end, color=BAND, linewidth=0, zorder=0, label="" if number else "forged")
     mark_threshold(axes.axhline, threshold)
     return add_legend(figure)
 

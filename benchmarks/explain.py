@@ -1,13 +1,24 @@
-"""Windows with an artefact whose place is known, and models that learn it: what maps of where a model looked are held to."""
+"""Do maps of where a model looked find what it learnt? On artefacts whose place is known, beside Grad-CAM by stage.
+
+    python benchmarks/explain.py            four networks, three seeds each: some minutes on a processor
+    python benchmarks/explain.py --quick    the smallest, one seed
+
+The share of a map that lies on the artefact, of windows that have it, over the artefact's share of the area (1: chance;
+at most 16 for faces, 8 for sounds): of the head of the stream, and of the joint one. Below each, the same network with
+its weights shuffled.
+"""
 
 from __future__ import annotations
 
+import argparse
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from dfmm.evaluation.explain import explain_windows, measure_odds
 from dfmm.model import MultimodalModel
 from dfmm.settings import Settings, validate_settings
 from dfmm.training.losses import Loss
@@ -15,12 +26,76 @@ from dfmm.training.losses import Loss
 CORNER = 4  # the artefact of faces takes this part of a side: above, to the right
 BAND = (5, 6)  # eighths of the mel bands between which that of the sound lies
 STEPS, ROWS = 60, 16  # of the training
+TESTED = 24  # windows
+# Backbones, the size of faces, and the stages of the picture's and of the sound's at which Grad-CAM is tried.
+NETWORKS = (
+    ("test_resnet", 48, ("layer2", "layer3", "layer4"), ("5", "8", "11")),
+    ("mobilenetv3_small_050", 64, ("blocks.1", "blocks.3", "blocks.5"), ("5", "8", "11")),
+    ("resnet18", 64, ("layer2", "layer3", "layer4"), ("5", "8", "11")),
+    ("efficientnet_b0", 64, ("blocks.2", "blocks.4", "blocks.6"), ("5", "8", "11")),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one network, one seed")
+    quick = parser.parse_args().quick
+    for backbone, size, *stages in NETWORKS[:1] if quick else NETWORKS:
+        for seed in range(1 if quick else 3):
+            settings = make_settings(backbone, size=size)
+            model, batch = train(settings, seed=seed), plant(settings, TESTED)
+            for name, some in ((backbone, model), ("  shuffled", shuffle_weights(model, seed))):
+                rows = [*measure_all(some, batch, *stages)]
+                print(f"{name} (seed {seed}):", "; ".join(rows), flush=True)
+
+
+def measure_all(model: MultimodalModel, batch: dict[str, Tensor], seen: tuple, heard: tuple) -> Iterator[str]:
+    """Yield for each method what it finds in faces and in sounds, by the stream's own head and by the joint one."""
+    found = explain_windows(model, batch)
+    for stream, label, stages in (("looked", "video_fake", seen), ("heard", "audio_fake", heard)):
+        there = batch[label] == 1
+        maps = {"ours": [getattr(found[head], stream) for head in (label, "joint")]}
+        encoder = model.frame_encoder.backbone if stream == "looked" else model.sound_encoder.layers
+        like = maps["ours"][0]
+        for stage in stages:
+            layer = encoder.get_submodule(stage)
+            maps[f"Grad-CAM {stage}"] = [draw_cam(model, batch, layer, head, like) for head in (label, "joint")]
+        for name, both in maps.items():
+            shares = (measure_share(one)[there].mean().item() / find_area(one) for one in both)
+            yield f"{stream}, {name} {' / '.join(f'{share:.1f}' for share in shares)}"
+
+
+def draw_cam(model: MultimodalModel, batch: dict[str, Tensor], layer: nn.Module, head: str, like: Tensor) -> Tensor:
+    """Return Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2) at a layer, in the shape of another map."""
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        kept.append(output.detach().requires_grad_())
+        return kept[0]
+
+    hook = layer.register_forward_hook(keep)
+    with torch.enable_grad():
+        odds = measure_odds(model(batch))[head]
+    hook.remove()
+    (slopes,) = torch.autograd.grad(odds.sum(), kept)
+    cam = (slopes.mean(dim=(2, 3), keepdim=True) * kept[0].detach()).sum(dim=1, keepdim=True).clamp(min=0)
+    return interpolate(cam, size=like.shape[-2:], mode="bilinear").view(like.shape)
+
+
+def find_area(maps: Tensor) -> float:
+    """Return which share of a map's area the artefact has."""
+    return float(measure_share(torch.ones_like(maps))[0])
+
+
+# Windows and models
 
 
 def make_settings(backbone: str, audio: str = "cnn", *, size: int = 48) -> Settings:
     """Return settings of a small model for windows of four frames."""
     model = {"backbone": backbone, "audio_backbone": audio, "dim": 16, "dropout": 0.0}
-    return validate_settings({"video": {"size": size, "frames": 4, "fps": 12.5}, "audio": {"n_mels": 32}, "model": model})
+    return validate_settings(
+        {"video": {"size": size, "frames": 4, "fps": 12.5}, "audio": {"n_mels": 32}, "model": model}
+    )
 
 
 def plant(settings: Settings, count: int) -> dict[str, Tensor]:
@@ -90,3 +165,7 @@ def measure_share(maps: Tensor) -> Tensor:
         low, high = (maps.shape[1] * eighth // 8 for eighth in BAND)
         inside = maps[:, low:high]
     return inside.flatten(1).sum(dim=1) / maps.flatten(1).sum(dim=1).clamp(min=1e-9)
+
+
+if __name__ == "__main__":
+    main()
