@@ -4,8 +4,8 @@
     python benchmarks/explain.py --quick    the smallest, one seed
 
 The share of a map that lies on the artefact, of windows that have it, over the artefact's share of the area (1: chance;
-at most 16 for faces, 8 for sounds): of the head of the stream, and of the joint one. Below each, the same network with
-its weights shuffled.
+at most 16 for faces, 8 for sounds): of the head of the stream, and of the joint one. Before that, of how many windows
+the heads of picture, sound and both are right. Below each, the same network with its weights shuffled.
 """
 
 from __future__ import annotations
@@ -46,7 +46,16 @@ def main() -> None:
             model, batch = train(settings, seed=seed), plant(settings, TESTED)
             for name, some in ((backbone, model), ("  shuffled", shuffle_weights(model, seed))):
                 rows = [*measure_all(some, batch, *stages)]
-                print(f"{name} (seed {seed}):", "; ".join(rows), flush=True)
+                print(f"{name} (seed {seed}):", "; ".join([describe_skill(some, batch), *rows]), flush=True)
+
+
+@torch.no_grad()
+def describe_skill(model: MultimodalModel, batch: dict[str, Tensor]) -> str:
+    """Say how many windows each head is right about: what was not learnt cannot be looked at."""
+    odds = measure_odds(model(batch))
+    labels = {"video_fake": batch["video_fake"], "audio_fake": batch["audio_fake"], "joint": batch["label"]}
+    shares = [((odds[head] > 0) == (label == 1)).float().mean().item() for head, label in labels.items()]
+    return f"right {' / '.join(f'{100 * share:.0f} %' for share in shares)}"
 
 
 def measure_all(model: MultimodalModel, batch: dict[str, Tensor], seen: tuple, heard: tuple) -> Iterator[str]:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dfmm.model import MultimodalModel, withhold_streams
-from dfmm.model.backbone import evaluation_mode
+from dfmm.model import MultimodalModel, evaluation_mode, withhold_streams
 
 # What each head is told of; `joint` is the answer of all streams together.
 HEADS = {

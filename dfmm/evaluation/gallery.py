@@ -20,8 +20,9 @@ from dfmm.evaluation.evidence import describe_evidence
 from dfmm.evaluation.explain import Explanation, explain_windows
 from dfmm.evaluation.neighbours import embed_videos, find_nearest
 from dfmm.evaluation.report import Picture, find_mistakes
+from dfmm.evaluation.score import list_untaught
 from dfmm.manifest import ManifestError, parse_segments, read_manifest, select_split
-from dfmm.model import MultimodalModel
+from dfmm.model import MultimodalModel, withhold_streams
 from dfmm.runs import Run, RunError
 from dfmm.settings import Settings, resolve_path
 
@@ -136,14 +137,12 @@ def _open_case(
     if window is None or key not in rows:
         return None
     sample = dataset[rows.index(key) * dataset.windows + int(window["window"])]
-    present = {
-        "video_fake": sample["frame_mask"].any() and model.streams != "audio",
-        "audio_fake": sample["sound_mask"].any() and model.streams != "video",
-    }
-    heads = [name for name, is_there in present.items() if is_there]
-    if not heads:
-        return None
     batch = send_to_device(collate_windows([sample]), next(model.parameters()).device)
+    masks = withhold_streams(batch, model.streams)
+    present = {"video_fake": masks["frame_mask"].any(), "audio_fake": masks["sound_mask"].any()}
+    if not any(present.values()):
+        return None
+    heads = [name for name, there in present.items() if there and name not in list_untaught(model)]
     return Case(video, shown, sample, explain_windows(model, batch, [*heads, "joint"]))
 
 

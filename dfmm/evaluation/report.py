@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -75,7 +74,7 @@ def write_report(
     *,
     history: pd.DataFrame | None = None,
     opened: Sequence[Picture] = (),
-    gone: Mapping[str, str] = MappingProxyType({}),
+    gone: Mapping[str, str] | None = None,
 ) -> Path:
     """Write `figures/*` as PNG and SVG, and `report.html`, which holds the latter; each file is whole or not there.
 
@@ -154,7 +153,7 @@ def render_html(
     images: list[dict[str, str]],
     *,
     errors: Sequence[dict[str, str]] = (),
-    gone: Mapping[str, str] = MappingProxyType({}),
+    gone: Mapping[str, str] | None = None,
 ) -> str:
     """Fill the template. All that comes from outside is escaped: a file's name never becomes HTML.
 
@@ -178,7 +177,7 @@ def render_html(
         report=report,
         pictures=images,
         errors=errors,
-        gone=gone,
+        gone=gone or {},
         metrics=METRICS,
         further=FURTHER,
         notes=list_notes(report),

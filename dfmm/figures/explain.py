@@ -22,6 +22,7 @@ HEAT = "inferno"  # perceptually uniform, and told apart by whoever does not see
 HERTZ = (100, 500, 1000, 2000, 4000, 8000, 16_000)
 MOST_FRAMES = 5  # in a strip
 DPI = 80  # pictures hardly compress: a notebook keeps each pixel
+TITLE, SMALL = 14, 12  # points, as large on the screen as in other figures
 ENOUGH, FEW = "with 95 % interval", "too few videos to say anything"
 RATES = {
     ENOUGH: {"color": "#000000", "marker": "o"},
@@ -48,12 +49,12 @@ def plot_looked(
     """
     chosen = np.unique(np.linspace(0, len(frames) - 1, MOST_FRAMES).round().astype(int))
     rows, columns = 1 + len(maps), len(chosen)
-    size = (1.3 + 0.8 * columns + 0.6, 0.8 * rows + 0.8)  # inches: names to the left, a bar to the right
+    size = (1.6 + 0.8 * columns + 0.8, 0.8 * rows + 0.9)  # inches: names to the left, a bar to the right
     figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=DPI)
-    figure.suptitle(join_title(shorten_text(title, 80), note), fontsize=11)
+    figure.suptitle(join_title(shorten_text(title, 80), note), fontsize=TITLE)
     for column, at in enumerate(chosen):
         grid[0, column].imshow(frames[at])
-        grid[0, column].set_title(titles[at], fontsize=9, pad=3)
+        grid[0, column].set_title(titles[at], fontsize=SMALL, pad=3)
         for row, heat in enumerate(maps.values(), start=1):
             grid[row, column].imshow(lay_heat(frames[at].mean(axis=2) / 255, heat[at]))
     _clear_grid(grid, ["crop", *maps])
@@ -79,8 +80,8 @@ def plot_heard(
         start: of the window, in seconds of the clip.
         note: the title's second line.
     """
-    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(6.6, 2.7), squeeze=False, sharey=True, dpi=DPI)
-    figure.suptitle(join_title(shorten_text(title, 80), note), fontsize=11)
+    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(7.6, 3.3), squeeze=False, sharey=True, dpi=DPI)
+    figure.suptitle(join_title(shorten_text(title, 80), note), fontsize=TITLE)
     bands, steps = log_mel.shape
     shown = {
         "origin": "lower",
@@ -92,11 +93,12 @@ def plot_heard(
     for place, heat in zip(axes[0, 1:], maps.values(), strict=True):
         place.imshow(lay_heat(grey, heat), **shown)
     for place, name in zip(axes[0], ["log-mel", *maps], strict=True):
-        place.set_title(name, fontsize=9)
-        place.set_xlabel("time (seconds)")
+        place.set_title(name, fontsize=SMALL)
+        place.set_xlabel("time (seconds)", fontsize=SMALL)
+        place.tick_params(labelsize=SMALL)
     marks = [hertz for hertz in HERTZ if hertz <= audio.sample_rate / 2]
     axes[0, 0].set_yticks(place_hertz(marks, audio), [f"{hertz:,}" for hertz in marks])
-    axes[0, 0].set_ylabel("frequency (Hz)")
+    axes[0, 0].set_ylabel("frequency (Hz)", fontsize=SMALL)
     axes[0, 0].set_ylim(-0.5, bands - 0.5)
     return _add_heat_bar(figure, axes)
 
@@ -110,11 +112,11 @@ def plot_nearest(faces: Sequence[NDArray[np.uint8]], titles: Sequence[str], *, n
         titles: a line or two above each.
         note: the title.
     """
-    figure, grid = plt.subplots(1, len(faces), figsize=(1.05 * len(faces), 1.8), squeeze=False, dpi=DPI)
-    figure.suptitle(note, fontsize=11)
+    figure, grid = plt.subplots(1, len(faces), figsize=(1.2 * len(faces), 2.0), squeeze=False, dpi=DPI)
+    figure.suptitle(note, fontsize=TITLE)
     for axes, face, title in zip(grid[0], faces, titles, strict=True):
         axes.imshow(face)
-        axes.set_title(title, fontsize=9, pad=3)
+        axes.set_title("\n".join(shorten_text(line, 13) for line in title.split("\n")), fontsize=SMALL, pad=3)
     _clear_grid(grid, [""])
     _draw_closely(figure)
     return figure
@@ -132,19 +134,19 @@ def _clear_grid(grid: NDArray, names: Sequence[str]) -> None:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     for axes, name in zip(grid[:, 0], names, strict=True):
-        axes.set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
+        axes.set_ylabel(name, fontsize=SMALL, rotation=0, ha="right", va="center")
 
 
 def _draw_closely(figure: Figure) -> None:
     """Leave hardly any room between pictures."""
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.02, wspace=0, hspace=0)
 
 
 def _add_heat_bar(figure: Figure, grid: NDArray) -> Figure:
     if grid.size:
         bar = figure.colorbar(ScalarMappable(Normalize(0, 1), HEAT), ax=grid, fraction=0.03, pad=0.02, ticks=[0, 1])
-        bar.set_label("speaks for forgery", fontsize=9)
-        bar.ax.set_yticklabels(["not", "most"])
+        bar.set_label("speaks for forgery", fontsize=SMALL)
+        bar.ax.set_yticklabels(["not", "most"], fontsize=SMALL)
     return figure
 
 

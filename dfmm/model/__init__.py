@@ -23,7 +23,16 @@ from dfmm.model.fusion import AttentionFusion, ConcatFusion, CrossModalFusion
 from dfmm.model.sound import SoundEncoder
 from dfmm.settings import Settings, validate_settings
 
-__all__ = ["MultimodalModel", "aggregation", "count_flops", "load_model", "save_model", "synchrony", "withhold_streams"]
+__all__ = [
+    "MultimodalModel",
+    "aggregation",
+    "count_flops",
+    "evaluation_mode",
+    "load_model",
+    "save_model",
+    "synchrony",
+    "withhold_streams",
+]
 
 FORMAT = "dfmm-model-2"
 FUSIONS = {"concat": ConcatFusion, "attention": AttentionFusion, "cross_modal": CrossModalFusion}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfmm.dataset.spectrogram import LOG_SPREAD, compute_log_mel
+from dfmm.dataset.spectrogram import LOG_SPREAD, compute_log_mel, place_hertz
 from dfmm.sections import Audio
 
 
@@ -47,6 +47,14 @@ def test_a_tone_lights_its_own_band() -> None:
         log_mel = compute_log_mel(play(frequency), audio)[0]
         nearest = int(np.abs(centres - frequency).argmin())
         assert all(abs(int(band) - nearest) <= 1 for band in log_mel[:, 5:-5].argmax(dim=0))
+
+
+@pytest.mark.parametrize("n_mels", [32, 64])
+def test_a_tone_lies_where_its_frequency_is_marked(n_mels: int) -> None:
+    audio = Audio(n_mels=n_mels)
+    tones = (500, 1000, 2000, 4000, 7000)
+    lit = [int(compute_log_mel(play(tone), audio)[0, :, 50].argmax()) for tone in tones]
+    np.testing.assert_allclose(place_hertz(tones, audio), lit, atol=0.75)
 
 
 def test_a_click_lands_in_its_own_frame() -> None:

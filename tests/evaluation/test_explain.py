@@ -67,9 +67,8 @@ def test_what_the_parts_add_is_the_whole(planted: Planted) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "resnet18"])
-def test_what_was_learnt_lights_up_in_true_backbones(backbone: str) -> None:
-    settings = make_settings(backbone, size=64)
+def test_what_was_learnt_lights_up_in_the_default_backbone() -> None:
+    settings = make_settings("mobilenetv3_small_050", size=64)
     model, batch = train(settings), plant(settings, 12)
     shares = find_shares(model, batch)
     assert min(shares["looked", head] for head in ("video_fake", "joint")) > 4

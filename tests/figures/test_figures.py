@@ -2,6 +2,7 @@
 
 import io
 import wave
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -13,7 +14,8 @@ from matplotlib.figure import Figure
 from dfmm import figures
 from dfmm.degrade import DEGRADATIONS, make_scene
 from dfmm.figures.degrade import plot_pictures, plot_sounds, plot_times
-from dfmm.figures.widgets import play_sound
+from dfmm.figures.explain import lay_heat
+from dfmm.figures.widgets import play_labelled, play_sound
 from dfmm.metrics import compute_auc
 from dfmm.sections import Audio
 
@@ -191,3 +193,41 @@ def test_a_sound_is_played_as_loud_as_it_is() -> None:
         with wave.open(io.BytesIO(player.data)) as file:
             samples = np.frombuffer(file.readframes(1600), "<i2")
         assert abs(samples).max() == pytest.approx(min(peak, 1) * 32767, abs=1)
+
+
+def test_heat_lets_the_picture_through_where_there_is_none():
+    grey, heat = np.linspace(0, 1, 12).reshape(3, 4), np.zeros((3, 4))
+    heat[1, 2] = 1
+    laid = lay_heat(grey, heat)
+    np.testing.assert_allclose(laid[heat == 0], np.repeat(grey[heat == 0][:, None], 3, axis=1))
+    assert np.ptp(laid[1, 2]) > 0.2  # a colour, where all else is grey
+
+
+def test_maps_are_shown_beside_what_they_explain_and_named():
+    frames, maps = np.zeros((12, 8, 8, 3), np.uint8), {"picture:\n0.80 fake": np.zeros((12, 8, 8))}
+    figure = figures.plot_looked(frames, maps, titles=[f"{n} s" for n in range(12)], title="a $video$")
+    texts = read_texts(figure)
+    assert {"crop", "picture:\n0.80 fake", "0 s", "11 s", "speaks for forgery"} <= set(texts)
+    log_mel, heat = np.zeros((64, 50)), {"sound:\n0.10 fake": np.zeros((64, 50))}
+    figure = figures.plot_heard(log_mel, heat, audio=Audio(), start=1.5, title="a $video$")
+    assert figure.axes[0].images[0].get_extent() == [1.5, 2.0, -0.5, 63.5]
+    assert {"1,000", "frequency (Hz)", "sound:\n0.10 fake"} <= set(read_texts(figure))
+
+
+def test_slices_tell_apart_what_too_few_videos_say():
+    rate = {"value": 0.5, "low": 0.2, "high": 0.8}
+    row = {"column": "method", "slice": "swap", "n": 5, "fpr": rate, "fnr": rate, "small": ["fpr"]}
+    unknown = {**row, "slice": "real", "fnr": dict.fromkeys(rate), "small": ["fpr"]}
+    figure = figures.plot_slices([row, unknown], note="synthetic data")
+    left, right = figure.axes
+    assert [line.get_markerfacecolor() for line in left.lines] == ["white", "white"]
+    assert [line.get_markerfacecolor() for line in right.lines] == ["#000000"]
+    assert {"method: swap (5)", "–"} <= set(read_texts(figure))
+    assert read_texts(figures.plot_slices([]))
+
+
+def test_a_label_beside_a_player_is_text(tmp_path: Path) -> None:
+    shown = play_labelled(tmp_path / "gone.mp4", "<script>a</script>", "and more").data
+    assert "cannot be played" in shown
+    assert "<script>" not in shown
+    assert "&lt;script&gt;a" in shown
