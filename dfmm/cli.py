@@ -325,6 +325,9 @@ def _print_evaluation(run: Any, report: dict[str, Any], videos: pd.DataFrame, wi
             print(
                 f"auc, {name:13} {figures.format_interval(report[name]['auc'])}  {', '.join(report[name]['methods'])}"
             )
+    joint = report.get("localization", {}).get("streams", {}).get("joint")
+    for name, kind, level in (("ap of stretches", "ap", "0.5"), ("ar of stretches", "ar", "10")) if joint else ():
+        print(f"{name:18} {figures.format_interval(joint[kind][level])}  {'IoU 0.5' if kind == 'ap' else '10 found'}")
     coverage = report["coverage"]
     print(f"scored {coverage['scored']} of {report['videos']} videos, {coverage['failed']} failed; report: {page}")
 
@@ -402,7 +405,8 @@ def robustness(options: argparse.Namespace) -> None:
             "audio or nothing: what was scored), score, video_fake, audio_fake, in_sync (probabilities, null where "
             "that stream is absent), face (whose scores these are), windows, seconds of video, evidence (what each "
             "sense says of the clip, in words), synchrony (lag_ms, positive where the sound is late, in_step, foreign, "
-            "genuine, worst, …; without a run all but path, status and reason)",
+            "genuine, worst, …; without a run all but path, status and reason), and of a run with evaluate.stride "
+            "stretches (stream: joint, video_fake or audio_fake; start and end in seconds; confidence)",
         ),
         argument(
             "--reference",

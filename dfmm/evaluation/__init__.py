@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["synchrony"],
     submod_attrs={
-        "score": ["format_scores", "score_files", "score_split", "score_windows"],
+        "score": ["format_scores", "score_files", "score_split", "score_timeline", "score_windows"],
         "compare": ["compare_runs", "format_comparison"],
         "evaluate": [
             "compare_streams",
@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "evidence": ["Evidence", "describe_evidence", "shift_prior"],
         "reference": ["ReferenceSetError", "compare_reference", "format_reference", "gather_reference"],
         "protocols": ["evaluate_datasets"],
+        "localization": ["CURVES", "find_truth", "list_stretches", "measure_timeline", "trace_scores"],
         "robustness": ["format_sweep", "sweep_degradations"],
         "slices": ["describe_worst", "list_slices", "measure_slices"],
         "summary": ["make_report", "name_evaluation", "pair_methods"],

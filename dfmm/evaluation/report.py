@@ -16,7 +16,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dfmm import figures
+from dfmm.evaluation.evaluate import read_timeline
 from dfmm.evaluation.evidence import SENSES, Evidence, describe_evidence
+from dfmm.evaluation.localization import TOLD, locate_video
 from dfmm.evaluation.slices import describe_worst, list_slices
 from dfmm.files import write_whole
 from dfmm.runs import PACKAGES
@@ -62,6 +64,8 @@ CAPTIONS = {
     "it says, below it fewer. Each point is a tenth of the videos, or ten of them: some distance is chance.",
     "curves": "Where the training loss falls on and the validation loss rises, the model learns its training videos by "
     "heart. The dotted line marks the epoch that is kept.",
+    "stretches": "the mean probability of all windows that show an instant, what of the clip is forged, and where the "
+    "mean is above one half. The first clip of each method that is forged in a stretch.",
     "timeline": "what each stream found from window to window. In all lines, up is suspicious.",
 }
 RIVALS = {
@@ -69,6 +73,7 @@ RIVALS = {
     "synchrony": "Correlation of mouth and loudness",
     "ridge": "Mouth and speech",
 }
+LOCATED = 3  # videos whose stretches are drawn
 WORST = 10  # videos in the table of the most confidently wrong
 UNSCORED = 50  # videos in the table of those without a score
 
@@ -113,7 +118,8 @@ def write_report(
         The path of `report.html`.
     """
     images = []
-    for picture in draw_pictures(report, scores, windows, history=history):
+    pictures = draw_pictures(report, scores, windows, history=history)
+    for picture in pictures + draw_stretches(report, scores, read_timeline(Path(folder))):
         png = picture.encode()
         write_whole(png, Path(folder) / "figures" / f"{picture.name}.png")
         uri = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
@@ -157,6 +163,20 @@ def draw_mistakes(scores: pd.DataFrame, windows: pd.DataFrame, *, threshold: flo
     return pictures
 
 
+def draw_stretches(report: Mapping[str, Any], scores: pd.DataFrame, timeline: pd.DataFrame | None) -> list[Picture]:
+    """Draw some of the videos that are forged in stretches, with what was found: of each method the first."""
+    if timeline is None or not report.get("localization"):
+        return []
+    scored = figures.select_scored(scores)
+    partly = scored[(scored["label"] == 1) & (scored["video_segments"] + scored["audio_segments"] != "")]
+    pictures = []
+    for number, (_, video) in enumerate(partly.drop_duplicates("method").head(LOCATED).iterrows()):
+        located, note = locate_video(timeline, video, report["localization"]["stride"]), figures.describe_data(report)
+        figure = figures.plot_stretches(*located, f"{video['video_id']}: {video['method']}", note=note)
+        pictures.append(Picture(f"stretches_{number}", figure, f"{video['video_id']}: {CAPTIONS['stretches']}"))
+    return pictures
+
+
 def find_mistakes(scores: pd.DataFrame) -> pd.DataFrame:
     """The scored videos on the wrong side of the threshold, the most confidently wrong first."""
     scored = figures.select_scored(scores)
@@ -193,6 +213,7 @@ def render_html(report: Mapping[str, Any], scores: pd.DataFrame, images: list[di
         senses=SENSES,
         describe_worst=describe_worst,
         list_slices=list_slices,
+        told=TOLD,
         wrong=describe_mistakes(scores, report),
         unscored=unscored.head(UNSCORED).to_dict("records"),
         unscored_more=max(len(unscored) - UNSCORED, 0),

@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "ranking": ["compute_det", "compute_eer", "compute_precision_recall", "compute_roc"],
         "decisions": ["choose_threshold"],
         "costs": ["BINS", "Costs", "find_odds", "measure_calibration"],
+        "localization": ["AP_IOUS", "COUNTS", "compute_localization", "measure_iou", "measure_localization"],
         "compare": ["compare_aucs", "compare_metrics", "compute_drop"],
         "compute": ["compute_auc", "compute_macro_auc", "compute_metrics", "compute_roc_band"],
     },
