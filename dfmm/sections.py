@@ -327,8 +327,8 @@ class Evaluate(Section):
         None,
         gt=0,
         description="score windows every so many seconds over each whole video as well, and say which stretches are "
-        "forged: a table of its own, and average precision and recall of the stretches; a quarter of a window is fine, "
-        "half of that costs twice as much (null: not)",
+        "forged: a table of its own, and average precision and recall of the stretches; half as much costs twice the "
+        "time, and long videos want `data.read: cache`, or they are decoded again for each batch (null: not)",
     )
     batch_size: int = Field(16, ge=1, description="windows in a forward pass")
     threshold: str = Field(

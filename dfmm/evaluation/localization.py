@@ -2,8 +2,11 @@
 
 A stretch is found in three steps, for each stream and for all of them joined:
 
-1. The curve: at each instant the mean of the probabilities of all windows that show it, on a grid of the stride; of
-   several faces, the most suspicious one's.
+1. The curve: at each instant the probability of the window around it, with straight lines between the middles of
+   windows; before the first and after the last one that of these; of several faces, the most suspicious one's. A window
+   turns fake once half of it is forged, so that this curve passes one half where a stretch begins and ends, and
+   steeply; a mean of all windows that show an instant would do so over as much again as a window is long. What is
+   shorter than a window is found as long as one.
 2. Proposals: where the curve is above a level, for many levels, as in temporal actionness grouping (Zhao et al.,
    "Temporal Action Detection with Structured Segment Networks", ICCV 2017, section 3.3). How sure one is, is told by
    how far the curve within lies above the curve just around it (the outer-inner contrast of Shou et al., "AutoLoc",
@@ -48,26 +51,28 @@ def trace_scores(windows: pd.DataFrame, stride: float) -> pd.DataFrame:
     edges = np.append(np.arange(begin, end - stride / 2, stride), end)
     faces = [part for _, part in windows.groupby("face")]
     curves = {
-        name: np.fmax.reduce([_average(edges, part, column) for part in faces]) for name, column in CURVES.items()
+        name: np.fmax.reduce([_follow(edges, part, column, stride) for part in faces])
+        for name, column in CURVES.items()
     }
     return pd.DataFrame({"start": edges[:-1], "end": edges[1:], **curves})
 
 
-def _average(edges: np.ndarray, windows: pd.DataFrame, column: str) -> np.ndarray:
-    """Return the mean score of the windows that show the middle of each step, float64 [steps]; NaN where there is none.
+def _follow(edges: np.ndarray, windows: pd.DataFrame, column: str, stride: float) -> np.ndarray:
+    """Return one face's curve in the middle of each step, float64 [steps]; NaN where no window shows it.
 
-    By sums of what begins and ends, so that a long video takes no table of steps and windows.
+    Between windows that are further apart than the stride, it is that of the nearest one.
     """
-    known = windows[windows[column].notna()]
-    middles = (edges[:-1] + edges[1:]) / 2
-    first, after = (np.searchsorted(middles, known[name].to_numpy(float)) for name in ("start", "end"))
-    sums, counts = np.zeros(len(edges)), np.zeros(len(edges), int)
-    for places, sign in ((first, 1), (after, -1)):
-        np.add.at(sums, places, sign * known[column].to_numpy(float))
-        np.add.at(counts, places, sign)
-    counts = np.cumsum(counts)[:-1]
-    means = np.cumsum(sums)[:-1] / np.maximum(counts, 1)
-    return np.where(counts > 0, means.clip(0, 1), np.nan)
+    known, middles = windows[windows[column].notna()].sort_values("start"), (edges[:-1] + edges[1:]) / 2
+    if known.empty:
+        return np.full(len(middles), np.nan)
+    start, end, scores = known[["start", "end", column]].to_numpy(float).T
+    centres = (start + end) / 2
+    after = np.searchsorted(centres, middles)
+    left, right = (after - 1).clip(min=0), after.clip(max=len(centres) - 1)
+    nearest = np.where(middles - centres[left] < centres[right] - middles, left, right)
+    values = np.interp(middles, centres, scores)
+    values = np.where(centres[right] - centres[left] > 1.001 * stride, scores[nearest], values)
+    return np.where((start[nearest] <= middles) & (middles <= end[nearest]), values, np.nan)
 
 
 def cut_runs(values: np.ndarray, edges: np.ndarray, level: float) -> np.ndarray:

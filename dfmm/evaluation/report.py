@@ -64,8 +64,8 @@ CAPTIONS = {
     "it says, below it fewer. Each point is a tenth of the videos, or ten of them: some distance is chance.",
     "curves": "Where the training loss falls on and the validation loss rises, the model learns its training videos by "
     "heart. The dotted line marks the epoch that is kept.",
-    "stretches": "the mean probability of all windows that show an instant, what of the clip is forged, and where the "
-    "mean is above one half. The first clip of each method that is forged in a stretch.",
+    "stretches": "the probability of the window around each instant, what of the clip is forged, and where the "
+    "probability is above one half. The first clip of a method that is forged in a stretch.",
     "timeline": "what each stream found from window to window. In all lines, up is suspicious.",
 }
 RIVALS = {
