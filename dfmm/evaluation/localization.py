@@ -17,7 +17,7 @@ A stretch is found in three steps, for each stream and for all of them joined:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,15 @@ CALLED = 0.5  # from which probability on a stretch is told to people as forged
 RING = 0.25  # of a proposal's length, to either side: what is just around it
 SPREAD = 0.5  # of soft non-maximum suppression, sigma of its equation 6
 KEPT = 100  # proposals of a video, at most
+
+
+class Case(NamedTuple):
+    """One curve of one video: what is true of it, and what was found."""
+
+    truth: np.ndarray  # [n, 2], seconds
+    found: np.ndarray  # [n, 3], seconds and confidence
+    identities: str  # of the video
+    whole: bool  # is it forged from its start to its end?
 
 
 # From windows to stretches
@@ -233,28 +242,33 @@ def measure_timeline(
         count; `partly`, the same without the videos that are forged all through, where there are both kinds.
     """
     scored = videos[videos["status"] == "ok"].set_index("video_id")
-    cases = {name: [] for name in CURVES}
+    cases: dict[str, list[Case]] = {name: [] for name in CURVES}
     for name, windows in timeline[timeline["video_id"].isin(scored.index)].groupby("video_id", sort=False):
-        curves, row = trace_scores(windows, stride), scored.loc[name]
-        edges = _list_edges(curves)
-        for stream, truth in find_truth(row, edges[0], edges[-1]).items():
-            if truth is not None and curves[stream].notna().any():
-                whole = len(truth) == 1 and np.ptp(truth) > edges[-1] - edges[0] - 1e-3
-                cases[stream].append(
-                    (truth, propose_stretches(curves[stream].to_numpy(), edges), row["identities"], whole)
-                )
-    streams = {
-        name: _measure(some, replicates) for name, some in cases.items() if any(len(truth) for truth, *_ in some)
-    }
+        for stream, case in judge_video(windows, scored.loc[name], stride).items():
+            cases[stream].append(case)
+    forged = {name: some for name, some in cases.items() if any(len(case.truth) for case in some)}
+    streams = {name: _measure(some, replicates) for name, some in forged.items()}
     partly = {
-        name: _measure([one for one in cases[name] if not one[3]], replicates)
+        name: _measure([case for case in forged[name] if not case.whole], replicates)
         for name, found in streams.items()
         if 0 < found["whole"] < found["segments"]
     }
     return {"stride": stride, "streams": streams, "partly": partly} if streams else None
 
 
-def _measure(cases: list[tuple[np.ndarray, np.ndarray, str, bool]], replicates: int) -> dict[str, Any]:
+def judge_video(windows: pd.DataFrame, row: Mapping[str, Any], stride: float) -> dict[str, Case]:
+    """Return what was found of one video beside its truth, for each curve that there is and whose truth is known."""
+    curves = trace_scores(windows, stride)
+    edges, cases = _list_edges(curves), {}
+    for stream, truth in find_truth(row, edges[0], edges[-1]).items():
+        if truth is not None and curves[stream].notna().any():
+            found, whole = propose_stretches(curves[stream].to_numpy(), edges), np.array([edges[[0, -1]]])
+            is_whole = truth.shape == whole.shape and bool(np.abs(truth - whole).max() < 1e-3)
+            cases[stream] = Case(truth, found, row["identities"], is_whole)
+    return cases
+
+
+def _measure(cases: list[Case], replicates: int) -> dict[str, Any]:
     truth, found, identities, whole = zip(*cases, strict=True)
     measured = compute_localization(truth, found, identities=identities, replicates=replicates)
-    return measured | {"whole": int(sum(whole)), "official": measure_localization(truth, found, official=True)}
+    return measured | {"whole": sum(whole), "official": measure_localization(truth, found, official=True)}

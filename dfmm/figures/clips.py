@@ -100,7 +100,8 @@ def _draw_stretches(
     axes: Axes, stretches: NDArray[np.floating] | Sequence[Sequence[float]] | None, height: float, **look: Any
 ) -> None:
     if stretches is None:
-        axes.annotate("nobody knows", (axes.get_xlim()[0], height), fontsize=8, va="center", color=GREY)
+        place = {"xy": (0.01, height), "xycoords": ("axes fraction", "data")}
+        axes.annotate("nobody knows", **place, fontsize=8, va="center", color=GREY)
     for start, end in stretches if stretches is not None else ():
         axes.barh(height, end - start, left=start, height=0.36, linewidth=0.5, **look)
 

@@ -136,9 +136,10 @@ def _check(segments: ArrayLike, width: int) -> Floats:
     found = np.asarray(segments, float)
     found = found.reshape(0, width) if not found.size else found
     if found.ndim != 2 or found.shape[1] != width or not np.isfinite(found).all():
-        raise MetricError(f"expected {width} finite numbers of each segment, got {segments!r}")
-    if (found[:, 1] <= found[:, 0]).any():
-        raise MetricError(f"expected segments that end after they start, in seconds, got {segments!r}")
+        raise MetricError(f"expected {width} finite numbers of each segment, in seconds, got shape {found.shape}")
+    wrong = found[found[:, 1] <= found[:, 0]]
+    if len(wrong):
+        raise MetricError(f"expected segments that end after they start, got one from {wrong[0, 0]} to {wrong[0, 1]} s")
     return found
 
 
@@ -173,13 +174,16 @@ def _average_precision(matches: Matches, weights: np.ndarray, official: bool = F
     """AP, [replicates, AP_IOUS]; NaN where there is no true segment."""
     total = weights @ matches.labels
     drawn = np.take(weights, matches.videos, axis=1)
-    seen = np.maximum(np.cumsum(drawn, axis=1, dtype=np.int64)[:, matches.ends], 1)
-    values = []
-    for hits in matches.hits[[IOUS.index(iou) for iou in AP_IOUS]]:
-        found = np.cumsum(drawn * hits, axis=1, dtype=np.int64)[:, matches.ends]
-        envelope = np.maximum.accumulate((found / seen)[:, ::-1], axis=1)[:, ::-1]
-        steps = np.diff(found, axis=1, prepend=found[:, :1] if official else 0)
-        values.append((steps * envelope).sum(axis=1))
+    seen, values = np.cumsum(drawn, axis=1, dtype=np.int64), []
+    for iou in AP_IOUS:
+        hits = np.flatnonzero(matches.hits[IOUS.index(iou)])
+        # Recall rises, and precision is at its best, only where there is a hit: at the end of its equals.
+        places = np.unique(matches.ends[np.searchsorted(matches.ends, hits)])
+        found = np.cumsum(drawn[:, hits], axis=1, dtype=np.int64)[:, np.searchsorted(hits, places, side="right") - 1]
+        precision = found / np.maximum(seen[:, places], 1)
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        first = found[:, :1] if official and 0 in places else 0
+        values.append((np.diff(found, axis=1, prepend=first) * envelope).sum(axis=1))
     return _divide(np.stack(values, axis=1), total[:, None])
 
 
