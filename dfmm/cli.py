@@ -324,6 +324,10 @@ def _print_evaluation(run: Any, report: Any, videos: pd.DataFrame, windows: pd.D
     if report.unseen.methods:
         for name, group in (("seen", report.seen), ("unseen", report.unseen)):
             print(f"auc, {name:13} {figures.format_interval(group.auc)}  {', '.join(group.methods)}")
+    if report.localization:
+        joint = report.localization.streams["joint"]
+        print(f"ap of stretches    {figures.format_interval(joint.ap['0.5'])}  IoU 0.5")
+        print(f"ar of stretches    {figures.format_interval(joint.ar['10'])}  10 found")
     coverage = report.coverage
     print(f"scored {coverage.scored} of {report.videos} videos, {coverage.failed} failed; report: {page}")
 
@@ -401,7 +405,8 @@ def robustness(options: argparse.Namespace) -> None:
             "audio or nothing: what was scored), score, video_fake, audio_fake, in_sync (probabilities, null where "
             "that stream is absent), face (whose scores these are), windows, seconds of video, evidence (what each "
             "sense says of the clip, in words), synchrony (lag_ms, positive where the sound is late, in_step, foreign, "
-            "genuine, worst, …; without a run all but path, status and reason)",
+            "genuine, worst, …; without a run all but path, status and reason), and of a run with evaluate.stride "
+            "stretches (stream: joint, video_fake or audio_fake; start and end in seconds; confidence)",
         ),
         argument(
             "--reference",

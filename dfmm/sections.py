@@ -323,6 +323,13 @@ class Train(Section):
 
 class Evaluate(Section):
     windows: int = Field(3, ge=1, description="windows a video, evenly spaced; `model.aggregation` makes its score")
+    stride: float | None = Field(
+        None,
+        gt=0,
+        description="score windows every so many seconds over each whole video as well, and say which stretches are "
+        "forged: a table of its own, and average precision and recall of the stretches; half as much costs twice the "
+        "time, and long videos want `data.read: cache`, or they are decoded again for each batch (null: not)",
+    )
     batch_size: int = Field(16, ge=1, description="windows in a forward pass")
     threshold: str = Field(
         "balanced_accuracy", description="chosen on validation: `balanced_accuracy`, `eer` or `fpr=0.01`"

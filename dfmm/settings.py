@@ -120,6 +120,18 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def check_stride(self) -> Settings:
+        """A window that is spread over the whole video says nothing of when."""
+        if self.evaluate.stride and self.video.fps == "spread":
+            raise ValueError("evaluate.stride: asks when; set video.fps to frames per second, or the stride to null")
+        if self.evaluate.stride and self.evaluate.stride > self.window_seconds:
+            raise ValueError(
+                f"evaluate.stride ({self.evaluate.stride:g} s) is longer than a window ({self.window_seconds:g} s): "
+                "what lies between two windows would be scored by none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def check_forgeries(self) -> Settings:
         """What cannot be noticed in the streams that are looked at would be learnt by heart."""
         seen = {

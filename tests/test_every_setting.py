@@ -114,7 +114,7 @@ def show_report(settings: Settings, folder: Path) -> str:
     run = open_run(folder / hash_values(flatten_settings(settings)), settings)
     Trainer(settings, load_manifest(settings, progress=False), run, progress=False).fit()
     report, videos, _ = evaluate_run(run, "train", progress=False)
-    shown = {name: getattr(report, name) for name in ("video", "threshold", "rivals", "slices")}
+    shown = [getattr(report, name) for name in ("video", "threshold", "rivals", "slices", "localization")]
     return hash_values([shown, videos["score"].to_numpy()])
 
 
@@ -242,6 +242,7 @@ OTHERS = (
     ("train.balance", "method", show_order, {}),
     ("data.workers", 1, show_order, {}),
     ("evaluate.windows", 3, show_report, {}),
+    ("evaluate.stride", 0.16, show_report, {}),
     ("evaluate.threshold", "fpr=0.3", show_report, {}),
     ("evaluate.prior", 0.01, show_report, {}),
     ("evaluate.dcf_prior", 0.2, show_report, {}),

@@ -10,7 +10,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "manifests": ["check_manifest", "find_taught", "load_manifest", "open_manifest"],
         "dataset": ["UNKNOWN", "MultimodalDataset"],
-        "loaders": ["collate_windows", "make_evaluation_loader", "make_training_loader", "make_window_loader"],
+        "loaders": [
+            "collate_windows",
+            "make_dense_loader",
+            "make_evaluation_loader",
+            "make_training_loader",
+            "make_window_loader",
+        ],
         "spectrogram": ["compute_log_mel", "place_hertz"],
     },
 )

@@ -19,7 +19,16 @@ from dfmm.dataset.forging import Forger
 from dfmm.dataset.reading import read_takes
 from dfmm.dataset.requests import DEGRADE, DISGUISE, PICTURE, SOUND, START, STREAMS, Plan, Reading, Request
 from dfmm.dataset.spectrogram import compute_log_mel
-from dfmm.dataset.windows import LABELLING, Window, delay_window, follow_scene, label_window, place_window
+from dfmm.dataset.windows import (
+    LABELLING,
+    Window,
+    count_dense,
+    delay_window,
+    follow_scene,
+    label_window,
+    place_dense,
+    place_window,
+)
 from dfmm.degrade import (
     Scene,
     augment_frames,
@@ -72,6 +81,8 @@ class MultimodalDataset(Dataset):
     Args:
         manifest: rows of one or more splits.
         windows: of each video, its samples; window w of video v has index `v * windows + w`.
+        stride: instead, dense windows over each whole video, one every so many seconds and one that ends with it: their
+            number is the video's own (`counts`), and they have indices one after the other.
         sampling: `uniform` spaces them evenly, `random` draws them, a number is the second they all start at.
         augment: draw the augmentations of `settings.augment`, and forge what `settings.forge` says of the reals.
         twins: add a forgery of each real that can be forged, the same whenever it is read: more rows of `manifest`.
@@ -86,6 +97,7 @@ class MultimodalDataset(Dataset):
         settings: Settings,
         *,
         windows: int = 1,
+        stride: float | None = None,
         sampling: Literal["uniform", "random"] | float = "uniform",
         augment: bool = False,
         twins: bool = False,
@@ -106,6 +118,12 @@ class MultimodalDataset(Dataset):
         if settings.video.face == "all":
             self._add_faces()
         self.place_window = partial(place_window, settings=settings, of=windows, sampling=sampling)
+        self.counts = np.full(len(self.manifest), windows)
+        if stride:
+            self.place_window = partial(place_dense, settings=settings, stride=stride)
+            tracks = map(self.tracks.load, self.videos)
+            self.counts = np.array([count_dense(track, settings, stride=stride) for track in tracks], int)
+        self.ends = np.cumsum(self.counts)
         self.label_window = partial(label_window, settings=settings)
         self.disguise = partial(disguise_window, coarse="patch" in settings.forge.methods)
         self.forger = Forger(self.tracks, self.place_window, draws=self.forges and augment)
@@ -127,7 +145,7 @@ class MultimodalDataset(Dataset):
         self.manifest = pd.concat([self.manifest, self.manifest.iloc[videos]], ignore_index=True)
 
     def __len__(self) -> int:
-        return len(self.manifest) * self.windows
+        return int(self.counts.sum())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.__getitems__([index])[0]
@@ -147,7 +165,8 @@ class MultimodalDataset(Dataset):
 
     def _locate(self, index: int) -> Request:
         """Take an index apart."""
-        row, window = divmod(index % len(self), self.windows)
+        row = int(np.searchsorted(self.ends, index % len(self), side="right"))
+        window = int(index % len(self) - self.ends[row] + self.counts[row])
         video, face = int(self.videos[row]), int(self.faces[row])
         is_second = self.forger.pairs and index % 2 == 1
         return Request(

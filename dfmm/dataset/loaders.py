@@ -66,11 +66,23 @@ def make_evaluation_loader(
     return make_window_loader(chosen, settings, **options, progress=progress, rank=rank, world=world)
 
 
+def make_dense_loader(
+    manifest: pd.DataFrame, settings: Settings, *, split: str | None = None, progress: bool = True
+) -> DataLoader:
+    """Return windows every `evaluate.stride` seconds over each whole video, of a split or of all rows.
+
+    However long a video is, no more of it is in memory than what a batch shows.
+    """
+    chosen = select_split(manifest, split, limit=settings.data.limit) if split else manifest
+    return make_window_loader(chosen, settings, stride=settings.evaluate.stride, progress=progress)
+
+
 def make_window_loader(
     manifest: pd.DataFrame,
     settings: Settings,
     *,
-    windows: int,
+    windows: int = 1,
+    stride: float | None = None,
     twins: bool = False,
     degrade: Callable[..., Scene] | None = None,
     late: float = 0.0,
@@ -78,11 +90,11 @@ def make_window_loader(
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader:
-    """Return evenly spaced windows of all rows, this process's share of them, degraded as the dataset is asked to."""
-    options = {"windows": windows, "twins": twins, "degrade": degrade, "late": late}
+    """Return evenly spaced windows of all rows, or dense ones, degraded as asked: this process's share of them."""
+    options = {"windows": windows, "stride": stride, "twins": twins, "degrade": degrade, "late": late}
     dataset = MultimodalDataset(manifest, settings, **options, progress=progress and rank == 0)
     batch_size = settings.evaluate.batch_size * world
-    order = BatchOrder(len(dataset.manifest), windows=windows, batch_size=batch_size, rank=rank, world=world)
+    order = BatchOrder(len(dataset), windows=1, batch_size=batch_size, rank=rank, world=world)
     return _make_loader(dataset, order)
 
 

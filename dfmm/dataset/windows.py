@@ -74,6 +74,25 @@ def place_window(
     return Window(moments, numbers, inside, start, seconds, span, unseen=not shown.any())
 
 
+def count_dense(track: Track, settings: Settings, *, stride: float) -> int:
+    """Return how many windows lie in what is left of a video, one every `stride` seconds; at least one."""
+    begin, end = choose_span(track, settings.cure) or (0.0, track.duration)
+    room = max(end - begin - settings.window_seconds, 0.0)
+    return 1 + int(np.ceil(room / stride - 1e-6))
+
+
+def place_dense(
+    track: Track, settings: Settings, *, stride: float, number: int = 0, rng: np.random.Generator | None = None
+) -> Window:
+    """Place the window with this number of those that `count_dense` counts: the last of them ends with the video.
+
+    They lie where nobody is seen, too: what is there is asked of every instant.
+    """
+    begin, end = choose_span(track, settings.cure) or (0.0, track.duration)
+    room = max(end - begin - settings.window_seconds, 0.0)
+    return place_window(track, settings, sampling=begin + min(number * stride, room))
+
+
 def find_starts(
     track: Track, settings: Settings, first: float, last: float, seconds: float
 ) -> list[tuple[float, float]]:

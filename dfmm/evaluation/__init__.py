@@ -9,7 +9,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["synchrony"],
     submod_attrs={
-        "score": ["explain_untaught", "format_scores", "list_untaught", "score_files", "score_split", "score_windows"],
+        "score": [
+            "explain_untaught",
+            "format_scores",
+            "list_untaught",
+            "score_files",
+            "score_split",
+            "score_timeline",
+            "score_windows",
+        ],
         "contents": ["FURTHER", "METRICS", "Report", "name_evaluation", "read_report"],
         "compare": ["compare_runs", "format_comparison"],
         "evaluate": [
@@ -20,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "open_synchrony",
             "read_evaluation",
             "read_evidence",
+            "read_timeline",
         ],
         "evidence": ["Evidence", "describe_evidence", "describe_score", "shift_prior"],
         "explain": ["explain_windows"],
@@ -27,6 +36,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "neighbours": ["embed_videos", "find_nearest"],
         "reference": ["ReferenceSetError", "compare_reference", "format_reference", "gather_reference"],
         "protocols": ["evaluate_datasets"],
+        "localization": ["describe_stretches", "list_stretches", "locate_video", "measure_timeline", "trace_scores"],
         "robustness": ["format_sweep", "sweep_degradations"],
         "slices": ["describe_alarms", "describe_worst", "list_slices", "measure_slices"],
         "summary": ["summarise_split", "pair_methods"],

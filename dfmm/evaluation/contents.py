@@ -227,6 +227,26 @@ class Slices(Part):
     columns: dict[str, Column]
 
 
+class Stretches(Part):
+    """How well the stretches that were found fit the true ones; `official` is as published evaluators count."""
+
+    videos: int
+    segments: int
+    found: int
+    whole: int
+    ap: dict[str, Interval] = Field(description="by IoU")
+    ar: dict[str, Interval] = Field(description="by the number of proposals")
+    official: dict[str, dict[str, float | None]]
+
+
+class Localization(Part):
+    """Where in a clip it is forged, by the stream that was asked; `partly` without what is forged all through."""
+
+    stride: float
+    streams: dict[str, Stretches]
+    partly: dict[str, Stretches]
+
+
 class Report(Part):
     """All that an evaluation says. What has a default may be missing in a report of before, or for want of videos."""
 
@@ -263,6 +283,7 @@ class Report(Part):
     sources: dict[str, Source] = {}
     calibration: dict[str, Calibration] | None = None
     slices: Slices | None = None
+    localization: Localization | None = None
 
     @property
     def name(self) -> str:

@@ -29,7 +29,15 @@ from dfmm.evaluation.evidence import (
     fit_evidence,
     shift_prior,
 )
-from dfmm.evaluation.score import add_synchrony, find_broken, list_untaught, score_split, tabulate_batch
+from dfmm.evaluation.localization import measure_timeline
+from dfmm.evaluation.score import (
+    add_synchrony,
+    find_broken,
+    list_untaught,
+    score_split,
+    score_timeline,
+    tabulate_batch,
+)
 from dfmm.evaluation.slices import KNOWN, check_columns, describe_videos, measure_slices
 from dfmm.evaluation.summary import UNNAMED, name_dataset, pair_methods, score_column, summarise_split
 from dfmm.evaluation.synchrony import COLUMNS, judge_videos
@@ -182,11 +190,14 @@ def evaluate_run(
     known["calibration"] = compare_calibration(videos[videos["status"] == "ok"], **priors)
     if columns:
         known["slices"] = slice_errors(videos, columns, settings, evidence.threshold)
+    timeline = score_timeline(model, table, settings, split=split, progress=progress) if chosen.stride else None
+    if timeline is not None:
+        known["localization"] = measure_timeline(timeline, videos, chosen.stride, replicates=chosen.replicates)
     if manifest is not None:
         known |= {"manifest": str(resolve_path(manifest)), "root": settings.data.root}
         known["dataset"] = _name_apart(known, run, own=name_dataset(own))
     report = Report.model_validate(known)
-    _write_evaluation(report, videos, windows, run)
+    _write_evaluation(report, videos, windows, timeline, run)
     return report, videos, windows
 
 
@@ -248,11 +259,17 @@ def _describe_run(
     }
 
 
-def _write_evaluation(report: Report, videos: pd.DataFrame, windows: pd.DataFrame, run: Run) -> None:
+def _write_evaluation(
+    report: Report, videos: pd.DataFrame, windows: pd.DataFrame, timeline: pd.DataFrame | None, run: Run
+) -> None:
     folder = run / "evaluations" / report.name
     write_json(report.model_dump(mode="json"), folder / "report.json")
     write_table(videos, folder / "scores.csv")
     write_table(windows, folder / "windows.csv")
+    if timeline is None:
+        (folder / "timeline.csv").unlink(missing_ok=True)  # of an evaluation before this one
+    else:
+        write_table(timeline, folder / "timeline.csv")
 
 
 def _leave_out(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -380,6 +397,11 @@ def _compare_stream(rows: pd.DataFrame, scores: pd.DataFrame, streams: str, sett
     found = scores.loc[rows.index]
     ahead = None if streams == "both" else found["both"]
     return score_column(rows, found[streams], settings.evaluate.replicates, ahead=ahead)
+
+
+def read_timeline(folder: Path) -> pd.DataFrame | None:
+    """Return the dense windows of an evaluation, by its folder, as `score_timeline` has them; None if it has none."""
+    return read_table(folder / "timeline.csv") if (folder / "timeline.csv").is_file() else None
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 
 from dfmm import figures
 from dfmm.evaluation.contents import FURTHER, METRICS, RIVALS, Report
+from dfmm.evaluation.evaluate import read_timeline
 from dfmm.evaluation.evidence import SENSES, describe_evidence, describe_score
+from dfmm.evaluation.localization import TOLD, locate_video
 from dfmm.evaluation.score import explain_untaught
 from dfmm.evaluation.slices import describe_worst, list_slices
 from dfmm.files import write_whole
@@ -40,8 +42,11 @@ CAPTIONS = {
     "it says, below it fewer. Each point is a tenth of the videos, or ten of them: some distance is chance.",
     "curves": "Where the training loss falls on and the validation loss rises, the model learns its training videos by "
     "heart. The dotted line marks the epoch that is kept.",
+    "stretches": "the probability of the window around each instant, what of the clip is forged, and where the "
+    "probability is above one half. The first clip of a method that is forged in a stretch.",
     "timeline": "what each stream found from window to window. In all lines, up is suspicious.",
 }
+LOCATED = 3  # videos whose stretches are drawn
 WORST = 10  # videos in the table of the most confidently wrong
 UNSCORED = 50  # videos in the table of those without a score
 
@@ -90,6 +95,7 @@ def write_report(
         The path of `report.html`.
     """
     drawn = draw_pictures(report, scores, windows, history=history)
+    drawn += draw_stretches(report, scores, read_timeline(Path(folder)))
     images, errors = ([_write_picture(one, Path(folder)) for one in some] for some in (drawn, opened))
     html = render_html(report, scores, images, errors=errors, gone=gone)
     return write_whole(html, Path(folder) / "report.html")
@@ -136,6 +142,20 @@ def draw_mistakes(scores: pd.DataFrame, windows: pd.DataFrame, *, threshold: flo
         for _, video in wrong[wrong["label"] == label].head(1).iterrows():
             figure = figures.plot_timeline(figures.select_windows(windows, video), title, threshold, note=note)
             pictures.append(Picture(name, figure, f"{video['video_id']}: {CAPTIONS['timeline']}"))
+    return pictures
+
+
+def draw_stretches(report: Report, scores: pd.DataFrame, timeline: pd.DataFrame | None) -> list[Picture]:
+    """Draw some of the videos that are forged in stretches, with what was found: of each method the first."""
+    if timeline is None or not report.localization:
+        return []
+    scored = figures.select_scored(scores)
+    partly = scored[(scored["label"] == 1) & (scored["video_segments"] + scored["audio_segments"] != "")]
+    pictures, note = [], figures.describe_data(synthetic=report.synthetic)
+    for number, (_, video) in enumerate(partly.drop_duplicates("method").head(LOCATED).iterrows()):
+        located = locate_video(timeline, video, report.localization.stride)
+        figure = figures.plot_stretches(*located, f"{video['video_id']}: {video['method']}", note=note)
+        pictures.append(Picture(f"stretches_{number}", figure, f"{video['video_id']}: {CAPTIONS['stretches']}"))
     return pictures
 
 
@@ -189,6 +209,7 @@ def render_html(
         explain_untaught=explain_untaught,
         describe_worst=describe_worst,
         list_slices=list_slices,
+        told=TOLD,
         wrong=describe_mistakes(scores, report),
         unscored=unscored.head(UNSCORED).to_dict("records"),
         unscored_more=max(len(unscored) - UNSCORED, 0),

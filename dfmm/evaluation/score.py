@@ -12,9 +12,11 @@ import pandas as pd
 import torch
 from torch import nn
 
-from dfmm.dataset import make_evaluation_loader, make_window_loader
+from dfmm.dataset import make_dense_loader, make_evaluation_loader, make_window_loader
 from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence, describe_evidence
+from dfmm.evaluation.localization import describe_stretches, list_stretches, trace_scores
 from dfmm.evaluation.synchrony import describe_synchrony, judge_tracks, judge_videos, tabulate_verdicts
+from dfmm.extraction.cures import choose_span
 from dfmm.extraction.extract import extract_tracks, tabulate_tracks
 from dfmm.extraction.tracks import Tracks
 from dfmm.manifest import STREAM_LABELS
@@ -48,6 +50,25 @@ def score_windows(model: nn.Module, loader: torch.utils.data.DataLoader, *, prog
     taught = set(STREAM_LABELS) - set(list_untaught(model))
     tables = [tabulate_batch(outputs, batch, taught) for outputs, batch in batches]
     return pd.concat(tables, ignore_index=True)
+
+
+def score_timeline(
+    model: nn.Module, manifest: pd.DataFrame, settings: Settings, *, split: str | None = None, progress: bool = True
+) -> pd.DataFrame:
+    """Score windows every `evaluate.stride` seconds over each whole video, of a split or of all rows.
+
+    Returns:
+        A row a window, as from `score_windows`, with `end` in seconds: of the window, or of the video where that ends
+        first. Scores made of an answer that is no number are NaN.
+    """
+    loader = make_dense_loader(manifest, settings, split=split, progress=progress)
+    timeline, tracks = score_windows(model, loader, progress=progress), loader.dataset.tracks
+    spans = {name: choose_span(tracks[name], settings.cure) for name in tracks}
+    ends = {name: span.end if span else tracks[name].duration for name, span in spans.items()}
+    end = (timeline["start"] + settings.window_seconds).clip(upper=timeline["video_id"].map(ends))
+    timeline.insert(timeline.columns.get_loc("start") + 1, "end", end)
+    timeline[[*SCORES]] = timeline[[*SCORES]].where(timeline["finite"])
+    return timeline
 
 
 def tabulate_batch(
@@ -205,6 +226,7 @@ def score_files(
         that stream is absent), `face` (whose scores these are; 0 for the first), `windows` (of that face), the video's
         length in `seconds`, and `evidence`: what each piece says, in words; with `synchrony` also that, as
         `describe_synchrony` returns it, None where mouth and sound cannot be compared; `in_sync` then is its answer.
+        With `evaluate.stride` also `stretches`, where it is forged, as `list_stretches` returns them.
     """
     files = list(dict.fromkeys(map(str, files)))
     for at in show_progress(range(0, len(files), CHUNK), "files", unit=f"{CHUNK} files", show=progress):
@@ -233,10 +255,25 @@ def _score_chunk(
     videos = _refuse_scores(apply_evidence(videos, evidence) if evidence else videos).set_index("video_id")
     lengths = {file: tracks[file].duration if file in tracks else None for file in files}
     lines = [_describe_file(file, videos.loc[file], lengths[file], evidence) for file in files]
-    if synchrony is None:
-        return lines
-    judged = {name: describe_synchrony(verdict) for name, verdict in verdicts.items() if not verdict.reason}
-    return [line | {"synchrony": judged.get(line["path"])} for line in lines]
+    if synchrony is not None:
+        judged = {name: describe_synchrony(verdict) for name, verdict in verdicts.items() if not verdict.reason}
+        lines = [line | {"synchrony": judged.get(line["path"])} for line in lines]
+    if settings.evaluate.stride:
+        stretches = _find_stretches(table, videos, model, settings)
+        lines = [line | {"stretches": stretches.get(line["path"], [])} for line in lines]
+    return lines
+
+
+def _find_stretches(
+    table: pd.DataFrame, videos: pd.DataFrame, model: MultimodalModel, settings: Settings
+) -> dict[str, list[dict[str, Any]]]:
+    """Return where each file that has a score is forged."""
+    scored = table[table["video_id"].map(videos["status"]) == "ok"]
+    if scored.empty:
+        return {}
+    timeline = score_timeline(model, scored, settings, progress=False)
+    stride = settings.evaluate.stride
+    return {name: list_stretches(trace_scores(windows, stride)) for name, windows in timeline.groupby("video_id")}
 
 
 def _add_left_out(reason: str, video_id: str, tracks: Tracks) -> str:
@@ -272,10 +309,11 @@ def _describe_file(file: str, row: pd.Series, seconds: float | None, evidence: E
 
 
 def format_scores(line: dict[str, Any]) -> str:
-    """Return a file's scores as a line for people, and below it a line for each piece of evidence."""
+    """Return a file's scores as a line for people, and below it a line for each piece of evidence and forged stream."""
     if line["status"] != "ok":
         return f"{line['status']:>8}  {line['path']}: {line['reason']}"
     streams = ("–" if line[name] is None else f"{line[name]:.2f}" for name in ("video_fake", "audio_fake", "in_sync"))
     scores = " / ".join(f"{stream:>4}" for stream in streams)
     first = f"{line['score']:8.3f}  {scores}  {line['path']}  {line['reason']}"
-    return "\n".join([first, *(f"{name:>20}: {says}" for name, says in line["evidence"].items())])
+    said = line["evidence"] | describe_stretches(line.get("stretches", ()))
+    return "\n".join([first, *(f"{name:>20}: {says}" for name, says in said.items())])

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dfmm.figures.style import (
     BAND,
+    GREY,
     JOINT,
     STREAMS,
     add_legend,
+    join_title,
     label_axes,
     mark_threshold,
     open_axes,
@@ -55,6 +59,64 @@ def plot_timeline(
         axes.axvspan(start, end, color=BAND, linewidth=0, zorder=0, label="" if number else "forged")
     mark_threshold(axes.axhline, threshold)
     return add_legend(figure)
+
+
+@style_figure
+def plot_stretches(
+    curves: pd.DataFrame,
+    truth: Mapping[str, NDArray[np.floating] | None],
+    found: Sequence[Mapping[str, Any]],
+    title: str = "",
+    *,
+    note: str = "",
+) -> Figure:
+    """One video's probability of forgery at each instant, and below it what is forged and what was found.
+
+    Args:
+        curves: `start` and `end` of each step in seconds, and a column for each curve; NaN where nothing was scored.
+        truth: by curve, the forged stretches, [n, 2] in seconds; None where nobody knows.
+        found: `stream` (which curve), `start` and `end` of each.
+        note: the title's second line.
+    """
+    looks = {"joint": JOINT, **STREAMS}
+    names = [name for name in truth if curves[name].notna().any()]
+    figure, (above, below) = plt.subplots(2, 1, figsize=(6, 4.2), sharex=True, height_ratios=(5, 1 + len(names)))
+    above.set_title(join_title(shorten_text(title, 60), note))
+    label_axes(above, "", "probability of forgery")
+    above.set_ylim(-0.03, 1.03)
+    for name in names[::-1]:  # the one of all streams on top
+        _draw_curve(above, curves, name, looks[name])
+    for row, name in enumerate(names):
+        _draw_stretches(below, truth[name], -row + 0.2, facecolor=GREY)
+        some = [(one["start"], one["end"]) for one in found if one["stream"] == name]
+        _draw_stretches(below, some, -row - 0.2, facecolor=looks[name]["color"], hatch="////", edgecolor="white")
+    below.barh([0], [np.nan], color=GREY, label="forged")
+    below.barh([0], [np.nan], facecolor="white", hatch="////", edgecolor=GREY, label="found")
+    label_axes(below, "seconds", "")
+    below.grid(visible=False, axis="y")
+    below.set_yticks(-np.arange(len(names)), [looks[name]["label"] for name in names])
+    below.set(ylim=(-len(names) + 0.5, 0.5), xlim=(curves["start"].iloc[0], curves["end"].iloc[-1]))
+    return add_legend(figure)
+
+
+def _draw_curve(axes: Axes, curves: pd.DataFrame, name: str, look: Mapping[str, Any]) -> None:
+    """Draw a line through the middles of the steps, as far as the video goes, and none over a gap."""
+    middles = (curves["start"] + curves["end"]) / 2
+    times = [curves["start"].iloc[0], *middles, curves["end"].iloc[-1]]
+    values = curves[name].to_numpy()
+    alone = np.flatnonzero(np.isfinite(values) & ~np.isfinite(np.append(np.nan, values[:-1])))  # begins after a gap
+    options = dict(look) | {"markersize": 4, "linewidth": 1.5, "markevery": (alone + 1).tolist()}
+    axes.plot(times, [values[0], *values, values[-1]], **options)
+
+
+def _draw_stretches(
+    axes: Axes, stretches: NDArray[np.floating] | Sequence[Sequence[float]] | None, height: float, **look: Any
+) -> None:
+    if stretches is None:
+        place = {"xy": (0.01, height), "xycoords": ("axes fraction", "data")}
+        axes.annotate("nobody knows", **place, fontsize=8, va="center", color=GREY)
+    for start, end in stretches if stretches is not None else ():
+        axes.barh(height, end - start, left=start, height=0.36, linewidth=0.5, **look)
 
 
 @style_figure

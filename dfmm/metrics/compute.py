@@ -28,8 +28,8 @@ from dfmm.metrics.intervals import (
     bound_loss,
     bound_proportion,
     bound_rate_at,
-    bound_share,
     check_options,
+    choose_bounds,
     describe,
     envelop,
     keep_finite,
@@ -52,7 +52,6 @@ from dfmm.metrics.ranking import (
 Measure = Callable[[Counts], dict[str, Floats]]
 
 CELLS = 2**18  # replicates times videos measured at a time: what is computed from them stays in the processor's cache
-FEW = 20  # independent videos of a class, or people, with no more than which replicates alone promise too much
 MOST_RUNS = 1000  # of neighbours that replicates tell apart for `min_cllr`, which moves it by less than 0.001
 MEANS = ("log_loss", "brier", "cllr", "act_dcf")  # of losses, whose logarithms are nearer to normal
 UNBOUNDED = ("log_loss", "cllr", "act_dcf")  # the others end at 1
@@ -231,11 +230,8 @@ def _bound(
 
 def bound_rate(value: Any, draws: Floats, analytic: Bounds, ranking: Ranking, confidence: float) -> Bounds:
     """The replicates' interval of rates, and the analytic one where videos are few; the latter alone near 0 and 1."""
-    edge, size = 0.25 / sum(ranking.worth), count_least(ranking)
-    bounds = bound_share(value, draws, size, confidence, edge)
-    bounds = unite(bounds, analytic) if size <= FEW else bounds
-    inside = (edge < value) & (value < 1 - edge) & (len(keep_finite(draws)) > 0)
-    return tuple(np.where(inside, *pair) for pair in zip(bounds, analytic, strict=True))
+    edge = 0.25 / sum(ranking.worth)
+    return choose_bounds(value, draws, analytic, count_least(ranking), confidence, edge=edge)
 
 
 def describe_auc(

@@ -32,6 +32,7 @@ class Interval(TypedDict):
 
 
 TINY = 1e-12
+FEW = 20  # independent videos of a class, or people, with no more than which replicates alone promise too much
 SEEN = 10  # replicates that must lie beyond a percentile for it to be read off them
 
 
@@ -114,6 +115,21 @@ def bound_excess(value: float, draws: Floats, people: float, confidence: float) 
 def unite(first: Bounds, second: Bounds) -> Bounds:
     """The smallest interval that holds both."""
     return np.minimum(first[0], second[0]), np.maximum(first[1], second[1])
+
+
+def choose_bounds(
+    value: Any, draws: Floats, analytic: Bounds, size: float, confidence: float, *, edge: float
+) -> Bounds:
+    """The replicates' interval of a share, with the analytic one where videos are few; that one alone near 0 and 1.
+
+    Args:
+        size: how many independent ones there are of what is fewest.
+        edge: what is nearer to 0 or 1 counts as so near.
+    """
+    bounds = bound_share(value, draws, size, confidence, edge)
+    bounds = unite(bounds, analytic) if size <= FEW else bounds
+    inside = (edge < value) & (value < 1 - edge) & (len(keep_finite(draws)) > 0)
+    return tuple(np.where(inside, *pair) for pair in zip(bounds, analytic, strict=True))
 
 
 def envelop(value: Any, low: Any, high: Any, most: float = 1) -> Bounds:

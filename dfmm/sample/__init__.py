@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.random import Generator
 
-from dfmm.manifest import complete_manifest, write_manifest
+from dfmm.manifest import complete_manifest, format_segments, write_manifest
 from dfmm.media.decode import read_media
 from dfmm.media.encode import write_video
 from dfmm.media.sound import set_level
@@ -31,7 +32,7 @@ from dfmm.sample.voice import SAMPLE_RATE, Voice
 
 __all__ = ["make_sample"]
 
-VERSION = 1  # of what is made: to be raised whenever the same seed gives other files
+VERSION = 2  # of what is made: to be raised whenever the same seed gives other files
 SPLITS = {"train": 0.50, "val": 0.16, "test": 0.34}  # shares of the videos
 REALS = 0.4  # share in each split
 IDENTITIES = 0.16  # for each video
@@ -44,6 +45,11 @@ ROUND = (*SINGLES, PAIRS[0], *SINGLES[:3], PAIRS[1], SINGLES[3], *SINGLES[:2], P
 
 FRAMES = (50, 65)  # fewest and most of a video: 2 to 2.6 seconds
 ANOTHER_VOICE = 1 / 3  # share of `desync` that has another speaker's sound, not its own moved
+STRETCHED = ("blend", "lipsync", "vocoder")  # of which one in so many is forged in a stretch only:
+ONE_IN = 4
+STRETCH = (0.4, 0.6)  # share of the clip
+SHORTEST_STRETCH = 0.8  # seconds
+FADE = 0.01  # seconds over which sound goes over into forged sound and back: without a click
 SHIFT = (0.12, 0.60)  # seconds by which sound is moved to put it out of step
 MARGIN = 0.7  # seconds of speech before and after the part that is used, so that moving it uncovers no silence
 FIRST_CRF, LAST_CRF = (18, 24), (18, 26)  # lowest and highest of the two encodings that every video goes through
@@ -67,6 +73,7 @@ class Recipe:
     person: int
     quality: tuple[float, float, float]  # places within the ranges of loudness, crest and CRF, each 0 to 1
     donor: int | None = None  # the other identity a forgery borrows a face or a voice from
+    stretch: tuple[int, int] | None = None  # the first frame that is forged and the first that no longer is; None: all
 
     @property
     def parts(self) -> list[str]:
@@ -165,7 +172,26 @@ def plan_sample(videos: int, *, seed: int) -> list[Recipe]:
         cast = range(people, people + max(2, round(IDENTITIES * count)))
         people = cast.stop
         recipes += _plan_split(split, count, len(recipes), cast, _seeded(seed, "plan", len(recipes)))
-    return recipes
+    return _shorten_some(recipes, seed=seed)
+
+
+def _shorten_some(recipes: list[Recipe], *, seed: int) -> list[Recipe]:
+    """Let some forgeries have a stretch only, in each split: the second of a method, and every fourth after it."""
+    seen: Counter[tuple[str, str]] = Counter()
+    chosen = []
+    for recipe in recipes:
+        seen[recipe.split, recipe.method] += 1
+        turn = recipe.method in STRETCHED and seen[recipe.split, recipe.method] % ONE_IN == 2
+        chosen.append(replace(recipe, stretch=draw_stretch(recipe, seed=seed)) if turn else recipe)
+    return chosen
+
+
+def draw_stretch(recipe: Recipe, *, seed: int) -> tuple[int, int]:
+    """Draw from which frame to before which one a clip is forged."""
+    rng, frames = _seeded(seed, "stretch", recipe.number), set_scene(recipe, seed=seed)[1]
+    length = max(round(rng.uniform(*STRETCH) * frames), round(SHORTEST_STRETCH * FPS))
+    first = int(rng.integers(frames - length, endpoint=True))
+    return first, first + length
 
 
 def _plan_split(split: str, count: int, first: int, cast: range, rng: Generator) -> list[Recipe]:
@@ -211,20 +237,22 @@ def describe_video(recipe: Recipe) -> dict[str, str | int]:
     people = [recipe.person] if recipe.donor is None else [recipe.person, recipe.donor]
     parts = recipe.parts
     in_sync = int("desync" not in parts)
+    video_fake, audio_fake = bool({"blend", "lipsync"} & set(parts)), "vocoder" in parts
+    segments = format_segments([np.divide(recipe.stretch, FPS)]) if recipe.stretch else ""
     unforged = 0 if in_sync else -1  # which of two streams out of step is the false one, nobody can say
     return {
         "video_id": recipe.video_id,
         "path": recipe.path,
         "split": recipe.split,
         "label": int(recipe.method != "real"),
-        "video_fake": 1 if {"blend", "lipsync"} & set(parts) else unforged,
-        "audio_fake": 1 if "vocoder" in parts else unforged,
+        "video_fake": 1 if video_fake else unforged,
+        "audio_fake": 1 if audio_fake else unforged,
         "in_sync": in_sync,
         "method": recipe.method,
         "identities": "|".join(f"person{who:03d}" for who in people),
         "original": "" if recipe.method == "real" else name_video(recipe.split, recipe.original),
-        "video_segments": "",
-        "audio_segments": "",
+        "video_segments": segments if video_fake else "",
+        "audio_segments": segments if audio_fake else "",
         "dataset": "sample",
         "source": "synthetic",
     }
@@ -234,26 +262,30 @@ def describe_video(recipe: Recipe) -> dict[str, str | int]:
 
 
 def make_video(recipe: Recipe, *, root: Path, seed: int) -> Path:
-    """Act, record, forge, encode. Reals go through all of it but the forging."""
+    """Act, record, forge, encode. Reals go through all of it but the forging, and so does what is beside a stretch."""
     take = act_scene(recipe, seed=seed)
     rng = _seeded(seed, "forge", recipe.number)
     speech, shift = choose_speech(recipe, take, rng, seed=seed)
     action = acting.act(take.head, take.motion, move_mouth(take, take.speech))
     frames, sound = record_scene(take, action, speech, shift=shift, rng=rng)
+    recorded = frames.copy(), sound
     if "blend" in recipe.parts:
         blend_face(frames, take, action, cast_look(recipe.donor, seed=seed), rng)
     if "lipsync" in recipe.parts:
         redraw_mouth(frames, take, move_mouth(take, speech), rng)
     if "vocoder" in recipe.parts:
         sound = vocode_sound(sound, rng)
+    if recipe.stretch:
+        first, after = recipe.stretch
+        frames[:first], frames[after:] = recorded[0][:first], recorded[0][after:]
+        sound = splice_sound(recorded[1], sound, start=first / FPS, end=after / FPS)
     return finish_video(root / recipe.path, frames, sound, recipe.quality)
 
 
 def act_scene(recipe: Recipe, *, seed: int) -> Take:
     """Act the scene of a recipe's original: a fake and its original are the same scene."""
-    rng = _seeded(seed, "scene", recipe.original)
-    stage, speaker = portrait.invent_stage(rng), cast_voice(recipe.person, seed=seed)
-    frames = int(rng.integers(*FRAMES, endpoint=True))
+    stage, frames, rng = set_scene(recipe, seed=seed)
+    speaker = cast_voice(recipe.person, seed=seed)
     return Take(
         head=portrait.paint_head(cast_look(recipe.person, seed=seed), stage),
         motion=acting.invent_motion(rng, frames),
@@ -265,11 +297,22 @@ def act_scene(recipe: Recipe, *, seed: int) -> Take:
     )
 
 
+def set_scene(recipe: Recipe, *, seed: int) -> tuple[portrait.Stage, int, Generator]:
+    """Return the stage of a recipe's scene, its number of frames, and what all else in it is drawn with."""
+    rng = _seeded(seed, "scene", recipe.original)
+    stage = portrait.invent_stage(rng)
+    return stage, int(rng.integers(*FRAMES, endpoint=True)), rng
+
+
 def choose_speech(recipe: Recipe, take: Take, rng: Generator, *, seed: int) -> tuple[np.ndarray, float]:
     """Choose what is heard: speech as long as the take's, and by how many seconds it is moved."""
     length = take.seconds + 2 * MARGIN
     if "lipsync" in recipe.parts:
-        return voice.speak(take.voice, length, rng), 0.0
+        words = voice.speak(take.voice, length, rng)
+        if recipe.stretch:
+            start, end = (MARGIN + frame / FPS for frame in recipe.stretch)
+            words = splice_sound(take.speech, words, start=start, end=end)
+        return words, 0.0
     if "desync" not in recipe.parts:
         return take.speech, 0.0
     if recipe.borrows_voice:
@@ -336,6 +379,13 @@ def redraw_mouth(frames: np.ndarray, take: Take, mouth: np.ndarray, rng: Generat
     region = acting.draw_region(centre, (rng.uniform(0.36, 0.42), rng.uniform(0.34, 0.40)), softness=0.4)
     masks = acting.draw_masks(region, action)
     _lay_over(frames, faces, masks, tone=_miss_tone(rng, 0.06), factor=rng.uniform(2.2, 3.2))
+
+
+def splice_sound(sound: np.ndarray, other: np.ndarray, *, start: float, end: float) -> np.ndarray:
+    """Put a stretch of another sound into a sound, both `[S]`, from one second to another."""
+    time = np.arange(len(sound)) / SAMPLE_RATE
+    share = (np.minimum(time - start, end - time) / FADE + 0.5).clip(0, 1)
+    return (sound + share * (other - sound)).astype(np.float32)
 
 
 def vocode_sound(sound: np.ndarray, rng: Generator) -> np.ndarray:

@@ -231,3 +231,27 @@ def test_a_label_beside_a_player_is_text(tmp_path: Path) -> None:
     assert "cannot be played" in shown
     assert "<script>" not in shown
     assert "&lt;script&gt;a" in shown
+
+
+def test_stretches_are_drawn_where_they_are_and_no_line_runs_over_a_gap():
+    steps = pd.DataFrame({"start": np.arange(8) * 0.5, "end": np.arange(1, 9) * 0.5, "audio_fake": np.nan})
+    steps = steps.assign(
+        joint=[0.1, 0.1, 0.9, 0.9, 0.9, 0.2, 0.1, 0.1], video_fake=[0.1, 0.9, np.nan, np.nan, *[0.4] * 4]
+    )
+    truth = {"joint": np.array([[1.0, 2.4]]), "video_fake": None, "audio_fake": np.zeros((0, 2))}
+    found = [{"stream": "joint", "start": 0.9, "end": 2.5, "confidence": 0.9}]
+    figure = figures.plot_stretches(steps, truth, found, "clip: <b>blend</b>", note="synthetic data")
+    texts = read_texts(figure)
+    assert {"clip: <b>blend</b>\nsynthetic data", "nobody knows", "all streams", "video fake", "seconds"} <= set(texts)
+    assert "audio fake" not in texts  # nothing was scored there
+    above, below = figure.axes
+    lines = {line.get_label(): line.get_xydata() for line in above.get_lines()}
+    assert lines["all streams"][[0, -1]].tolist() == [[0.0, 0.1], [4.0, 0.1]]  # from end to end
+    picture = lines["video fake"]
+    assert np.isnan(picture[(picture[:, 0] > 1) & (picture[:, 0] < 2), 1]).all()
+    bars = [(bar.get_x(), round(bar.get_x() + bar.get_width(), 6)) for bar in below.patches if bar.get_width() > 0]
+    assert bars == [(1.0, 2.4), (0.9, 2.5)]
+    assert below.get_xlim() == (0.0, 4.0)
+    alone = steps.assign(video_fake=[np.nan, 0.5, *[np.nan] * 6])  # a single step has a mark of its own
+    lines = figures.plot_stretches(alone, truth, []).axes[0].get_lines()
+    assert {line.get_label(): line.get_markevery() for line in lines}["video fake"] == [2]

@@ -22,9 +22,23 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dfmm import manifest
+from dfmm import sample
+from dfmm.manifest import COLUMNS, parse_segments
 from dfmm.media.decode import read_media
-from dfmm.sample import PAIRS, SINGLES, describe_video, make_sample, make_video, plan_sample
+from dfmm.sample import (
+    FADE,
+    FPS,
+    MARGIN,
+    PAIRS,
+    SINGLES,
+    STRETCHED,
+    act_scene,
+    choose_speech,
+    describe_video,
+    make_sample,
+    make_video,
+    plan_sample,
+)
 
 SMALL = 48  # videos
 FEATURES = ("duration", "frames", "file size", "bit rate", "sound's bit rate", "loudness", "peak", "leading silence")
@@ -147,7 +161,7 @@ def test_another_sample_in_the_folder_is_refused(small, tmp_path):
 
 def test_manifest_is_well_formed(small):
     table = read_table(small)
-    assert tuple(table.columns[:-1]) == manifest.COLUMNS
+    assert tuple(table.columns[:-1]) == COLUMNS
     assert table.video_id.is_unique
     assert all((small / path).is_file() for path in table.path)
     assert json.loads((small / "sample.json").read_text())["videos"] == len(table) == SMALL
@@ -198,6 +212,69 @@ def test_labels_follow_from_the_method():
     for row in rows:
         assert (row["label"], row["video_fake"], row["audio_fake"], row["in_sync"]) == labels[row["method"]]
     assert {row["method"] for row in rows} == set(labels)
+
+
+def list_stretched() -> dict[str, sample.Recipe]:
+    """Return the first clip of each method that is forged in a stretch only."""
+    recipes = plan_sample(320, seed=0)
+    return {method: next(one for one in recipes if one.method == method and one.stretch) for method in STRETCHED}
+
+
+def test_some_forgeries_are_in_a_stretch_only():
+    recipes = plan_sample(320, seed=0)
+    for split in ("train", "val", "test"):
+        for method in STRETCHED:
+            some = [bool(recipe.stretch) for recipe in recipes if (recipe.split, recipe.method) == (split, method)]
+            assert 0.2 < np.mean(some) < 0.4
+    stretched = [recipe for recipe in recipes if recipe.stretch]
+    assert {recipe.method for recipe in stretched} == set(STRETCHED)
+    for recipe in stretched:
+        (first, after), frames = recipe.stretch, sample.set_scene(recipe, seed=0)[1]
+        assert 0 <= first < after <= frames
+        assert after - first >= 0.8 * FPS
+        assert 0.39 < (after - first) / frames < 0.61
+        row = describe_video(recipe)
+        cells = row["video_segments"], row["audio_segments"]
+        (pair,) = parse_segments("".join(cells))
+        assert np.multiply(pair, FPS).round(6).tolist() == [first, after]
+        assert bool(cells[1]) == (recipe.method == "vocoder")
+
+
+@pytest.mark.parametrize("method", STRETCHED)
+def test_beside_its_stretch_a_clip_is_what_it_would_be_unforged(method, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(sample, "finish_video", lambda path, frames, sound, quality: made.append((frames, sound)))
+    recipe = list_stretched()[method]
+    for one in (recipe, replace(recipe, method="real")):
+        make_video(one, root=tmp_path, seed=0)
+    (frames, sound), (plain, heard) = made
+    first, after = recipe.stretch
+    changed = np.abs(frames.astype(int) - plain).max(axis=(1, 2, 3)) > 0
+    expected = np.zeros(len(frames), bool)
+    expected[first:after] = method != "vocoder"
+    assert changed.tolist() == expected.tolist()
+    time = np.arange(len(sound)) / sample.SAMPLE_RATE
+    outside = (time < first / FPS - FADE) | (time > after / FPS + FADE)
+    if method != "lipsync":  # its room murmurs otherwise: what is said there is compared below
+        np.testing.assert_array_equal(sound[outside], heard[outside])
+        assert (np.abs(sound - heard)[~outside].max() > 0.01) == (method == "vocoder")
+    jumps = np.abs(np.diff(sound, append=sound[-1]))
+    for border in (first / FPS, after / FPS):  # no click tells
+        near = np.abs(time - border) < 2 * FADE
+        assert jumps[near].max() <= jumps[~near].max()
+
+
+def test_beside_its_stretch_a_lipsync_says_what_was_said():
+    recipe = list_stretched()["lipsync"]
+    take = act_scene(recipe, seed=0)
+    words, shift = choose_speech(recipe, take, np.random.default_rng(0), seed=0)
+    time = np.arange(len(words)) / sample.SAMPLE_RATE - MARGIN
+    first, after = np.divide(recipe.stretch, FPS)
+    outside = (time < first - FADE) | (time > after + FADE)
+    np.testing.assert_array_equal(words[outside], take.speech[outside])
+    inside = (time > first + FADE) & (time < after - FADE)
+    assert abs(np.corrcoef(words[inside], take.speech[inside])[0, 1]) < 0.2
+    assert shift == 0
 
 
 def test_sound_lasts_as_long_as_the_picture(small):
