@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "decisions": ["choose_threshold"],
         "intervals": ["Interval"],
         "costs": ["BINS", "Calibration", "Costs", "find_odds", "measure_calibration"],
-        "compare": ["Difference", "compare_aucs", "compare_metrics", "compute_drop"],
+        "compare": ["SURE", "Difference", "compare_aucs", "compare_metrics", "compute_drop"],
         "compute": ["compute_auc", "compute_macro_auc", "compute_metrics", "compute_roc_band"],
     },
 )
