@@ -23,6 +23,7 @@ examples:
   dfmm extract params/sample.yaml data.read=cache          face crops and sound of all videos, once, in parallel
   dfmm run all params/sample.yaml                          the five notebooks, headless, into outputs/sample
   dfmm run 03_train params/sample.yaml train.lr=1e-3 --run outputs/lr
+  dfmm run 08_compare_runs params/sample.yaml -y 'others: [outputs/lr]'
   dfmm evaluate outputs/sample --split test                report.json, scores.csv and figures once more
   dfmm compare outputs/sample outputs/lr                   differences with paired intervals, seeds summed up
   dfmm robustness outputs/sample                           what compression, noise, lost frames do to its scores
@@ -248,12 +249,20 @@ def _read_scores(folder: str) -> pd.DataFrame:
         argument("notebook", help="a notebook's name, such as 03_train, or all"),
         *PARAMS,
         *RUN,
+        argument(
+            "-y",
+            "--parameters",
+            default="",
+            metavar="YAML",
+            help="parameters of its own that a notebook has, as papermill takes them: 'others: [outputs/lr]'",
+        ),
     ],
 )
 def run(options: argparse.Namespace) -> None:
-    from dfmm.headless import run_notebooks
+    from dfmm.headless import read_parameters, run_notebooks
 
-    done = run_notebooks(options.notebook, options.params, options.overrides, run=options.run, restart=options.restart)
+    choice = {"run": options.run, "restart": options.restart, "parameters": read_parameters(options.parameters)}
+    done = run_notebooks(options.notebook, options.params, options.overrides, **choice)
     for report in sorted(done.path.glob("evaluations/[!.]*/report.html")):
         print(f"report: {report}")
 

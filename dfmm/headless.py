@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
+import yaml
 from traitlets.config import Config
 
 from dfmm.files import name_partial
@@ -19,8 +21,10 @@ from dfmm.settings import diff_settings, find_project, load_settings
 # A socket file instead of a TCP port: what a notebook shows stays on this machine and with this user.
 KERNEL_CONFIG = Config({"KernelManager": {"transport": "ipc" if os.name == "posix" else "tcp"}})
 
-# What tells nothing of a run is run by its name only, not with `all`: a gallery is the same whatever was trained.
-APART = ("06_degradations", "07_forgeries")
+# What is run by its name only, not with `all`: galleries are the same whatever was trained, a comparison needs other
+# runs as well, and a sweep scores the test split anew for each degradation and strength.
+APART = ("06_degradations", "07_forgeries", "08_compare_runs", "09_robustness")
+COMMON = ("params", "overrides", "run")  # the parameters of every notebook; some have more
 
 log = logging.getLogger("dfmm")
 
@@ -41,21 +45,25 @@ def run_notebooks(
     overrides: Sequence[str] | None = (),
     *,
     run: str | Path | None = None,
+    parameters: Mapping[str, Any] | None = None,
     restart: bool = False,
 ) -> Run:
-    """Execute one notebook, or `all` that tell of a run, into its folder; what is done already is not done again.
+    """Execute one notebook, or `all` but those `APART`, into its folder; what is done already is not done again.
 
     Args:
         run: the run's folder; by default outputs/ and the params file's name.
+        parameters: those that one notebook has besides `COMMON`, such as `others`; with other values it is run again.
         restart: begin again; a single notebook only forgets its own result, unless the settings have changed.
 
     Raises:
-        NotebookError: no such notebook, or one failed; those after it are not started.
+        NotebookError: no such notebook or parameter, or a notebook failed; those after it are not started.
         RunError: the run exists with other settings, or another process is at it.
     """
     notebooks = list_notebooks()
     if name != "all" and name not in notebooks:
         raise NotebookError(f"no notebook {name!r}; there are: {', '.join(notebooks)}, or all")
+    parameters = dict(parameters or {})
+    _check_parameters(name, notebooks, parameters)
     settings = load_settings(params, overrides)
     target = Run(run or Path("outputs") / Path(params).stem)
     if restart and name != "all":
@@ -65,19 +73,47 @@ def run_notebooks(
     changed = file.is_file() and bool(diff_settings(load_settings(file), settings))
     target = open_run(target.path, settings, restart=restart and (name == "all" or changed))
     for chosen in [one for one in notebooks if one not in APART] if name == "all" else [name]:
-        if target.status(chosen) == "done":
+        if target.status(chosen) == "done" and target.read()["stages"][chosen].get("parameters", {}) == parameters:
             log.info("%s is done already in %s (--restart does it again)", chosen, target.name)
             continue
         log.info("%s …", chosen)
         with terminate_as_interrupt(), target.stage(chosen):
-            _execute(notebooks[chosen], target, params, overrides)
+            target.update(chosen, parameters=parameters)
+            _execute(notebooks[chosen], target, params, overrides, parameters)
     return target
 
 
-def _execute(notebook: Path, run: Run, params: str, overrides: Sequence[str] | None) -> None:
+def read_parameters(text: str) -> dict[str, Any]:
+    """Read a notebook's parameters from YAML, such as `others: [outputs/lr]`.
+
+    Raises:
+        NotebookError: it is none, or not names with values.
+    """
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise NotebookError(f"parameters {text!r}: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise NotebookError(f"parameters {text!r}: expected names and values, such as 'others: [outputs/lr]'")
+    return values
+
+
+def _check_parameters(name: str, notebooks: Mapping[str, Path], parameters: Mapping[str, Any]) -> None:
+    """Raise unless the notebook has these parameters: papermill would set a variable that nothing reads."""
+    if parameters and name == "all":
+        raise NotebookError(f"{', '.join(parameters)}: parameters of one notebook; name it instead of all")
+    known = set(papermill.inspect_notebook(notebooks[name])) - set(COMMON) if parameters else set()
+    if unknown := [one for one in parameters if one not in known]:
+        has = f"it has {', '.join(sorted(known))}" if known else "it has none of its own"
+        raise NotebookError(f"{name}: no parameter {', '.join(unknown)}; {has}")
+
+
+def _execute(
+    notebook: Path, run: Run, params: str, overrides: Sequence[str] | None, parameters: Mapping[str, Any]
+) -> None:
     target = run / notebook.name
     partial = name_partial(target)
-    values = {"params": params, "overrides": list(overrides or ()), "run": str(run.path)}
+    values = {"params": params, "overrides": list(overrides or ()), "run": str(run.path), **parameters}
     os.environ["DFMM_HEADLESS"] = "1"  # the kernel inherits it: lines instead of bars
     logging.getLogger("papermill").setLevel(logging.WARNING)
     try:

@@ -35,7 +35,10 @@ from dfmm.settings import (
 )
 
 QUICK_RUN = "outputs/quick"  # the notebooks' default: what it lacks is made on the way
-MADE = ("settings.yaml", "run.json", "log.jsonl", "metrics.jsonl", "checkpoints", "evaluations", "debug", "trackers")
+MADE = (
+    *("settings.yaml", "run.json", "log.jsonl", "metrics.jsonl", "checkpoints", "evaluations", "robustness"),
+    *("debug", "trackers"),
+)
 # What may change as a run goes on; the first five change the weights that come of it, the number of epochs may grow.
 CHANGES_WEIGHTS = ("train.batch_size", "train.epochs", "train.patience", "train.accumulate", "train.processes")
 MAY_CHANGE = (
@@ -149,7 +152,11 @@ class Run:
 
     def forget(self, notebook: str) -> None:
         """Remove what one notebook made, so that it is run again."""
-        made = {"03_train": ("checkpoints", "metrics.jsonl"), "04_evaluate": ("evaluations",)}
+        made = {
+            "03_train": ("checkpoints", "metrics.jsonl"),
+            "04_evaluate": ("evaluations",),
+            "09_robustness": ("robustness",),
+        }
         self._remove([f"{notebook}.ipynb", *made.get(notebook, ())])
         stages = {name: stage for name, stage in self.read()["stages"].items() if name != notebook}
         if notebook == "03_train":

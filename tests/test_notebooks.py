@@ -16,7 +16,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from dfmm.headless import APART, NotebookError, list_notebooks, run_notebooks
+from dfmm.cli import main
+from dfmm.headless import APART, NotebookError, list_notebooks, read_parameters, run_notebooks
 from dfmm.runs import Run, RunError
 
 ROOT = Path(__file__).parents[1]
@@ -166,13 +167,41 @@ def test_the_notebooks_are_numbered_and_listed_in_order() -> None:
     assert [name[:2] for name in names] == [f"{number:02d}" for number in range(1, len(names) + 1)]
 
 
-def test_a_gallery_is_run_by_name_only(project: Path) -> None:
+def test_what_stands_apart_is_run_by_name_only(project: Path) -> None:
     for name in ("01_look", "06_degradations", "07_more"):
         write_notebook(project, name, "pass")
     run = run_notebooks("all", "params/small.yaml")
     assert [run.status(name) for name in list_notebooks()] == ["done", "none", "done"]
     assert run_notebooks("06_degradations", "params/small.yaml").status("06_degradations") == "done"
-    assert {"06_degradations", "07_forgeries"} == set(APART) <= {file.stem for file in NOTEBOOKS}
+    assert {"06_degradations", "07_forgeries", "08_compare_runs", "09_robustness"} == set(APART)
+    assert set(APART) <= {file.stem for file in NOTEBOOKS}
+
+
+def test_a_notebooks_own_parameters_reach_it_and_other_ones_run_it_again(project: Path) -> None:
+    write_notebook(project, "01_look", "print(others)")
+    file = project / "notebooks" / "01_look.ipynb"
+    file.write_text(file.read_text().replace("run = ''", "run = ''\\nothers = []"))
+    assert main(["run", "01_look", "params/small.yaml", "-y", "others: [outputs/lr]"]) == 0
+    run = Run("outputs/small")
+    executed = (run / "01_look.ipynb").read_text()
+    assert "['outputs/lr']" in executed
+    run_notebooks("01_look", "params/small.yaml", parameters={"others": ["outputs/lr"]})
+    assert (run / "01_look.ipynb").read_text() == executed
+    run_notebooks("01_look", "params/small.yaml")
+    assert (run / "01_look.ipynb").read_text() != executed
+    for name, parameters, why in (
+        ("01_look", {"other": []}, "no parameter other; it has others"),
+        ("01_look", {"run": "x"}, "no parameter run; it has others"),
+        ("all", {"others": []}, "name it instead of all"),
+    ):
+        with pytest.raises(NotebookError, match=why):
+            run_notebooks(name, "params/small.yaml", parameters=parameters)
+
+
+@pytest.mark.parametrize("text", ["[", "others"])
+def test_parameters_that_are_no_names_with_values_are_refused(text: str) -> None:
+    with pytest.raises(NotebookError, match="parameters"):
+        read_parameters(text)
 
 
 def test_quick_settings_are_quick(project: Path) -> None:

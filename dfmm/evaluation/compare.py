@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
+from dfmm.dataset import load_manifest
 from dfmm.evaluation.contents import FURTHER, METRICS
-from dfmm.evaluation.evaluate import read_evaluation
-from dfmm.metrics import Costs, compare_metrics, compute_metrics
-from dfmm.runs import Run, RunError
-from dfmm.settings import Settings, flatten_settings, load_settings
+from dfmm.evaluation.evaluate import evaluate_run, read_evaluation
+from dfmm.figures import name_runs
+from dfmm.metrics import SURE, Costs, compare_metrics, compute_metrics
+from dfmm.runs import Run, RunError, open_run, start_logging
+from dfmm.settings import Settings, diff_settings, flatten_settings, load_settings
+from dfmm.training import Trainer
 
 SHOWN = 3  # videos named where two runs scored others
-HEAD = ("auc", "eer", "balanced_accuracy", "min_dcf", "cllr")  # of the metrics, those that a terminal shows
+# Of the metrics, those that a terminal and a notebook show, and of which what is better.
+HEAD = {"auc": "more", "eer": "less", "balanced_accuracy": "more", "min_dcf": "less", "cllr": "less"}
+NORMAL = 1.96  # standard deviations to either side that hold 95 % of a normal distribution
+# What the quick run is compared with where no others are named: the same once more, and with less to look at.
+VARIANTS = {"seed-1": "seed=1", "picture": "model.streams=video"}
+
+log = logging.getLogger("dfmm")
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ def compare_runs(runs: Sequence[Run], split: str = "test", *, shared: bool = Fal
     """
     if len({run.path for run in runs}) < 2:
         raise RunError(f"expected two runs or more, got {len({run.path for run in runs})}: name another")
-    scored = _align([read_scored(run, split) for run in runs], shared=shared)
+    scored = align_scored([read_scored(run, split) for run in runs], shared=shared)
     chosen, first = scored[0].settings.evaluate, scored[0].videos
     options = {
         "identities": list(first["identities"]),
@@ -82,8 +94,48 @@ def read_scored(run: Run, split: str) -> Scored:
     return Scored(run.name, load_settings(run / "settings.yaml"), videos, report.threshold.value, report.prior)
 
 
-def _align(scored: Sequence[Scored], *, shared: bool) -> list[Scored]:
-    """Return the runs with the same videos, in the same order; RunError where they are not, or labels differ."""
+def open_others(run: Run, others: Sequence[str | Path], split: str = "test") -> list[Run]:
+    """Return the runs to compare with this one; where none is named, the quick run makes some of its own first.
+
+    They lie in its folder, a short training each (`VARIANTS`), and are made anew where its settings have changed.
+
+    Raises:
+        RunError: none is named for any other run.
+    """
+    if others:
+        return [Run(other) for other in others]
+    if not run.is_quick:
+        raise RunError(f"{run.name} has nothing to be compared with: name other runs' folders in others: [outputs/…]")
+    try:
+        with FileLock(run.path / "locks" / "others.lock"):  # notebooks side by side make them once
+            return [_make_variant(run, name, override, split) for name, override in VARIANTS.items()]
+    finally:
+        start_logging(run, load_settings(run / "settings.yaml"))  # each of them had taken the log
+
+
+def _make_variant(run: Run, name: str, override: str, split: str) -> Run:
+    """Return a run of the same settings but for one, trained and evaluated, be it now."""
+    settings, folder = load_settings(run / "settings.yaml", [override]), Run(run / "others" / name)
+    file = folder / "settings.yaml"
+    stale = file.is_file() and diff_settings(load_settings(file), settings) != []
+    variant = open_run(folder.path, settings, restart=stale)
+    if not variant.checkpoint.is_file():
+        log.info("the quick run is to be compared with %s (%s): training it", variant.name, override)
+    Trainer(settings, load_manifest(settings), variant).fit()
+    if read_evaluation(variant, split) is None:
+        evaluate_run(variant, split)
+    return variant
+
+
+def align_scored(scored: Sequence[Scored], *, shared: bool = False) -> list[Scored]:
+    """Return the runs with the same videos, in the same order.
+
+    Args:
+        shared: where they scored different videos, leave those that all of them scored.
+
+    Raises:
+        RunError: they scored different videos, or do not agree on their labels; it names some.
+    """
     first, *others = scored
     both = first.videos.index
     for one in others:
@@ -110,7 +162,7 @@ def _explain_videos(a: Scored, b: Scored) -> str:
     return (
         f"{a.name} and {b.name} scored different videos, and their numbers cannot be compared:\n"
         + "\n".join(lines)
-        + f"\nCompare them on the {len(here & there)} that both scored with --shared."
+        + f"\nCompare them on the {len(here & there)} that both scored with --shared (in a notebook: shared)."
     )
 
 
@@ -212,6 +264,50 @@ def format_comparison(found: Mapping[str, Any]) -> str:
         table = pd.DataFrame(spread).T.map(lambda value: f"{value:.3f}").rename(columns={"within": "± within"})
         parts.append(f"Seeds of one setting: {', '.join(group['runs'])}\n{table.to_string()}")
     return "\n\n".join(parts)
+
+
+def describe_differences(found: Mapping[str, Any]) -> list[str]:
+    """Return for each headline metric a line for each pair of runs of which one is surely better, and one for the rest.
+
+    Sure is a p below `SURE` once so many pairs were tried.
+    """
+    names = [run["name"] for run in found["runs"]]
+    short = dict(zip(names, name_runs(names), strict=True))
+    lines = []
+    for name, better in HEAD.items():
+        title = (METRICS | FURTHER)[name]
+        pairs = [(short[pair["a"]], short[pair["b"]], pair["metrics"][name]) for pair in found["differences"]]
+        known = [pair for pair in pairs if pair[2]["p"] is not None]
+        sure = [pair for pair in known if pair[2]["p_holm"] < SURE]
+        lines += [f"{title}: {_describe_pair(*pair, better)}." for pair in sure]
+        if open_ := len(known) - len(sure):
+            lines.append(f"{title}, {open_} of {len(pairs)} pairs: luck alone may do that.")
+        if untold := len(pairs) - len(known):
+            lines.append(f"{title}, {untold} of {len(pairs)} pairs: too few people or errors to tell.")
+    return lines
+
+
+def _describe_pair(a: str, b: str, difference: Mapping[str, float], better: str) -> str:
+    """Say which of two runs is the better one, by how much, and how sure that is."""
+    value, low, high = (abs(difference[end]) for end in ("difference", "low", "high"))
+    is_first = (difference["difference"] > 0) == (better == "more")
+    ahead, behind = (a, b) if is_first else (b, a)
+    p = _format_p(difference["p_holm"])
+    return f"{ahead} is surely better than {behind}, by {value:.3f} [{min(low, high):.3f}, {max(low, high):.3f}], p {p}"
+
+
+def describe_seeds(group: Mapping[str, Any], name: str = "auc") -> str:
+    """Return a sentence on the seeds of one setting: is a metric more unsure for want of seeds or of videos?"""
+    title, count, values = (METRICS | FURTHER)[name], len(group["runs"]), group["metrics"].get(name)
+    if values is None:
+        return f"{title}: undefined for one of {count} seeds."
+    reach = NORMAL * values["between"]
+    heavier = "seed" if reach > values["within"] else "draw of test videos"
+    return (
+        f"{title}, {count} seeds of one setting: from {values['least']:.3f} to {values['most']:.3f}. 95 % of seeds lie "
+        f"within about ±{reach:.3f} of their mean; each has a 95 % interval of about ±{values['within']:.3f}: the luck "
+        f"of the {heavier} counts for more." + (" So few seeds tell their spread roughly." if count < 5 else "")
+    )
 
 
 def _format(interval: Mapping[str, Any], name: str) -> str:

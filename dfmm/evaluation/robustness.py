@@ -8,7 +8,8 @@ mouths, which no degradation reaches: it stays that of the clip as it is, and a 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from dfmm.dataset import make_window_loader, open_manifest
+from dfmm.dataset import MultimodalDataset, make_window_loader, open_manifest
 from dfmm.degrade import DEGRADATIONS, OFFSET, Degradation
 from dfmm.evaluation.contents import name_evaluation
 from dfmm.evaluation.evaluate import learn_evidence, load_run, open_synchrony
@@ -25,11 +26,13 @@ from dfmm.evaluation.score import score_windows
 from dfmm.evaluation.slices import measure_rate
 from dfmm.evaluation.summary import name_dataset, score_column
 from dfmm.evaluation.synchrony import judge_videos
+from dfmm.figures import format_difference, format_interval
 from dfmm.files import write_whole
 from dfmm.manifest import fingerprint_manifest, select_split
 from dfmm.metrics import Interval, compute_drop
 from dfmm.model import MultimodalModel
 from dfmm.model.aggregation import aggregate_windows
+from dfmm.model.synchrony import SynchronyModel
 from dfmm.people import assign_people
 from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
 from dfmm.settings import Settings
@@ -41,7 +44,23 @@ SWEPT = (
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 CLEAN = "none"  # the row of the videos as they are
 FACTS = ["video_id", "label", "identities"]
+RATES = {"fpr": "Reals called fake", "fnr": "Fakes called real"}
 ENDS = {"": "value", "_low": "low", "_high": "high"}  # of a number's columns, and its part
+
+Step = tuple[Degradation | None, float]  # and its strength; None and 0: the videos as they are
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is swept: a run's model and the videos of a split, and the folder that keeps what was found."""
+
+    folder: Path
+    of: dict[str, Any]  # what the results in the folder depend on
+    model: MultimodalModel
+    settings: Settings
+    evidence: Evidence
+    synchrony: SynchronyModel | None
+    videos: pd.DataFrame
 
 
 def sweep_degradations(
@@ -57,7 +76,8 @@ def sweep_degradations(
 
     `robustness/<dataset>-<split>/` in the run's folder holds `sweep.csv`, a row each, `scores.csv`, the scores of all
     videos behind it, and `summary.json`. What is there already, of the same model, data and settings, is not done
-    again. Picture and sound are degraded by the same draws at every strength.
+    again, and what was not asked for now stays there. Picture and sound are degraded by the same draws at every
+    strength.
 
     Args:
         names: of `dfmm.degrade.DEGRADATIONS`; one of a stream that the model does not use is left out.
@@ -65,25 +85,32 @@ def sweep_degradations(
         restart: do what is there already again.
 
     Returns:
-        The rows as in `sweep.csv`: `degradation`, `strength`, `amount` in `unit`; `videos` and `fakes` scored; `auc`,
-        and at the run's own threshold `fpr` and `fnr`, each with `_low` and `_high`; `drop`, by how much the AUC falls,
-        with a paired interval; `labels_hold`, False where a sound that was moved makes fakes of reals. And what
-        `summarise_sweep` returns.
+        The rows asked for, as in `sweep.csv`: `degradation`, `strength`, `amount` in `unit`; `videos` and `fakes`
+        scored; `auc`, and at the run's own threshold `fpr` and `fnr`, each with `_low` and `_high`; `drop`, by how much
+        the AUC falls, with a paired interval; `labels_hold`, False where a sound that was moved makes fakes of reals.
+        And what `summarise_sweep` returns.
 
     Raises:
         RunError: the run has no checkpoint, or there is no such degradation or strength.
     """
+    sweep = open_sweep(run, split, progress=progress)
+    steps = list_steps(names, strengths, sweep.settings.model.streams)
+    rows, scores = score_steps(sweep, steps, restart=restart, progress=progress)
+    found = {(row["degradation"], row["strength"]): row for row in rows}
+    table = pd.DataFrame([found[step] for step in map(_key_step, steps)])
+    summary = {"of": sweep.of, **summarise_sweep(table, scores, sweep.settings.evaluate.replicates)}
+    write_json(summary, sweep.folder / "summary.json")
+    return table, summary
+
+
+def open_sweep(run: Run, split: str, *, progress: bool = True) -> Sweep:
+    """Return what of a run a sweep is of: its model, what it learnt on validation, and the videos of the split."""
     evidence = learn_evidence(run, progress=progress)
     model, settings, _ = load_run(run)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    if settings.data.read == "videos":
-        settings = settings.model_copy(update={"data": settings.data.model_copy(update={"read": "cache"})})
-    steps = list_steps(names, strengths, settings.model.streams)
-    manifest = assign_people(open_manifest(run, settings, progress=progress))
-    chosen = select_split(manifest, split, limit=settings.data.limit)
+    settings, chosen = _open_videos(run, settings, split, progress=progress)
     synchrony = open_synchrony(run.checkpoint, settings)
     name = name_evaluation(name_dataset(chosen), split)
-    folder = run / "robustness" / name
     of = {
         "run": run.name,
         "name": name,
@@ -94,26 +121,37 @@ def sweep_degradations(
         "synchrony": synchrony is not None,
         "synthetic": bool((chosen["source"] == "synthetic").all()),
     }
-    rows, scores = ([], None) if restart else read_sweep(folder, of)
+    return Sweep(run / "robustness" / name, of, model, settings, evidence, synchrony, chosen)
+
+
+def _open_videos(run: Run, settings: Settings, split: str, *, progress: bool) -> tuple[Settings, pd.DataFrame]:
+    """Return the settings with which a split's videos are read from what is kept of them, and these videos."""
+    if settings.data.read == "videos":
+        settings = settings.model_copy(update={"data": settings.data.model_copy(update={"read": "cache"})})
+    manifest = assign_people(open_manifest(run, settings, progress=progress))
+    return settings, select_split(manifest, split, limit=settings.data.limit)
+
+
+def score_steps(
+    sweep: Sweep, steps: Sequence[Step], *, restart: bool = False, progress: bool = True
+) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+    """Score the steps that are missing, keep each as soon as it is there, and return all rows and scores that are."""
+    rows, scores = ([], None) if restart else read_sweep(sweep.folder, sweep.of)
     done = {(row["degradation"], row["strength"]) for row in rows}
-    missing = [step for step in steps if (step[0].name if step[0] else CLEAN, step[1]) not in done]
-    if missing and synchrony:
-        chosen = chosen.join(judge_videos(chosen, settings, synchrony, progress=progress))
+    missing = [step for step in steps if _key_step(step) not in done]
+    chosen, settings = sweep.videos, sweep.settings
+    if missing and sweep.synchrony:
+        chosen = chosen.join(judge_videos(chosen, settings, sweep.synchrony, progress=progress))
     for one, strength in show_progress(missing, "robustness", unit="pass", total=len(missing), show=progress):
-        found, held = score_degraded(model, chosen, settings, evidence, one, strength)
+        found, held = score_degraded(sweep.model, chosen, settings, sweep.evidence, one, strength)
         scores, column = _add_scores(scores, found, one, strength)
-        row = {**_name_step(one, strength), "labels_hold": held, **measure_step(scores, column, of, settings)}
+        row = {**_name_step(one, strength), "labels_hold": held, **measure_step(scores, column, sweep.of, settings)}
         rows.append(row)
-        _keep_sweep(folder, rows, scores, of)
-    table = pd.DataFrame(rows)
-    summary = {"of": of, **summarise_sweep(table, scores, settings.evaluate.replicates)}
-    write_json(summary, folder / "summary.json")
-    return table, summary
+        _keep_sweep(sweep.folder, rows, scores, sweep.of)
+    return rows, scores
 
 
-def list_steps(
-    names: Sequence[str], strengths: Sequence[float], streams: str
-) -> list[tuple[Degradation | None, float]]:
+def list_steps(names: Sequence[str], strengths: Sequence[float], streams: str) -> list[Step]:
     """Return what is to be scored: the videos as they are, then every degradation at every strength, the mild first."""
     table = {one.name: one for one in DEGRADATIONS if one.stream != "log_mel"}
     unknown = [name for name in names if name not in table]
@@ -121,7 +159,7 @@ def list_steps(
         raise RunError(f"no degradation {', '.join(unknown)}; there are {', '.join(table)}")
     if not strengths or not all(0 < strength <= 1 for strength in strengths):
         raise RunError(f"expected strengths above 0 and up to 1, got {', '.join(map(str, strengths))}")
-    steps: list[tuple[Degradation | None, float]] = [(None, 0.0)]
+    steps: list[Step] = [(None, 0.0)]
     for one in (table[name] for name in names if is_noticed(table[name], streams)):
         amounts = sorted({1.0} if not one.keyword else {float(strength) for strength in strengths})
         steps += [(one, strength) for strength in amounts]
@@ -147,10 +185,7 @@ def score_degraded(
     strength: float,
 ) -> tuple[pd.DataFrame, bool]:
     """Return the videos with their `score` under a degradation, and whether reals are real still."""
-    if one is OFFSET:  # the sound of another moment: silence moved in would tell what was shifted
-        change: dict[str, Any] = {"late": one.measure(strength)}
-    else:
-        change = {"degrade": partial(one.apply, strength=strength)} if one else {}
+    change = _choose_change(one, strength)
     loader = make_window_loader(chosen, settings, windows=settings.evaluate.windows, **change, progress=False)
     windows = score_windows(model, loader, progress=False)
     videos = chosen.merge(aggregate_windows(windows, settings.model.aggregation), on="video_id")
@@ -158,6 +193,31 @@ def score_degraded(
     reals = videos.loc[videos["label"] == 0, "video_id"]
     held = not (windows["video_id"].isin(reals) & (windows["label"] == 1)).any()
     return videos[videos["score"].notna()], held
+
+
+def _choose_change(one: Degradation | None, strength: float) -> dict[str, Any]:
+    """Return how a dataset is asked to degrade its windows."""
+    if one is OFFSET:  # the sound of another moment: silence moved in would tell what was shifted
+        return {"late": one.measure(strength)}
+    return {"degrade": partial(one.apply, strength=strength)} if one else {}
+
+
+def open_degraded(run: Run, split: str, name: str, strength: float) -> MultimodalDataset:
+    """Return a split's windows as a sweep scores them under one degradation, to be looked at and listened to.
+
+    Args:
+        name: as in a sweep's table, `none` for the videos as they are.
+    """
+    settings, chosen = _open_videos(run, load_run(run)[1], split, progress=False)
+    one = {each.name: each for each in DEGRADATIONS}.get(name)
+    options = {"windows": settings.evaluate.windows, **_choose_change(one, strength)}
+    return MultimodalDataset(chosen, settings, **options, progress=False)
+
+
+def _key_step(step: Step) -> tuple[str, float]:
+    """Return how a step is known in the table."""
+    one, strength = step
+    return one.name if one else CLEAN, strength
 
 
 def _name_step(one: Degradation | None, strength: float) -> dict[str, Any]:
@@ -257,6 +317,9 @@ def measure_drop(
     return {"value": found["difference"], "low": found["low"], "high": found["high"]}
 
 
+# In words
+
+
 def format_sweep(table: pd.DataFrame, summary: dict[str, Any]) -> str:
     """Return the sweep as lines of text: a row each, and the mean drop."""
     lines = [f"{'':22}{'AUC':>22}  {'false alarms':>12}  {'misses':>7}  {'drop of AUC':>12}"]
@@ -276,3 +339,77 @@ def format_sweep(table: pd.DataFrame, summary: dict[str, Any]) -> str:
 
 def _format(value: float | None) -> str:
     return "–" if value is None or pd.isna(value) else f"{value:.3f}"
+
+
+def tabulate_sweep(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a sweep's rows for people: what was done how strongly, and each number with its 95 % interval."""
+    titles = {"auc": "AUC", **RATES, "drop": "Drop of the AUC"}
+    amounts = [f"{row.amount:.3g} {row.unit}".strip() if row.strength else "" for row in table.itertuples()]
+    rows = table.to_dict("records")
+    numbers = {title: [format_interval(_read_interval(row, name)) for row in rows] for name, title in titles.items()}
+    return table[["degradation", "strength"]].assign(amount=amounts, **numbers)
+
+
+def _read_interval(row: Mapping[str, Any], name: str) -> Interval:
+    """Return a number of a row with its interval; what a table holds as NaN is undefined."""
+    return {key: None if pd.isna(value := row[f"{name}{end}"]) else float(value) for end, key in ENDS.items()}
+
+
+def find_worst(table: pd.DataFrame, summary: Mapping[str, Any]) -> tuple[str, float]:
+    """Return the degradation under which the AUC falls most on average, and its strength at which it falls most.
+
+    Of equal drops the severest; where nothing can be measured, or no label holds, the last of the sweep.
+    """
+    known = {name: drop["value"] for name, drop in summary["drops"].items() if drop["value"] is not None}
+    held = table[(table["degradation"] != CLEAN) & table["labels_hold"].astype(bool)]
+    rows = held[held["degradation"] == max(known, key=known.__getitem__)].iloc[::-1] if known else table
+    worst = rows.loc[rows["drop"].astype(float).idxmax()] if known else rows.iloc[-1]
+    return str(worst["degradation"]), float(worst["strength"])
+
+
+def describe_sweep(table: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]:
+    """Return sentences: the mean drop, what hurts most, what surely and what not at all, and where errors are most."""
+    drops = {name: drop for name, drop in summary["drops"].items() if drop["value"] is not None}
+    left_out = summary["left_out"]
+    lines = [f"Left out of all drops, since labels no longer hold there: {', '.join(left_out)}."] if left_out else []
+    if not drops:
+        return [*lines, "By how much the AUC falls cannot be told: that takes reals and fakes whose labels hold."]
+    lines.append(f"Mean drop of the AUC over all degradations: {_format_drop(summary['mean_drop'])}.")
+    worst = max(drops, key=lambda name: drops[name]["value"])
+    if drops[worst]["value"] > 0:
+        lines.append(f"It falls most under {worst}: by {_format_drop(drops[worst])}, on average over its strengths.")
+    kinds: dict[str, list[str]] = {}
+    for name, drop in drops.items():
+        kinds.setdefault(_judge_drop(drop), []).append(name)
+    lines += [f"It {kind}: {', '.join(names)}." for kind, names in kinds.items()]
+    return lines + [_describe_errors(table, name, what) for name, what in RATES.items()]
+
+
+def _format_drop(drop: Interval) -> str:
+    return format_difference({**drop, "difference": drop["value"]})
+
+
+def _judge_drop(drop: Interval) -> str:
+    """Say of an AUC what its drop and the interval of it say."""
+    if drop["value"] == 0:
+        return "stays the same under"
+    if drop["low"] is None:
+        return "moves, with too few people or errors for an interval, under"
+    if drop["low"] <= 0 <= drop["high"]:
+        return "moves by no more than luck may, the interval taking in 0, under"
+    return f"surely {'falls' if drop['low'] > 0 else 'rises'} under"
+
+
+def _describe_errors(table: pd.DataFrame, name: str, what: str) -> str:
+    """Return a sentence on the step at which a kind of error is most frequent, beside the videos as they are."""
+    clean, rows = table[table["degradation"] == CLEAN].iloc[0], table[table["labels_hold"].astype(bool)]
+    values = rows[name].astype(float)
+    if values.isna().all():
+        return f"{what}: there is none that could be."
+    most = rows.loc[values.idxmax()]
+    before, after = (format_interval(_read_interval(row, name)) for row in (clean, most))
+    if most[name] <= clean[name]:
+        return f"{what}: nowhere more than {before}, as of the videos as they are."
+    return (
+        f"{what}: most under {most['degradation']} {most['strength']:g}, {after}; of the videos as they are {before}."
+    )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,18 +16,20 @@ from dfmm.figures.style import FAKE, GREY, GRID, REAL, format_interval, join_tit
 COLUMNS = 4
 MARKED = 0.5  # the strength from which on its amount is written below
 LINES = {
-    "auc": {"label": "AUC, with 95 % interval", "color": "#000000", "marker": "o"},
+    "auc": {"label": "AUC", "color": "#000000", "marker": "o"},
     "fpr": {"label": "reals called fake", "color": REAL, "marker": "v"},
     "fnr": {"label": "fakes called real", "color": FAKE, "marker": "^"},
 }
+APART = 0.012  # between the lines, as a share of the axis: else one's interval hides another's
+SHOWN = 4  # frames of a clip that is looked at
 
 
 @style_figure
 def plot_robustness(table: pd.DataFrame, summary: Mapping[str, Any], *, note: str = "") -> Figure:
     """A panel a degradation: AUC, false alarms and misses at the run's own threshold, from mild to severe.
 
-    At 0 are the videos as they are; below each strength stands its amount. Hollow dots are where a label no longer
-    holds, for the sound was moved.
+    Each number has its 95 % interval. At 0 are the videos as they are; below each strength stands its amount. Hollow
+    dots are where a label no longer holds, for the sound was moved.
 
     Args:
         table, summary: as from `sweep_degradations`.
@@ -45,7 +48,8 @@ def plot_robustness(table: pd.DataFrame, summary: Mapping[str, Any], *, note: st
         _draw_panel(axes, pd.concat([clean, rows]).sort_values("strength"))
     for axes in grid.flat[len(names) :]:
         axes.set_visible(False)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    lines, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(lines, labels, title="each with its 95 % interval", loc="outside lower center", ncols=3)
     return figure
 
 
@@ -54,14 +58,49 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame) -> None:
     axes.grid(color=GRID, linewidth=0.6)
     axes.axhline(0.5, color=GREY, linewidth=0.6)
     strengths, held = rows["strength"], rows["labels_hold"].astype(bool)
-    axes.vlines(
-        strengths, rows["auc_low"].astype(float), rows["auc_high"].astype(float), color="#000000", linewidth=0.9
-    )
-    for name, look in LINES.items():
-        values = rows[name].astype(float)
-        axes.plot(strengths, values, **look, markersize=4, linewidth=1.2)
-        axes.plot(strengths[~held], values[~held], look["marker"], color="white", markersize=2.4)
+    apart = APART * (strengths.max() - strengths.min())
+    for lane, (name, look) in enumerate(LINES.items(), start=-1):
+        low, values, high = (rows[f"{name}{end}"].astype(float) for end in ("_low", "", "_high"))
+        places = strengths + lane * apart
+        axes.vlines(places, low, high, color=look["color"], linewidth=0.9)
+        axes.plot(places, values, **look, markersize=4, linewidth=1.2)
+        axes.plot(places[~held], values[~held], look["marker"], color="white", markersize=2.4)
     sides = 2 if (strengths < 0).any() else 1  # on each of two there is room for half as many numbers
     marked = rows[(strengths.abs() >= MARKED) & (strengths != 0)].sort_values("strength", key=abs)
     marked = pd.concat([marked.head(sides), marked.tail(sides)]) if sides == 2 else marked
     axes.set_xticks([0.0, *marked["strength"]], ["as is", *(f"{amount:.3g}" for amount in marked["amount"])])
+
+
+@style_figure
+def plot_degraded(
+    samples: Mapping[str, Mapping[str, Any]], *, hop_ms: float, title: str = "", note: str = ""
+) -> Figure:
+    """One window as the model sees and hears it, a row for each way: some of its frames, and its log-mel.
+
+    Args:
+        samples: as from a dataset, by what is written beside each; all log-mels have the same colours.
+        hop_ms: the step between spectrogram frames, in ms.
+        note: the title's second line.
+    """
+    figure, grid = plt.subplots(
+        len(samples), SHOWN + 1, figsize=(9, 1.7 * len(samples) + 1), squeeze=False, width_ratios=[1] * SHOWN + [2]
+    )
+    figure.suptitle(join_title(title, note), fontsize=11)
+    heard = [sample["log_mel"] for sample in samples.values()]
+    colours = {"vmin": min(float(each.min()) for each in heard), "vmax": max(float(each.max()) for each in heard)}
+    for row, (name, sample) in zip(grid, samples.items(), strict=True):
+        frames = sample["frames"].permute(0, 2, 3, 1).numpy()
+        steps = np.linspace(0, len(frames) - 1, SHOWN).round().astype(int)
+        for axes, step in zip(row, steps, strict=False):
+            axes.imshow(frames[step], interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        row[0].set_ylabel(name, fontsize=10)
+        bands, length = sample["log_mel"][0].shape
+        extent = (0, length * hop_ms / 1000, 0, bands)
+        row[-1].imshow(
+            sample["log_mel"][0].numpy(), origin="lower", aspect="auto", cmap="cividis", extent=extent, **colours
+        )
+        row[-1].set_ylabel("mel band")
+    grid[-1, -1].set_xlabel("time (seconds)")
+    return figure

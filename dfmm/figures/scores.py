@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from dfmm.figures.style import (
@@ -57,9 +58,9 @@ def plot_roc(scores: pd.DataFrame, *, auc: Interval | None = None, note: str = "
     figure, axes = open_axes("ROC of videos", note)
     scored = select_scored(scores)
     label_axes(axes, "false-positive rate (reals called fake)", "true-positive rate (fakes found)")
-    _span_unit_square(axes)
+    span_unit_square(axes)
     if scored["label"].nunique() < 2:
-        return _say_undefined(figure, axes, scored)
+        return say_undefined(figure, axes, scored)
     labels, values, identities = scored["label"], scored["score"], list(scored["identities"])
     auc = auc or compute_auc(labels, values, identities=identities, replicates=replicates)
     fpr, tpr, _ = compute_roc(labels, values)
@@ -87,19 +88,11 @@ def plot_det(scores: pd.DataFrame, *, eer: Interval | None = None, note: str = "
     scored = select_scored(scores)
     label_axes(axes, "false-positive rate (reals called fake)", "miss rate (fakes not found)")
     if scored["label"].nunique() < 2:
-        return _say_undefined(figure, axes, scored)
+        return say_undefined(figure, axes, scored)
     labels, values = scored["label"], scored["score"]
     eer = eer or {"value": compute_eer(labels, values), "low": None, "high": None}
-    # A rate of 0 has no deviate: what is rarer than half a video ends at the border.
-    least = 0.5 / max((labels == 0).sum(), labels.sum())
-    fpr, fnr, _ = (np.clip(rates, least, 1 - least) for rates in compute_det(labels, values))
-    axes.plot(norm.ppf(fpr), norm.ppf(fnr), color=JOINT["color"], label=f"EER {format_interval(eer)}")
-    marks = [share for share in (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999) if least <= share <= 1 - least]
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(norm.ppf(marks), [f"{100 * share:g} %" for share in marks])
-    border = norm.ppf([least, 1 - least])
-    axes.plot(border, border, color=GREY, linestyle=":", label="equal errors")
-    axes.plot(border, border[::-1], color=GREY, linestyle="--", label="chance")
+    axes.plot(*place_errors(scored), color=JOINT["color"], label=f"EER {format_interval(eer)}")
+    span_deviates(axes, find_rarest(scored))
     return add_legend(figure)
 
 
@@ -115,9 +108,9 @@ def plot_precision_recall(scores: pd.DataFrame, *, ap: Interval | None = None, n
     figure, axes = open_axes("Precision and recall of videos", note)
     scored = select_scored(scores)
     label_axes(axes, "recall (fakes found)", "precision (fakes among called fake)")
-    _span_unit_square(axes)
+    span_unit_square(axes)
     if scored["label"].nunique() < 2:
-        return _say_undefined(figure, axes, scored)
+        return say_undefined(figure, axes, scored)
     labels, values = scored["label"], scored["score"]
     # The average precision needs no threshold; any serves.
     ap = ap or compute_metrics(labels, values, threshold=0.5, identities=list(scored["identities"]))["ap"]
@@ -225,7 +218,28 @@ def select_scored(scores: pd.DataFrame) -> pd.DataFrame:
     return scored.assign(identities=scored["identities"].astype(object).fillna(""))
 
 
-def _span_unit_square(axes: Axes) -> None:
+def find_rarest(scored: pd.DataFrame) -> float:
+    """The rate below which scored videos of both labels tell none: a half of one of those of which there are more."""
+    return 0.5 / max((scored["label"] == 0).sum(), scored["label"].sum())
+
+
+def place_errors(scored: pd.DataFrame) -> NDArray[np.floating]:
+    """False alarms and misses at every threshold as normal deviates, [2, thresholds]; 0 and 1 have none: the rarest."""
+    least = find_rarest(scored)
+    return norm.ppf(np.clip(compute_det(scored["label"], scored["score"])[:2], least, 1 - least))
+
+
+def span_deviates(axes: Axes, least: float) -> None:
+    """Write rates from the rarest on beside both axes, and draw where errors are equal and what chance gives."""
+    marks = [share for share in (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999) if least <= share <= 1 - least]
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(norm.ppf(marks), [f"{100 * share:g} %" for share in marks])
+    border = norm.ppf([least, 1 - least])
+    axes.plot(border, border, color=GREY, linestyle=":", label="equal errors")
+    axes.plot(border, border[::-1], color=GREY, linestyle="--", label="chance")
+
+
+def span_unit_square(axes: Axes) -> None:
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))  # a perfect curve runs along the border, and must be seen
 
 
@@ -246,7 +260,7 @@ def _draw_stream(axes: Axes, aucs: Sequence[Interval | None], lane: int, name: s
         axes.plot(values, heights, **STREAMS[name] | {"linestyle": "none"}, markersize=4.5)
 
 
-def _say_undefined(figure: Figure, axes: Axes, scored: pd.DataFrame) -> Figure:
+def say_undefined(figure: Figure, axes: Axes, scored: pd.DataFrame) -> Figure:
     fakes = int(scored["label"].sum())
     text = f"undefined: it takes reals and fakes,\nhere are {len(scored) - fakes} and {fakes}"
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)

@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "intervals": ["Interval"],
         "costs": ["BINS", "Calibration", "Costs", "find_odds", "measure_calibration"],
         "localization": ["AP_IOUS", "COUNTS", "compute_localization", "measure_iou", "measure_localization"],
-        "compare": ["Difference", "compare_aucs", "compare_metrics", "compute_drop"],
+        "compare": ["SURE", "Difference", "compare_aucs", "compare_metrics", "compute_drop"],
         "compute": ["compute_auc", "compute_macro_auc", "compute_metrics", "compute_roc_band"],
     },
 )

@@ -28,6 +28,7 @@ from dfmm.metrics.ranking import (
 )
 
 LEAST = 5  # people, or independent videos of a class, from which a paired interval follows
+SURE = 0.05  # p below which a difference is called sure
 
 
 class Difference(TypedDict):

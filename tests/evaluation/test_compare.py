@@ -11,10 +11,19 @@ import pandas as pd
 import pytest
 
 from dfmm.cli import main
-from dfmm.evaluation.compare import compare_runs, find_differing, format_comparison
+from dfmm.evaluation.compare import (
+    compare_runs,
+    describe_differences,
+    describe_seeds,
+    find_differing,
+    format_comparison,
+    open_others,
+)
 from dfmm.metrics import compare_aucs, compute_auc
-from dfmm.runs import Run, RunError
-from dfmm.settings import save_settings, validate_settings
+from dfmm.runs import Run, RunError, open_run
+from dfmm.settings import Settings, load_settings, save_settings, validate_settings
+
+from ..conftest import change
 
 VIDEOS = 120
 
@@ -141,3 +150,48 @@ def test_the_command_prints_tables_or_json(make_run, capsys: pytest.CaptureFixtu
     make_run("short", 0.8, keep=slice(0, 90))
     assert main(["compare", folders[0], folders[0].replace("seed0", "short")]) == 1
     assert "--shared" in capsys.readouterr().err
+
+
+def test_sentences_name_the_better_run_and_what_luck_may_have_done(make_run) -> None:
+    """Of two settings and two seeds of one: by the AUC, of which more is better, and by the errors, of which less."""
+    found = compare_runs([make_run("bad", 0.2), make_run("good", 1.4), make_run("again", 1.4, seed=1)])
+    said = describe_differences(found)
+    pair = found["differences"][0]["metrics"]["auc"]
+    assert pair["high"] < 0
+    ends = f"{-pair['difference']:.3f} [{-pair['high']:.3f}, {-pair['low']:.3f}]"
+    assert f"AUC: good is surely better than bad, by {ends}, p < 0.001." in said
+    assert any(line.startswith("Equal error rate: good is surely better than bad, by 0.") for line in said)
+    assert "AUC, 1 of 3 pairs: luck alone may do that." in said
+    few = {"difference": 0.1, "low": None, "high": None, "p": None}
+    for one in found["differences"]:
+        one["metrics"]["auc"] = few
+    assert describe_differences(found)[0] == "AUC, 3 of 3 pairs: too few people or errors to tell."
+
+
+@pytest.mark.parametrize(("between", "heavier"), [(0.001, "draw of test videos"), (0.2, "seed")])
+def test_seeds_are_told_beside_what_videos_leave_open(between: float, heavier: str) -> None:
+    auc = {"mean": 0.8, "between": between, "least": 0.7, "most": 0.9, "within": 0.05}
+    said = describe_seeds({"runs": ["a", "b", "c"], "metrics": {"auc": auc}})
+    assert f"the luck of the {heavier} counts for more" in said
+    assert f"±{1.96 * between:.3f}" in said
+    assert "undefined" in describe_seeds({"runs": ["a", "b"], "metrics": {}})
+
+
+def test_the_quick_run_makes_what_it_is_compared_with_and_no_other_does(
+    tiny: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params").mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings = change(tiny, train={"epochs": 1})
+    run = open_run("outputs/quick", settings)
+    seed, picture = open_others(run, [])
+    assert load_settings(seed / "settings.yaml") == settings.model_copy(update={"seed": 1})
+    assert find_differing([settings, load_settings(picture / "settings.yaml")]) == {"model.streams": ["both", "video"]}
+    assert compare_runs([seed, picture])["videos"] == 8
+    stamps = [one.checkpoint.stat().st_mtime_ns for one in (seed, picture)]
+    assert [one.checkpoint.stat().st_mtime_ns for one in open_others(run, [])] == stamps
+    save_settings(change(settings, train={"lr": 0.01}), run / "settings.yaml")  # what was made with others is stale
+    assert all(load_settings(one / "settings.yaml").train.lr == 0.01 for one in open_others(run, []))
+    assert [one.name for one in open_others(run, ["outputs/lr"])] == ["outputs/lr"]
+    with pytest.raises(RunError, match=r"outputs/mine has nothing to be compared with: name other runs' folders"):
+        open_others(Run("outputs/mine"), [])

@@ -17,11 +17,15 @@ from dfmm.evaluation import evaluate_run, learn_evidence, robustness
 from dfmm.evaluation.evidence import Piece
 from dfmm.evaluation.robustness import (
     CLEAN,
+    describe_sweep,
+    find_worst,
     is_noticed,
     list_steps,
     measure_drop,
+    open_degraded,
     summarise_sweep,
     sweep_degradations,
+    tabulate_sweep,
 )
 from dfmm.model import load_model, save_model
 from dfmm.runs import Run, RunError, open_run
@@ -81,6 +85,11 @@ def test_a_sweep_goes_on_where_it_was_cut_off_and_gives_the_same(run: Run, monke
     assert table["drop"].tolist() == pytest.approx((table["auc"][0] - table["auc"]).tolist())
     assert summary["mean_drop"]["value"] == pytest.approx(table["drop"][1:3].mean())
     assert json.loads((folder / "summary.json").read_text()) == summary
+    part, of_part = sweep_degradations(
+        run, "test", **options | {"names": ["blur"]}
+    )  # what else is kept stays out of it
+    assert part["degradation"].tolist() == [CLEAN, "blur"]
+    assert of_part["mean_drop"] == of_part["drops"]["blur"]
     again, _ = sweep_degradations(run, "test", **options)
     assert len(passes) == 5
     pd.testing.assert_frame_equal(again, table, check_dtype=False)
@@ -145,3 +154,72 @@ def test_a_paired_interval_finds_what_is_lost_on_the_same_videos() -> None:
     summary = summarise_sweep(table, named, 200)
     assert summary["mean_drop"]["value"] == pytest.approx(drop["value"] / 2)  # each degradation counts alike
     assert summary["drops"]["x"]["value"] == pytest.approx(drop["value"])
+
+
+def test_what_is_looked_at_is_what_was_scored(run: Run) -> None:
+    """The same windows, by the same draws: noise too."""
+    sweep_degradations(run, "test", names=["sound_noise"], strengths=[1.0], progress=False)
+    scores = pd.read_csv(run / "robustness" / "sample-test" / "scores.csv")
+    _, settings, _ = load_model(run.checkpoint)
+    heard, plain = (open_degraded(run, "test", name, 1.0) for name in ("sound_noise", CLEAN))
+    assert list(heard.manifest["video_id"]) == scores["video_id"].tolist()
+    assert not np.allclose(heard[3]["log_mel"], plain[3]["log_mel"])
+    assert np.array_equal(heard[3]["frames"], plain[3]["frames"])
+    assert len(heard) == settings.evaluate.windows * len(scores)
+
+
+def make_rows(**aucs: list[float | None]) -> pd.DataFrame:
+    """A sweep's table: as the videos are, and each degradation at half and full strength."""
+    steps = [(CLEAN, 0.0, 0.9)] + [
+        (name, 0.5 + place / 2, auc) for name, two in aucs.items() for place, auc in enumerate(two)
+    ]
+    rows = []
+    for name, strength, auc in steps:
+        row = {"degradation": name, "strength": strength, "amount": strength, "unit": "CRF", "labels_hold": True}
+        for number, value in (("auc", auc), ("fpr", strength / 10), ("fnr", 0.2), ("drop", auc and 0.9 - auc)):
+            row |= {number: value, f"{number}_low": value and value - 0.1, f"{number}_high": value and value + 0.1}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def test_sentences_say_what_hurts_most_and_what_not_at_all() -> None:
+    table = make_rows(h264=[0.8, 0.6], blur=[0.9, 0.9], noise=[0.88, 0.9])
+    drops = {
+        "h264": {"value": 0.2, "low": 0.1, "high": 0.3},
+        "blur": {"value": 0.0, "low": 0.0, "high": 0.0},
+        "noise": {"value": 0.01, "low": -0.01, "high": 0.03},
+    }
+    summary = {"mean_drop": {"value": 0.07, "low": 0.03, "high": 0.11}, "drops": drops, "left_out": ["offset 1"]}
+    assert describe_sweep(table, summary) == [
+        "Left out of all drops, since labels no longer hold there: offset 1.",
+        "Mean drop of the AUC over all degradations: +0.070 [0.030, 0.110].",
+        "It falls most under h264: by +0.200 [0.100, 0.300], on average over its strengths.",
+        "It surely falls under: h264.",
+        "It stays the same under: blur.",
+        "It moves by no more than luck may, the interval taking in 0, under: noise.",
+        "Reals called fake: most under h264 1, 0.100 [0.000, 0.200]; of the videos as they are 0.000 [0.000, 0.000].",
+        "Fakes called real: nowhere more than 0.200 [0.100, 0.300], as of the videos as they are.",
+    ]
+    assert find_worst(table, summary) == ("h264", 1.0)
+    assert find_worst(table, summary | {"drops": {"blur": drops["blur"]}}) == (
+        "blur",
+        1.0,
+    )  # of equal drops the severest
+    few = {name: drop | {"low": None, "high": None} for name, drop in drops.items()}
+    said = describe_sweep(table, summary | {"drops": few, "mean_drop": few["h264"]})
+    assert "Mean drop of the AUC over all degradations: +0.200." in said
+    assert not any("surely" in line for line in said)
+
+
+def test_what_cannot_be_measured_is_said_and_shown_as_a_dash() -> None:
+    table = make_rows(h264=[None, None]).assign(auc=None, auc_low=np.nan)
+    nothing = {"value": None, "low": None, "high": None}
+    summary = {"mean_drop": nothing, "drops": {"h264": nothing}, "left_out": []}
+    assert describe_sweep(table, summary) == [
+        "By how much the AUC falls cannot be told: that takes reals and fakes whose labels hold."
+    ]
+    assert find_worst(table, summary) == ("h264", 1.0)
+    shown = tabulate_sweep(table)
+    assert shown["AUC"].tolist() == ["–"] * 3
+    assert shown["amount"].tolist() == ["", "0.5 CRF", "1 CRF"]
+    assert shown["Reals called fake"][2] == "0.100 [0.000, 0.200]"

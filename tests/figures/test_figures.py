@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from dfmm import figures
@@ -21,6 +22,7 @@ from dfmm.sections import Audio
 
 pytestmark = pytest.mark.filterwarnings("error")
 UNKNOWN = {"value": None, "low": None, "high": None}
+UNKNOWN_DIFFERENCE = {"difference": None, "low": None, "high": None, "p": None}
 
 
 def make_scores(reals: int = 12, fakes: int = 18, *, shift: float = 0.3, unscored: int = 0) -> pd.DataFrame:
@@ -176,6 +178,120 @@ def test_the_gallery_states_what_each_strength_stands_for():
     frozen = figure.axes[3].lines
     assert len(np.unique(frozen[1].get_ydata())) == 2  # of eight frames, six wait for the first of them
     np.testing.assert_allclose(frozen[0].get_ydata(), frozen[0].get_xdata())  # while the sound goes on
+
+
+def make_comparison(**values) -> dict:
+    """Two seeds of one setting and another setting, as `compare_runs` finds them."""
+    names, aucs = ["outputs/a", "outputs/a/others/b", "outputs/c"], (0.9, 0.88, 0.6)
+    runs = [
+        {"name": name, "metrics": {"auc": {"value": auc, "low": auc - 0.1, "high": auc + 0.05}}}
+        for name, auc in zip(names, aucs, strict=True)
+    ]
+    sure = {"difference": 0.3, "low": 0.2, "high": 0.4, "p": 0.0004, "p_holm": 0.0012}
+    open_ = {"difference": 0.02, "low": -0.1, "high": 0.14, "p": 0.4, "p_holm": 0.8}
+    few = {"difference": 0.28, "low": None, "high": None, "p": None}
+    differences = [
+        {"a": names[a], "b": names[b], "metrics": {"auc": auc, "delong": UNKNOWN_DIFFERENCE if auc is few else auc}}
+        for a, b, auc in ((0, 1, open_), (0, 2, sure), (1, 2, few))
+    ]
+    spread = {"mean": 0.89, "between": 0.014, "least": 0.88, "most": 0.9, "within": 0.075}
+    seeds = [{"runs": names[:2], "metrics": {"auc": spread}}]
+    return {"videos": 120, "runs": runs, "differences": differences, "seeds": seeds} | values
+
+
+def test_runs_are_named_as_shortly_as_they_are_told_apart():
+    assert figures.name_runs(["outputs/quick", "outputs/quick/others/seed-1"]) == ["quick", "seed-1"]
+    assert figures.name_runs(["a/x", "b/x", "/c/y"]) == ["a/x", "b/x", "c/y"]
+
+
+def test_metrics_of_runs_stand_beside_their_dots():
+    figure = figures.plot_metrics(make_comparison(), {"auc": "AUC"}, note="synthetic data")
+    texts = read_texts(figure)
+    assert {"a", "b", "c", "0.900 [0.800, 0.950]", "3 runs on the same 120 videos\nsynthetic data"} <= set(texts)
+    assert "what a guess reaches" in read_legend(figure)
+
+
+@pytest.mark.parametrize(("better", "side"), [("more", (0, 1)), ("less", (-1, 0))])
+def test_differences_lie_around_zero_and_are_marked_by_how_sure_they_are(better, side):
+    figure = figures.plot_differences(make_comparison(), {"auc": "AUC"}, {"auc": better})
+    texts, axes = read_texts(figure), figure.axes[0]
+    assert {"a − b", "+0.020 [-0.100, 0.140] p 0.800", "+0.300 [0.200, 0.400] p 0.001", "+0.280"} <= set(texts)
+    low, high = axes.get_xlim()
+    assert low == -high
+    assert any(list(line.get_xdata()) == [0, 0] for line in axes.lines)
+    dots = [line for line in axes.lines if line.get_marker() in ("o", "x") and len(line.get_xdata())]
+    assert [(dot.get_marker(), dot.get_markerfacecolor()) for dot in dots][:2] == [("o", "white"), ("o", "#000000")]
+    assert dots[2].get_marker() == "x"
+    (tinted,) = axes.patches
+    ends = tinted.get_extents().transformed(axes.transData.inverted()).intervalx
+    assert sorted(np.sign(ends.round(6))) == list(side)
+    assert "too few people or errors to tell" in read_legend(figure)
+
+
+def test_seeds_show_their_spread_and_each_its_interval():
+    found = make_comparison()
+    texts = read_texts(figures.plot_seeds(found, found["seeds"][0], {"auc": "AUC", "eer": "EER"}))
+    assert {"between seeds", "0.890 ± 0.014 (SD)", "0.900 [0.800, 0.950]", "AUC"} <= set(texts)
+    assert "EER" not in texts  # undefined for one of them
+    assert "c" not in texts
+
+
+@pytest.mark.parametrize(("plot", "name"), [(figures.plot_rocs, "AUC"), (figures.plot_dets, "EER")])
+def test_curves_of_runs_are_named_and_those_of_one_label_undefined(plot, name):
+    tables = {"outputs/a": make_scores(), "outputs/b": make_scores(shift=0.1)}
+    known = {run: {"value": 0.5, "low": 0.25, "high": 0.75} for run in tables}
+    figure = plot(tables, known)
+    assert read_legend(figure)[:2] == [f"{run}: {name} 0.500 [0.250, 0.750]" for run in ("a", "b")]
+    curves = {line.get_label()[0]: line.get_ydata() for line in figure.axes[0].lines[:2]}
+    assert not np.array_equal(curves["a"], curves["b"])
+    assert any("undefined" in text for text in read_texts(plot({"a": make_scores(3, 0)}, known)))
+
+
+def make_sweep() -> tuple[pd.DataFrame, dict]:
+    rows = []
+    for name, strength, held in (
+        ("none", 0.0, True),
+        ("h264", 0.5, True),
+        ("h264", 1.0, True),
+        ("offset", -1.0, False),
+    ):
+        row = {"degradation": name, "strength": strength, "amount": 51 * strength, "unit": "CRF", "labels_hold": held}
+        for number, value in (("auc", 0.9 - 0.2 * strength), ("fpr", 0.1), ("fnr", 0.2 + 0.3 * strength)):
+            row |= {number: value, f"{number}_low": value - 0.05, f"{number}_high": value + 0.08}
+        rows.append(row)
+    return pd.DataFrame(rows), {"mean_drop": {"value": 0.1, "low": 0.05, "high": 0.15}}
+
+
+def test_every_number_of_a_sweep_has_its_interval():
+    figure = figures.plot_robustness(*make_sweep(), note="synthetic data")
+    assert {"h264", "offset", "as is", "25.5", "51"} <= set(read_texts(figure))
+    bars = {}
+    for collection in figure.axes[0].collections:
+        ends = [segment[:, 1] for segment in collection.get_segments()]
+        bars[tuple(np.round(collection.get_color()[0], 3))] = ends
+    assert len(bars) == 3  # AUC, false alarms, misses: each its colour
+    np.testing.assert_allclose(next(iter(bars.values())), [[0.85, 0.98], [0.75, 0.88], [0.65, 0.78]])
+    assert figure.get_suptitle() == "What degradations do: mean drop of the AUC 0.100 [0.050, 0.150]\nsynthetic data"
+
+
+def test_a_sweep_without_intervals_is_drawn():
+    table, summary = make_sweep()
+    ends = [name for name in table if name.endswith(("_low", "_high"))]
+    assert read_texts(figures.plot_robustness(table.assign(**dict.fromkeys(ends)), summary))
+
+
+def test_a_clip_is_shown_before_and_after():
+    rng = torch.Generator().manual_seed(0)
+    sample = {
+        "frames": torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8, generator=rng),
+        "log_mel": torch.zeros(1, 64, 64),
+    }
+    louder = sample | {"log_mel": torch.ones(1, 64, 64)}
+    figure = figures.plot_degraded({"before": sample, "after": louder}, hop_ms=10, title="clip")
+    assert {"before", "after", "clip", "time (seconds)"} <= set(read_texts(figure))
+    heard = [axes.images[0] for axes in figure.axes if axes.get_ylabel() == "mel band"]
+    assert [image.get_clim() for image in heard] == [(0, 1), (0, 1)]
+    assert heard[0].get_extent() == [0, 0.64, 0, 64]
 
 
 def test_figures_are_closed_small_and_leave_the_style_alone():
