@@ -36,6 +36,7 @@ VERSION = 2  # of what is made: to be raised whenever the same seed gives other 
 SPLITS = {"train": 0.50, "val": 0.16, "test": 0.34}  # shares of the videos
 REALS = 0.4  # share in each split
 IDENTITIES = 0.16  # for each video
+FEWEST_PEOPLE = 5  # in a split with as many reals: fewer say next to nothing about others
 FEWEST_VIDEOS = 12  # with fewer, a split could lack reals or fakes
 
 SINGLES = ("blend", "lipsync", "vocoder", "desync")
@@ -169,9 +170,10 @@ def plan_sample(videos: int, *, seed: int) -> list[Recipe]:
     counts = {split: round(share * videos) for split, share in SPLITS.items()}
     counts["train"] += videos - sum(counts.values())
     for split, count in counts.items():
-        cast = range(people, people + max(2, round(IDENTITIES * count)))
+        reals = max(1, round(REALS * count))
+        cast = range(people, people + max(2, min(FEWEST_PEOPLE, reals), round(IDENTITIES * count)))
         people = cast.stop
-        recipes += _plan_split(split, count, len(recipes), cast, _seeded(seed, "plan", len(recipes)))
+        recipes += _plan_split(split, count, reals, len(recipes), cast, _seeded(seed, "plan", len(recipes)))
     return _shorten_some(recipes, seed=seed)
 
 
@@ -194,9 +196,8 @@ def draw_stretch(recipe: Recipe, *, seed: int) -> tuple[int, int]:
     return first, first + length
 
 
-def _plan_split(split: str, count: int, first: int, cast: range, rng: Generator) -> list[Recipe]:
+def _plan_split(split: str, count: int, reals: int, first: int, cast: range, rng: Generator) -> list[Recipe]:
     """Draw up one split's recipes, numbered from `first`, reals and fakes well mixed."""
-    reals = max(1, round(REALS * count))
     numbers = (first + rng.permutation(count)).tolist()
     deal = _deal_quality(rng)
     plan = [
