@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import logging
 import os
@@ -66,6 +67,12 @@ RUN = (
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
+    words = list(sys.argv[1:] if words is None else words)
+    if words and not words[0].startswith("-") and words[0] not in (names := [name for name, *_ in COMMANDS]):
+        meant = difflib.get_close_matches(words[0], names, n=1)
+        hint = f"; did you mean {meant[0]}?" if meant else ""
+        print(f"dfmm: no command {words[0]!r}{hint} There are {', '.join(names)}.", file=sys.stderr)
+        return 2
     options = make_parser().parse_args(words)
     logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stderr)
     try:
@@ -234,9 +241,9 @@ def extract(options: argparse.Namespace) -> int:
 def _read_scores(folder: str) -> pd.DataFrame:
     """Return the video table of a run's evaluation on test."""
     from dfmm.evaluation import read_evaluation
-    from dfmm.runs import Run, RunError
+    from dfmm.runs import RunError, find_run
 
-    evaluation = read_evaluation(Run(folder))
+    evaluation = read_evaluation(find_run(folder))
     if evaluation is None:
         raise RunError(f"{folder} has no evaluation of its present model on test; run dfmm evaluate {folder} first")
     return evaluation[1]
@@ -304,9 +311,9 @@ def train(options: argparse.Namespace) -> None:
 )
 def evaluate(options: argparse.Namespace) -> int:
     from dfmm.evaluation import evaluate_datasets, evaluate_run
-    from dfmm.runs import Run
+    from dfmm.runs import find_run
 
-    run = Run(options.run)
+    run = find_run(options.run)
     report, videos, windows = evaluate_run(run, options.split, manifest=options.manifest, root=options.root)
     _print_evaluation(run, report, videos, windows)
     failed = 0
@@ -356,9 +363,9 @@ def _print_evaluation(run: Any, report: Any, videos: pd.DataFrame, windows: pd.D
 )
 def compare(options: argparse.Namespace) -> None:
     from dfmm.evaluation import compare_runs, format_comparison
-    from dfmm.runs import Run
+    from dfmm.runs import find_run
 
-    found = compare_runs([Run(folder) for folder in options.runs], options.split, shared=options.shared)
+    found = compare_runs([find_run(folder) for folder in options.runs], options.split, shared=options.shared)
     print(json.dumps(found, ensure_ascii=False) if options.json else format_comparison(found))
 
 
@@ -386,11 +393,11 @@ def compare(options: argparse.Namespace) -> None:
 def robustness(options: argparse.Namespace) -> None:
     from dfmm import figures
     from dfmm.evaluation import format_sweep, sweep_degradations
-    from dfmm.runs import Run, terminate_as_interrupt
+    from dfmm.runs import find_run, terminate_as_interrupt
 
     choice = {"names": options.only} if options.only else {}
     choice |= {"strengths": options.strengths, "restart": options.restart}
-    run = Run(options.run)
+    run = find_run(options.run)
     with terminate_as_interrupt():
         table, summary = sweep_degradations(run, options.split, **choice)
     print(format_sweep(table, summary))
@@ -412,7 +419,8 @@ def robustness(options: argparse.Namespace) -> None:
             action="store_true",
             help="a line of JSON for each file: path, status (ok, unscored, failed), reason, streams (both, video, "
             "audio or nothing: what was scored), score, video_fake, audio_fake, in_sync (probabilities, null where "
-            "that stream is absent), face (whose scores these are), windows, seconds of video, evidence (what each "
+            "that stream is absent), called (fake or real) and threshold, face (whose scores these are), windows, "
+            "seconds of video, evidence (what each "
             "sense says of the clip, in words), synchrony (lag_ms, positive where the sound is late, in_step, foreign, "
             "genuine, worst, …; without a run all but path, status and reason), and of a run with evaluate.stride "
             "stretches (stream: joint, video_fake or audio_fake; start and end in seconds; confidence)",
@@ -431,11 +439,12 @@ def robustness(options: argparse.Namespace) -> None:
 )
 def score(options: argparse.Namespace) -> int:
     logging.getLogger("dfmm").setLevel("ERROR")  # reasons go into the lines
-    score_lines, format_line = _open_run(options) if options.run or options.model else _open_synchrony(options)
-    from dfmm.evaluation import compare_reference, format_reference, gather_reference
     from dfmm.layouts.search import list_files
 
     files, failed = list_files(options.files), 0
+    score_lines, format_line = _open_run(options) if options.run or options.model else _open_synchrony(options)
+    from dfmm.evaluation import compare_reference, format_reference, gather_reference
+
     reference = gather_reference(score_lines(list_files([options.reference]))) if options.reference else None
     for line in score_lines(files):
         line = line if reference is None else compare_reference(line, reference)
@@ -463,16 +472,19 @@ def _open_run(options: argparse.Namespace) -> tuple[Scorer, Callable[[dict[str, 
         shift_prior,
     )
     from dfmm.model import load_model
-    from dfmm.runs import Run
+    from dfmm.runs import find_run
 
-    checkpoint = options.model or Run(options.run).checkpoint
-    model, settings, facts = load_model(checkpoint) if options.model else load_run(Run(options.run))
+    run = None if options.model else find_run(options.run)
+    checkpoint = options.model or run.checkpoint
+    model, settings, facts = load_run(run) if run else load_model(checkpoint)
     if options.face:
         settings = settings.model_copy(update={"video": settings.video.model_copy(update={"face": options.face})})
     learnt = read_evidence(facts)
     evidence = learnt and shift_prior(learnt, settings.evaluate.prior)
     if not options.json:
-        print(f"score (video / sound / in sync): {describe_score(evidence)}")
+        print(f"A score is {describe_score(evidence)}.")
+        if facts.get("synthetic"):
+            print("This model has seen drawn faces alone: what it says of real clips means nothing.")
     if evidence is None:
         print("dfmm: the network's own scores; dfmm evaluate lets a run learn how to join evidence", file=sys.stderr)
     senses = {"evidence": evidence, "synchrony": open_synchrony(checkpoint, settings)}

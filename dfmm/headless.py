@@ -60,8 +60,7 @@ def run_notebooks(
         RunError: the run exists with other settings, or another process is at it.
     """
     notebooks = list_notebooks()
-    if name != "all" and name not in notebooks:
-        raise NotebookError(f"no notebook {name!r}; there are: {', '.join(notebooks)}, or all")
+    name = name if name == "all" else find_notebook(name, list(notebooks))
     parameters = dict(parameters or {})
     _check_parameters(name, notebooks, parameters)
     settings = load_settings(params, overrides)
@@ -81,6 +80,22 @@ def run_notebooks(
             target.update(chosen, parameters=parameters)
             _execute(notebooks[chosen], target, params, overrides, parameters)
     return target
+
+
+def find_notebook(name: str, names: Sequence[str]) -> str:
+    """Return the notebook that is meant by its whole name, its number or a word of it: `3` and `train` are `03_train`.
+
+    Raises:
+        NotebookError: none is, or several are.
+    """
+    found = [one for one in names if one == name or one.split("_")[0].lstrip("0") == name.lstrip("0")]
+    words = {one: one.partition("_")[2] for one in names}
+    found = found or [one for one in names if name in words[one].split("_")]
+    found = found or [one for one in names if name in words[one]]
+    if len(found) == 1:
+        return found[0]
+    several = f"{name!r} may be {' or '.join(found)}" if found else f"no notebook {name!r}"
+    raise NotebookError(f"{several}; there are: {', '.join(names)}, or all")
 
 
 def read_parameters(text: str) -> dict[str, Any]:

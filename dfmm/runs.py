@@ -343,6 +343,20 @@ def terminate_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def find_run(folder: str | Path) -> Run:
+    """Return the run of a folder.
+
+    Raises:
+        RunError: it is none; those beside it are named.
+    """
+    run = Run(folder)
+    if (run / "run.json").is_file():
+        return run
+    others = sorted(Run(file.parent).name for file in run.path.parent.glob("[!.]*/run.json"))
+    there = f"there are {', '.join(others)}" if others else "none is beside it; dfmm run all PARAMS makes one"
+    raise RunError(f"{run.name} is no run: {there}")
+
+
 def show_progress(
     items: Iterable[Any], what: str, *, unit: str, show: bool = True, total: int | None = None, lines: bool = False
 ) -> Any:

@@ -132,3 +132,30 @@ def test_a_second_manifest_does_not_find_the_first(tmp_path: Path, capsys: pytes
     for _ in range(2):
         assert main(["manifest", "realfake", str(tmp_path)]) == 0
         assert "nothing that does not fit" in capsys.readouterr().out
+
+
+def test_a_command_that_is_none_is_told_apart_from_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scor", "clip.mp4"]) == 2
+    assert "no command 'scor'; did you mean score?" in capsys.readouterr().err
+    assert main(["qqq"]) == 2
+    assert "There are sample, manifest," in capsys.readouterr().err
+
+
+def test_runs_that_are_there_are_named_where_one_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "run.json").write_text('{"stages": {}}')
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"")
+    for words in (["evaluate"], ["robustness"], ["score", str(clip), "--run"]):
+        assert main([*words, str(tmp_path / "two")]) == 1
+        assert f"two is no run: there are {tmp_path / 'one'}" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "far" / "two")]) == 1
+    assert "none is beside it" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_told_before_anything_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("dfmm.cli._open_run", lambda _: pytest.fail("loaded"))
+    assert main(["score", "gone.mp4", "--run", "outputs/quick"]) == 1
+    assert "no such file: gone.mp4" in capsys.readouterr().err

@@ -17,7 +17,7 @@ import pytest
 from nbclient import NotebookClient
 
 from dfmm.cli import main
-from dfmm.headless import APART, NotebookError, list_notebooks, read_parameters, run_notebooks
+from dfmm.headless import APART, NotebookError, find_notebook, list_notebooks, read_parameters, run_notebooks
 from dfmm.runs import Run, RunError
 
 ROOT = Path(__file__).parents[1]
@@ -202,6 +202,17 @@ def test_a_notebooks_own_parameters_reach_it_and_other_ones_run_it_again(project
 def test_parameters_that_are_no_names_with_values_are_refused(text: str) -> None:
     with pytest.raises(NotebookError, match="parameters"):
         read_parameters(text)
+
+
+def test_a_notebook_is_named_by_its_number_or_a_word_of_it(project: Path) -> None:
+    names = ["03_train", "04_evaluate", "08_compare_runs", "10_score_videos"]
+    for word, meant in {"3": 0, "03": 0, "train": 0, "04_evaluate": 1, "compare": 2, "10": 3, "score_v": 3}.items():
+        assert find_notebook(word, names) == names[meant]
+    for word, said in (("5", "no notebook '5'"), ("e", "may be 04_evaluate or"), ("", "may be"), ("1", "no notebook")):
+        with pytest.raises(NotebookError, match=said):
+            find_notebook(word, names)
+    write_notebook(project, "03_train", "pass")
+    assert run_notebooks("3", "params/small.yaml").status("03_train") == "done"
 
 
 def test_quick_settings_are_quick(project: Path) -> None:

@@ -223,7 +223,8 @@ def score_files(
     Yields:
         For each file, in order: `path`, `status` (`ok`, `unscored`, `failed`), `reason`, `streams` (what was scored:
         `both`, `video`, `audio` or nothing), `score`, `video_fake`, `audio_fake`, `in_sync` (probabilities, None where
-        that stream is absent), `face` (whose scores these are; 0 for the first), `windows` (of that face), the video's
+        that stream is absent), `called` (`fake` or `real`, by the `threshold` that validation chose; None for both
+        without `evidence`), `face` (whose scores these are; 0 for the first), `windows` (of that face), the video's
         length in `seconds`, and `evidence`: what each piece says, in words; with `synchrony` also that, as
         `describe_synchrony` returns it, None where mouth and sound cannot be compared; `in_sync` then is its answer.
         With `evaluate.stride` also `stretches`, where it is forged, as `list_stretches` returns them.
@@ -301,6 +302,7 @@ def _describe_file(file: str, row: pd.Series, seconds: float | None, evidence: E
         "reason": row["reason"],
         "streams": row["streams"],
         **scores,
+        **_call(scores["score"], evidence),
         "face": None if pd.isna(row["face"]) else int(row["face"]),
         "windows": int(row["windows"]),
         "seconds": None if seconds is None else round(seconds, 3),
@@ -308,12 +310,21 @@ def _describe_file(file: str, row: pd.Series, seconds: float | None, evidence: E
     }
 
 
+def _call(score: float | None, evidence: Evidence | None) -> dict[str, Any]:
+    """Return what a file is called, and from which score on it would be called fake."""
+    if evidence is None or score is None:
+        return {"called": None, "threshold": None}
+    return {"called": "fake" if score >= evidence.threshold else "real", "threshold": round(evidence.threshold, 6)}
+
+
 def format_scores(line: dict[str, Any]) -> str:
     """Return a file's scores as a line for people, and below it a line for each piece of evidence and forged stream."""
     if line["status"] != "ok":
         return f"{line['status']:>8}  {line['path']}: {line['reason']}"
-    streams = ("–" if line[name] is None else f"{line[name]:.2f}" for name in ("video_fake", "audio_fake", "in_sync"))
-    scores = " / ".join(f"{stream:>4}" for stream in streams)
-    first = f"{line['score']:8.3f}  {scores}  {line['path']}  {line['reason']}"
+    verdict = f"called {line['called']}, fake from {line['threshold']:.3f}" if line["called"] else "not called"
+    streams = {"picture": "video_fake", "voice": "audio_fake", "in sync": "in_sync"}
+    scores = ", ".join(f"{word} {line[name]:.2f}" for word, name in streams.items() if line[name] is not None)
+    reason = f"  {line['reason']}" if line["reason"] else ""
+    first = f"{line['score']:8.3f}  {line['path']}: {verdict} ({scores or 'no stream alone'}){reason}"
     said = line["evidence"] | describe_stretches(line.get("stretches", ()))
     return "\n".join([first, *(f"{name:>20}: {says}" for name, says in said.items())])

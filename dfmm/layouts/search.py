@@ -26,6 +26,8 @@ def list_files(paths: Sequence[str]) -> list[str]:
             said.append(("" if found else f"no videos in {path}; ") + f"left out: {left_out or 'nothing'}")
     if files and all(map(os.path.isdir, files)):
         raise ManifestError("\n".join(said))
+    if files and not any(map(os.path.exists, files)):
+        raise ManifestError(f"no such file: {', '.join(files)}")
     print(*said, sep="\n", end="\n" * bool(said), file=sys.stderr)
     return files
 

@@ -301,6 +301,7 @@ class Trainer:
             if self.rank == 0:
                 kept = self.ema.module if self.ema else self.raw_model
                 facts = {"epoch": state.epoch, "prior": state.prior, "taught": self.taught}
+                facts["synthetic"] = bool((self.manifest["source"] == "synthetic").all())
                 validation = {name: record[name] for name in record if name.startswith("val_")}
                 save_model(kept, self.settings, self.run.checkpoint, **facts, **validation)
         self.schedule.end_epoch(value)
