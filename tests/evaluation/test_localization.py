@@ -79,6 +79,10 @@ def test_a_curve_goes_on_to_the_end_and_stops_at_a_gap() -> None:
     found = [(one["start"], one["end"]) for one in list_stretches(curves) if one["stream"] == "video_fake"]
     assert len(found) == 2
     assert found[0][1] <= middles[gap].min() < middles[gap].max() <= found[1][0]
+    edge = plant((0.0, 3.0))
+    edge["score"] = edge["score"].mask(edge["start"].between(2.2, 3.8))
+    known = trace_scores(edge, STRIDE)["joint"].dropna()
+    assert ((known > 0.85) | (known < 0.15)).all()  # and beside the gap it does not lean to what is beyond it
 
 
 def test_an_instant_is_as_suspicious_as_the_window_around_it_and_of_several_faces_the_worst() -> None:
