@@ -1,6 +1,6 @@
 """What is kept → batches: windows of T frames and exactly their sound, placed, forged, degraded and stacked.
 
-Others use what is named below; where windows lie and in which order they come is this room's own.
+Others use what is named below; in which order windows come is this room's own.
 """
 
 import lazy_loader
@@ -11,6 +11,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "manifests": ["check_manifest", "find_taught", "load_manifest", "open_manifest"],
         "dataset": ["UNKNOWN", "MultimodalDataset"],
         "loaders": ["collate_windows", "make_evaluation_loader", "make_training_loader", "make_window_loader"],
-        "spectrogram": ["compute_log_mel"],
+        "spectrogram": ["compute_log_mel", "place_hertz"],
+        "reading": ["read_takes"],
+        "windows": ["place_window"],
     },
 )

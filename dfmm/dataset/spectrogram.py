@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torchaudio.transforms import MelSpectrogram
 
 from dfmm.sections import Audio
@@ -34,6 +36,12 @@ def compute_log_mel(samples: torch.Tensor, audio: Audio) -> torch.Tensor:
     energies = _make_transform(audio)(padded) if audio.library == "torchaudio" else _use_librosa(padded, audio)
     energies = energies[:, : len(samples) // hop]
     return ((torch.log(energies + FLOOR) - LOG_MEAN) / LOG_SPREAD)[None]
+
+
+def place_hertz(hertz: Sequence[float], audio: Audio) -> NDArray[np.float64]:
+    """Return where frequencies lie among the mel bands: band i has its middle at i, the lowest being 0."""
+    low, *mels, high = 2595 * np.log10(1 + np.array([LOWEST, *hertz, audio.sample_rate / 2]) / 700)
+    return (np.array(mels) - low) / (high - low) * (audio.n_mels + 1) - 1
 
 
 def _count_samples(milliseconds: float, audio: Audio) -> int:

@@ -35,5 +35,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "forge": ["forge_reals", "plot_forged_pictures", "plot_forged_sounds", "plot_forged_steps"],
         "style": ["STREAMS", "describe_data", "format_difference", "format_interval", "format_number", "format_share"],
         "widgets": ["play_sound", "play_video"],
+        "inspector": ["inspect_clip"],
     },
 )
