@@ -36,5 +36,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "style": ["STREAMS", "describe_data", "format_difference", "format_interval", "format_number", "format_share"],
         "widgets": ["play_sound", "play_video"],
         "inspector": ["inspect_clip"],
+        "table": ["browse_clips"],
+        "annotations": ["append_annotation", "read_annotations"],
     },
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import wave
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from numpy.typing import NDArray
 from dfmm.dataset import compute_log_mel, place_hertz, place_window, read_takes
 from dfmm.extraction import extract_tracks
 from dfmm.extraction.cures import choose_gain
-from dfmm.extraction.store import ArrayFile, CacheError, read_openings, read_sound
-from dfmm.extraction.tracks import Tracks
+from dfmm.extraction.store import ArrayFile, CacheError, name_crops, read_crops, read_openings, read_sound
+from dfmm.extraction.tracks import Tracks, find_root, make_key
 from dfmm.faces.track import Track
 from dfmm.figures.style import JOINT, STREAMS, format_number
 from dfmm.manifest import parse_segments
@@ -33,6 +34,7 @@ from dfmm.settings import Settings
 PAGE_SECONDS = 30.0  # of a clip that are drawn at once
 COLUMNS = 1500  # of a waveform or spectrogram, at most
 LOUDNESS_SECONDS = 0.04  # the step of the loudness curve
+THUMBNAIL = 88  # pixels, for a screen that shows two to a point
 SHORT_SIDE = 360  # pixels of pictures that are sent one by one
 DARK, BRIGHT = -2.25, 2.5  # of a scaled log-mel: silence, and a loud voice
 FLOOR_DB = -80.0
@@ -302,6 +304,36 @@ class Clip:
             if found:
                 lanes.append({"name": f"{sense}: found", "kind": "found", "stretches": found, "said": ""})
         return lanes
+
+
+def read_thumbnail(video: Mapping[str, Any], settings: Settings) -> bytes | None:
+    """Return a small picture of a video's face, in the middle of it, as a JPEG; None where nothing is kept of it."""
+    row, face = pd.DataFrame([dict(video)]), video.get("face", 0)
+    try:
+        if settings.data.read == "shards":
+            tracks = extract_tracks(row, settings)[0]
+        else:
+            key = make_key(os.path.join(find_root(settings), video["path"]), settings)
+            tracks = Tracks(row, np.array([key], "S24"), settings, crops=True)
+            if not tracks.is_kept(0):
+                return None
+        canvas = tracks.read(0, lambda file: _read_middle(file, 0 if pd.isna(face) else int(face)))
+    except (OSError, CacheError, MediaError):
+        return None
+    if canvas is None:
+        return None
+    room = (len(canvas) - settings.video.size) // 2
+    crop = canvas[room : room + settings.video.size, room : room + settings.video.size]
+    return encode_picture(cv2.resize(crop, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA))
+
+
+def _read_middle(file: ArrayFile, face: int) -> NDArray[np.uint8] | None:
+    """Return the canvas of this face in the middle one of the frames that have any."""
+    numbers = file.read(name_crops(face)[1])
+    if not len(numbers):
+        return None
+    (canvas,) = read_crops(file, [numbers[len(numbers) // 2]], face=face).values()
+    return canvas
 
 
 def trace_wave(samples: NDArray[np.float32]) -> dict[str, list[float]]:

@@ -51,12 +51,12 @@ class View {
     this.model = model;
     this.root = make("div", "dfmm-inspector dfmm-live", el);
     this.root.tabIndex = 0;
-    this.root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes the arrow keys
     this.build();
     this.listeners = { "change:clip": () => this.open(), "change:page": () => this.takePage(),
       "change:look": () => this.takeLook(), "msg:custom": (...sent) => this.receive(...sent) };
     for (const [name, take] of Object.entries(this.listeners)) model.on(name, take);
-    this.root.addEventListener("keydown", (event) => this.press(event));
+    this.pressed = (event) => this.root.contains(event.target) && this.press(event);
+    window.addEventListener("keydown", this.pressed, true); // before JupyterLab, which listens on the document
     this.resizer = new ResizeObserver(() => this.draw());
     this.resizer.observe(this.panels);
     this.open();
@@ -64,6 +64,7 @@ class View {
 
   close() {
     for (const [name, take] of Object.entries(this.listeners)) this.model.off(name, take);
+    window.removeEventListener("keydown", this.pressed, true);
     this.resizer.disconnect();
     this.release();
   }
@@ -114,6 +115,7 @@ class View {
   open() {
     this.release();
     const model = this.model, clip = (this.clip = model.get("clip"));
+    this.root.hidden = !clip.title; // no clip is chosen yet
     if (!clip.title) return;
     const bytes = viewBytes(model.get("frames"));
     this.frames = bytes ? new Float32Array(bytes.slice().buffer) : new Float32Array(0);
@@ -159,7 +161,7 @@ class View {
     if (media instanceof HTMLMediaElement) Object.assign(media, { preload: "auto", playsInline: true });
     for (const name of ["play", "pause", "ended"]) media.addEventListener(name, () => media === this.media && this.changed());
     media.addEventListener("seeked", () => {
-      if (media === this.media) this.root.dataset.seeked = (performance.now() - this.sought).toFixed(1); // how long it took, in ms
+      if (media === this.media && this.sought) this.root.dataset.seeked = (performance.now() - this.sought).toFixed(1); // how long it took, in ms
     });
     if (media instanceof HTMLVideoElement) {
       media.addEventListener("error", () => media === this.media && media.getAttribute("src") && this.trySource());
@@ -293,7 +295,7 @@ class View {
     }[event.key];
     if (!act || event.ctrlKey || event.metaKey || event.altKey || (event.key === " " && event.target.tagName === "BUTTON")) return;
     event.preventDefault();
-    event.stopPropagation();
+    event.stopImmediatePropagation();
     act();
   }
 
