@@ -166,10 +166,10 @@ class Footage:
         scene = read_takes(self.tracks, 0, self.track, [window])[0].scene
         return [encode_picture(x) if seen else None for x, seen in zip(scene.frames, scene.frame_mask, strict=True)]
 
-    def place_windows(self, starts: Iterable[float]) -> list[list[float]]:
-        """Return the moments, T in seconds, that are seen of the windows with these starts."""
-        placed = (place_window(self.track, self.settings, sampling=float(start)) for start in starts)
-        return [window.moments.round(4).tolist() for window in placed]
+    def list_moments(self) -> list[float]:
+        """Return how many seconds after its start each of the T moments is that are seen of a window."""
+        moments = place_window(self.track, self.settings, sampling=0.0).moments
+        return (moments - moments[0]).round(6).tolist()
 
     def spread_windows(self) -> list[float]:
         """Return where windows start that an evaluation would look at."""
@@ -263,7 +263,8 @@ class Clip:
             "threshold": self.threshold,
             "curves": self.list_curves(),
             "lanes": self.list_lanes(),
-            "looks": footage.place_windows(self.starts),
+            "looks": [round(start, 4) for start in self.starts],
+            "moments": footage.list_moments(),
             "look_seconds": footage.settings.window_seconds,
             "scored": self.windows is not None,
         }

@@ -88,7 +88,9 @@ class View {
     this.chosen = make("div", "dfmm-chosen", this.panels);
     this.cursor = make("div", "dfmm-cursor", this.panels);
     this.values = make("div", "dfmm-values", this.root);
-    this.overview = make("canvas", "dfmm-overview", this.root);
+    this.whole = make("div", "dfmm-whole", this.root);
+    this.overview = make("canvas", "", this.whole);
+    this.marker = make("div", "dfmm-cursor", this.whole);
     this.overview.addEventListener("pointerdown", (event) => this.seek(this.timeAt(event, this.overview, 0, this.clip.duration)));
     this.followPointer();
   }
@@ -353,7 +355,7 @@ class View {
     const [first, last] = (this.stretch ?? [0, 0]).map((time) => Math.min(Math.max(time, start), end));
     this.chosen.hidden = last <= first;
     Object.assign(this.chosen.style, { left: `${x(first)}px`, width: `${x(last) - x(first)}px` });
-    if (this.clip.pages > 1) this.drawOverview();
+    this.marker.style.left = `${GUTTER + (this.at / this.clip.duration) * width - 1}px`;
   }
 
   placeBox() {
@@ -372,12 +374,10 @@ class View {
   }
 
   findLook() { // the window that is seen now: of those that hold this moment the one that began last; and its step
-    const looks = this.clip.looks;
-    for (let number = looks.length - 1; number >= 0; number--) {
-      const moments = looks[number], step = moments.length > 1 ? (moments.at(-1) - moments[0]) / (moments.length - 1) : this.clip.look_seconds;
-      if (moments[0] <= this.at + 5e-4 && this.at < moments.at(-1) + step) return { number, step: Math.max(findLast(moments, this.at + 5e-4), 0) };
-    }
-    return null;
+    const { looks, moments, look_seconds } = this.clip, number = findLast(looks, this.at + 5e-4);
+    const reach = moments.length > 1 ? (moments.at(-1) * moments.length) / (moments.length - 1) : look_seconds;
+    if (number < 0 || this.at >= looks[number] + reach) return null;
+    return { number, step: Math.max(findLast(moments, this.at - looks[number] + 5e-4), 0) };
   }
 
   showCrop() {
@@ -386,7 +386,7 @@ class View {
     if (look && !crops && this.asked.look !== look.number) this.ask({ kind: "look", number: (this.asked.look = look.number) });
     const kind = this.clip.scored ? "window" : "window that would be scored";
     this.cropSaid.textContent = look
-      ? `as the model saw it: ${kind} ${look.number + 1} of ${this.clip.looks.length}, at ${this.clip.looks[look.number][look.step].toFixed(2)} s`
+      ? `as the model saw it: ${kind} ${look.number + 1} of ${this.clip.looks.length}, at ${(this.clip.looks[look.number] + this.clip.moments[look.step]).toFixed(2)} s`
       : "the model did not look here";
     if (look && !crops) return;
     const crop = crops?.[look.step] ?? null;
@@ -460,7 +460,8 @@ class View {
     const lanes = this.clip.lanes.length;
     for (const [name, height] of PANELS) this.drawPanel(name, height || lanes * LANE + AXIS);
     this.listValues();
-    this.overview.hidden = this.clip.pages < 2;
+    this.whole.hidden = this.clip.pages < 2;
+    if (this.clip.pages > 1) this.drawOverview();
     this.placeMarks();
     this.root.dataset.drawn = this.page.number;
   }
@@ -638,8 +639,6 @@ class View {
     context.fillRect(pen.x(this.page.start), 3, pen.x(this.page.end) - pen.x(this.page.start), height - 6);
     context.restore();
     if (curves.length) this.drawScores(pen, curves[0], (value) => height - 5 - value * (height - 10));
-    context.fillStyle = TRUE;
-    context.fillRect(pen.x(this.at) - 1, 0, 2, height);
   }
 }
 
