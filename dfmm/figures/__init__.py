@@ -37,5 +37,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "forge": ["forge_reals", "plot_forged_pictures", "plot_forged_sounds", "plot_forged_steps"],
         "style": ["STREAMS", "describe_data", "format_difference", "format_interval", "format_number", "format_share"],
         "widgets": ["play_labelled", "play_sound", "play_video"],
+        "inspector": ["inspect_clip"],
+        "table": ["browse_clips"],
+        "annotations": ["append_annotation", "read_annotations"],
     },
 )
