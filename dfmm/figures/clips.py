@@ -200,6 +200,6 @@ def plot_log_mel(log_mel: NDArray[np.floating], *, hop_ms: float, note: str = ""
     return figure
 
 
-def select_windows(windows: pd.DataFrame, video: pd.Series) -> pd.DataFrame:
+def select_windows(windows: pd.DataFrame, video: Mapping[str, Any]) -> pd.DataFrame:
     """Return the windows behind a video's score: of several faces, those of the most suspicious."""
     return windows[(windows["video_id"] == video["video_id"]) & (windows["face"] == video["face"])]

@@ -22,7 +22,8 @@ from dfmm.dataset import compute_log_mel, place_hertz, place_window, read_takes
 from dfmm.extraction import extract_tracks
 from dfmm.extraction.cures import choose_gain
 from dfmm.extraction.store import ArrayFile, CacheError, name_crops, read_crops, read_openings, read_sound
-from dfmm.extraction.tracks import Tracks, find_root, make_key
+from dfmm.extraction.tracks import Tracks, find_root, load_track, make_key
+from dfmm.faces.follow import crop_faces
 from dfmm.faces.track import Track
 from dfmm.figures.style import JOINT, STREAMS, format_number
 from dfmm.manifest import parse_segments
@@ -35,6 +36,7 @@ PAGE_SECONDS = 30.0  # of a clip that are drawn at once
 COLUMNS = 1500  # of a waveform or spectrogram, at most
 LOUDNESS_SECONDS = 0.04  # the step of the loudness curve
 THUMBNAIL = 88  # pixels, for a screen that shows two to a point
+SOON_SECONDS = 10.0  # into a video a thumbnail is decoded, no further
 SHORT_SIDE = 360  # pixels of pictures that are sent one by one
 DARK, BRIGHT = -2.25, 2.5  # of a scaled log-mel: silence, and a loud voice
 FLOOR_DB = -80.0
@@ -103,11 +105,8 @@ class Footage:
 
     @functools.cached_property
     def sound(self) -> Sound | None:
-        """The whole sound, of which only what is cut out is read, where crops and sound are kept."""
-        if self.tracks.crops:
-            return self.tracks.read(0, read_sound)
-        rate = self.settings.audio.sample_rate
-        return read_media(self.file, keep=lambda number: False, sample_rate=rate, mix=self.track.mix).sound
+        """The whole sound, of which only what is cut out is read."""
+        return self.tracks.read(0, read_sound)
 
     def cut_sound(self, start: float, seconds: float) -> NDArray[np.float32] | None:
         """Return what the model hears of a stretch, float32 `[S]`, zero where there is nothing; None without sound."""
@@ -187,12 +186,17 @@ def open_footage(video: Mapping[str, Any], settings: Settings) -> Footage:
     Raises:
         MediaError: it cannot be read.
     """
-    kept = settings.data.read != "videos"
-    tracks, failures = extract_tracks(pd.DataFrame([dict(video)]), settings, crops=kept, progress=False)
+    wanted = {"crops": True, "talks": settings.synchrony.use}  # also where training reads from the videos themselves
+    tracks, failures = extract_tracks(pd.DataFrame([dict(video)]), settings, **wanted, progress=False)
     if failures:
         raise MediaError("; ".join(failures.values()))
+    return Footage(tracks, tracks.load(0).follow(find_face(video)), settings)
+
+
+def find_face(video: Mapping[str, Any]) -> int:
+    """Return which face of a video its score is of; the first one, where none was scored."""
     face = video.get("face", 0)
-    return Footage(tracks, tracks.load(0).follow(0 if pd.isna(face) else int(face)), settings)
+    return 0 if pd.isna(face) else int(face)
 
 
 class Clip:
@@ -308,17 +312,14 @@ class Clip:
 
 
 def read_thumbnail(video: Mapping[str, Any], settings: Settings) -> bytes | None:
-    """Return a small picture of a video's face, in the middle of it, as a JPEG; None where nothing is kept of it."""
-    row, face = pd.DataFrame([dict(video)]), video.get("face", 0)
+    """Return a small picture of a video's face as a JPEG; None where nothing is kept of it, for that takes long."""
+    row, face = pd.DataFrame([dict(video)]), find_face(video)
     try:
         if settings.data.read == "shards":
-            tracks = extract_tracks(row, settings)[0]
+            canvas = extract_tracks(row, settings)[0].read(0, lambda file: _read_middle(file, face))
         else:
             key = make_key(os.path.join(find_root(settings), video["path"]), settings)
-            tracks = Tracks(row, np.array([key], "S24"), settings, crops=True)
-            if not tracks.is_kept(0):
-                return None
-        canvas = tracks.read(0, lambda file: _read_middle(file, 0 if pd.isna(face) else int(face)))
+            canvas = _find_canvas(Tracks(row, np.array([key], "S24"), settings, crops=True), face)
     except (OSError, CacheError, MediaError):
         return None
     if canvas is None:
@@ -326,6 +327,22 @@ def read_thumbnail(video: Mapping[str, Any], settings: Settings) -> bytes | None
     room = (len(canvas) - settings.video.size) // 2
     crop = canvas[room : room + settings.video.size, room : room + settings.video.size]
     return encode_picture(cv2.resize(crop, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA))
+
+
+def _find_canvas(tracks: Tracks, face: int) -> NDArray[np.uint8] | None:
+    """Return a canvas of a face: one that is kept or, of a track alone, the first that is soon there in the video."""
+    if tracks.is_kept(0):
+        return tracks.read(0, lambda file: _read_middle(file, face))
+    track = load_track(tracks.entry(0, crops=False))
+    if track is None:
+        return None
+    canvases = track.follow(face).lay_canvases(tracks.settings)
+    first, found = int(canvases.seen.argmax()), {}
+    if canvases.seen.any() and track.times[first] < SOON_SECONDS:
+        crop_faces(
+            tracks.source(0), canvases, tracks.settings, numbers=[first], take=found.__setitem__, sound_until=0.0
+        )
+    return found.get(first)
 
 
 def _read_middle(file: ArrayFile, face: int) -> NDArray[np.uint8] | None:

@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 
 from dfmm.extraction.store import CacheError
 from dfmm.figures.clips import select_windows
-from dfmm.figures.footage import Clip, Stretches, encode_sound, list_hertz, open_footage
+from dfmm.figures.footage import Clip, Stretches, encode_sound, find_face, list_hertz, open_footage
 from dfmm.figures.serve import FileServer, find_url
 from dfmm.figures.still import Still
 from dfmm.figures.style import FAKE, GREY, add_legend, label_axes, mark_threshold, shorten_text, style_figure
@@ -128,7 +128,7 @@ def inspect_clip(
 def read_clip(video: Mapping[str, Any], settings: Settings, windows: pd.DataFrame | None, **more: Any) -> Clip:
     """Open a video and find its windows in the window table."""
     if windows is not None:
-        windows = select_windows(windows, video)
+        windows = select_windows(windows, {"video_id": video["video_id"], "face": find_face(video)})
     return Clip(video, open_footage(video, settings), windows if windows is not None and len(windows) else None, **more)
 
 

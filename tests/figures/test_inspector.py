@@ -17,6 +17,7 @@ from PIL import Image
 
 from dfmm.dataset import MultimodalDataset, compute_log_mel
 from dfmm.dataset.spectrogram import place_hertz
+from dfmm.extraction import extract_tracks
 from dfmm.figures import footage as footage_module
 from dfmm.figures.footage import Clip, Footage, open_footage, read_thumbnail
 from dfmm.figures.inspector import Inspector, inspect_clip, read_clip
@@ -156,8 +157,12 @@ def test_a_video_that_is_gone_is_told_in_words(tmp_path: Path, tiny: Settings, c
     path.write_bytes(clip.path.read_bytes())
     row = {"video_id": "a", "path": "a.mp4", "label": -1}
     assert read_thumbnail(row, settings) is None
+    extract_tracks(pd.DataFrame([row]), settings, progress=False)
+    before = read_jpeg(read_thumbnail(row, settings))  # of the track alone
     widget = Inspector(read_clip(row, settings, None))
-    assert read_jpeg(read_thumbnail(row, settings)).shape == (88, 88, 3)
+    after = read_jpeg(read_thumbnail(row, settings))  # of crops that are kept
+    assert before.shape == after.shape == (88, 88, 3)
+    assert 0 < np.abs(before - after).mean() < 60  # the first frame, and the middle one
     path.unlink()
     sent = []
     widget.send = lambda content, parts=None: sent.append(content)
@@ -168,7 +173,7 @@ def test_a_video_that_is_gone_is_told_in_words(tmp_path: Path, tiny: Settings, c
 
 def test_names_that_are_not_there_are_answered_with_near_ones(tiny: Settings, manifest: pd.DataFrame) -> None:
     name = manifest["video_id"].iat[0]
-    with pytest.raises(KeyError, match=name):
+    with pytest.raises(KeyError, match=f"the nearest are.*{name[:-1]}"):
         inspect_clip(name[:-1], tiny, videos=manifest)
     with pytest.raises(KeyError, match="videos=table"):
         inspect_clip(name, tiny)
