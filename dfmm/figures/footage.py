@@ -25,7 +25,7 @@ from dfmm.extraction.store import ArrayFile, CacheError, name_crops, read_crops,
 from dfmm.extraction.tracks import Tracks, find_root, load_track, make_key
 from dfmm.faces.follow import crop_faces
 from dfmm.faces.track import Track
-from dfmm.figures.style import JOINT, STREAMS, format_number
+from dfmm.figures.style import HERTZ, JOINT, STREAMS, format_number
 from dfmm.manifest import parse_segments
 from dfmm.media.container import MediaError, find_streams, open_media
 from dfmm.media.decode import read_media
@@ -44,7 +44,6 @@ FLOOR_DB = -80.0
 LINES = {"score": JOINT, **{f"{name}_score": look for name, look in STREAMS.items()}}
 LINES["in_sync_score"] = LINES["in_sync_score"] | {"label": "out of sync"}
 DASHES = {"-": [], "--": [6, 4], "-.": [6, 3, 1, 3], ":": [2, 3]}  # of matplotlib's lines, in pixels
-HERTZ = (100, 500, 1000, 2000, 4000, 8000, 16_000)
 TOLD = {1: "fake", 0: "real"}
 SENSES = {"video": "picture", "audio": "sound"}
 FOUND = {"joint": "all", "video_fake": "picture", "audio_fake": "sound"}
