@@ -99,6 +99,11 @@ class Evidence:
     window_threshold: float | None = None  # of the network's scores of windows; None where it was not chosen
     trained: float | None = None  # the prior that training saw, where `prior` is another one (`shift_prior`)
 
+    @property
+    def weighed(self) -> list[str]:
+        """The names of the pieces that weigh something in the score."""
+        return [name for name, piece in self.pieces.items() if piece.weight > 0]
+
     def dump(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return asdict(self)
@@ -366,13 +371,12 @@ def doubt_threshold(evidence: Evidence) -> list[str]:
 def describe_evidence(video: Mapping[str, Any], evidence: Evidence) -> dict[str, str]:
     """Say of a video, for each piece that has a weight, what it says and how strongly; or that it is missing."""
     said = {}
-    for name, piece in evidence.pieces.items():
+    for name in evidence.weighed:
         ratio = video.get(f"{name}_evidence")
-        if piece.weight > 0:
-            missing = ratio is None or pd.isna(ratio)
-            said[name] = "missing, and left out" if missing else say_ratio(10 ** abs(ratio), ratio > 0, name)
-            if name == "lag" and not missing:
-                said[name] += f" ({say_lag(video['lag_ms'], video.get('lag_confidence'), piece.usual)})"
+        missing = ratio is None or pd.isna(ratio)
+        said[name] = "missing, and left out" if missing else say_ratio(10 ** abs(ratio), ratio > 0, name)
+        if name == "lag" and not missing:
+            said[name] += f" ({say_lag(video['lag_ms'], video.get('lag_confidence'), evidence.pieces[name].usual)})"
     return said
 
 

@@ -342,6 +342,6 @@ def show_case(
     threshold = report.threshold.window or report.threshold.value
     yield figures.plot_timeline(case.windows, case.name, threshold, forged=forged, note=note)
     if report.evidence and report.evidence.pieces:
-        yield figures.plot_evidence(video, report.evidence.dump(), case.name, note=note)
+        yield figures.plot_evidence(video, report.evidence.weighed, case.name, note=note)
     if len(rows):
         yield draw_nearest(case, rows, manifest, settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -32,14 +32,13 @@ LOOKS = {
 
 
 @style_figure
-def plot_evidence(video: Mapping[str, Any], evidence: Mapping[str, Any], title: str = "", *, note: str = "") -> Figure:
+def plot_evidence(video: Mapping[str, Any], names: Sequence[str], title: str = "", *, note: str = "") -> Figure:
     """What each sense says of one video: how many times more often such a value is seen in forgeries, or in reals.
 
     Args:
         video: a row of the video table.
-        evidence: as the report has it.
+        names: of the pieces that weigh something in the score.
     """
-    names = [name for name, piece in evidence["pieces"].items() if piece["weight"] > 0]
     figure, axes = open_axes(shorten_text(title, 60), note, size=(6, 1.4 + 0.4 * max(len(names), 1)))
     label_axes(axes, "times more often seen, by powers of ten", "")
     axes.grid(visible=False, axis="y")
