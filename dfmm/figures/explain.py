@@ -20,7 +20,7 @@ from dfmm.sections import Audio
 
 HEAT = "inferno"  # perceptually uniform, and told apart by whoever does not see all colours
 HERTZ = (100, 500, 1000, 2000, 4000, 8000, 16_000)
-MOST_FRAMES = 5  # in a strip
+MOST_FRAMES, MOST_LETTERS = 5, 48  # in a strip, and in a title
 DPI = 80  # pictures hardly compress: a notebook keeps each pixel
 TITLE, SMALL = 14, 12  # points, as large on the screen as in other figures
 ENOUGH, FEW = "with 95 % interval", "too few videos to say anything"
@@ -49,9 +49,10 @@ def plot_looked(
     """
     chosen = np.unique(np.linspace(0, len(frames) - 1, MOST_FRAMES).round().astype(int))
     rows, columns = 1 + len(maps), len(chosen)
-    size = (1.6 + 0.8 * columns + 0.8, 0.8 * rows + 0.9)  # inches: names to the left, a bar to the right
+    side = min(4 / columns, 1.4)  # inches of a picture; names are to the left of them, a bar to the right
+    size = (2.4 + max(side * columns, 3.4), 0.9 + side * rows)
     figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=DPI)
-    figure.suptitle(join_title(shorten_text(title, 80), note), fontsize=TITLE)
+    figure.suptitle(join_title(shorten_text(title, MOST_LETTERS), note), fontsize=TITLE)
     for column, at in enumerate(chosen):
         grid[0, column].imshow(frames[at])
         grid[0, column].set_title(titles[at], fontsize=SMALL, pad=3)
@@ -81,7 +82,7 @@ def plot_heard(
         note: the title's second line.
     """
     figure, axes = plt.subplots(1, 1 + len(maps), figsize=(7.6, 3.3), squeeze=False, sharey=True, dpi=DPI)
-    figure.suptitle(join_title(shorten_text(title, 80), note), fontsize=TITLE)
+    figure.suptitle(join_title(shorten_text(title, MOST_LETTERS), note), fontsize=TITLE)
     bands, steps = log_mel.shape
     shown = {
         "origin": "lower",
@@ -104,19 +105,21 @@ def plot_heard(
 
 
 @style_figure
-def plot_nearest(faces: Sequence[NDArray[np.uint8]], titles: Sequence[str], *, note: str = "") -> Figure:
+def plot_nearest(
+    faces: Sequence[NDArray[np.uint8]], titles: Sequence[str], *, title: str = "", note: str = ""
+) -> Figure:
     """A face, and beside it those of the videos that are most like it.
 
     Args:
         faces: of `[H, W, 3]` each, 0 to 255; the first is the one that is asked about.
         titles: a line or two above each.
-        note: the title.
+        note: the title's second line.
     """
-    figure, grid = plt.subplots(1, len(faces), figsize=(1.2 * len(faces), 2.0), squeeze=False, dpi=DPI)
-    figure.suptitle(note, fontsize=TITLE)
-    for axes, face, title in zip(grid[0], faces, titles, strict=True):
+    figure, grid = plt.subplots(1, len(faces), figsize=(max(1.2 * len(faces), 5), 2.3), squeeze=False, dpi=DPI)
+    figure.suptitle(join_title(shorten_text(title, MOST_LETTERS), note), fontsize=TITLE)
+    for axes, face, words in zip(grid[0], faces, titles, strict=True):
         axes.imshow(face)
-        axes.set_title("\n".join(shorten_text(line, 13) for line in title.split("\n")), fontsize=SMALL, pad=3)
+        axes.set_title("\n".join(shorten_text(line, 13) for line in words.split("\n")), fontsize=SMALL, pad=3)
     _clear_grid(grid, [""])
     _draw_closely(figure)
     return figure
