@@ -20,8 +20,8 @@ from dfmm.sections import Audio
 
 HEAT = "inferno"  # perceptually uniform, and told apart by whoever does not see all colours
 HERTZ = (100, 500, 1000, 2000, 4000, 8000, 16_000)
-MOST_FRAMES, MOST_LETTERS = 5, 48  # in a strip, and in a title
-DPI = 80  # pictures hardly compress: a notebook keeps each pixel
+MOST_FRAMES, MOST_LETTERS = 5, 40  # in a strip, and in a title
+DPI = 72  # pictures hardly compress: a notebook keeps each pixel
 TITLE, SMALL = 14, 12  # points, as large on the screen as in other figures
 ENOUGH, FEW = "with 95 % interval", "too few videos to say anything"
 RATES = {
@@ -50,7 +50,7 @@ def plot_looked(
     chosen = np.unique(np.linspace(0, len(frames) - 1, MOST_FRAMES).round().astype(int))
     rows, columns = 1 + len(maps), len(chosen)
     side = min(4 / columns, 1.4)  # inches of a picture; names are to the left of them, a bar to the right
-    size = (2.4 + max(side * columns, 3.4), 0.9 + side * rows)
+    size = (2.4 + side * columns, 0.9 + side * rows)
     figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=DPI)
     figure.suptitle(join_title(shorten_text(title, MOST_LETTERS), note), fontsize=TITLE)
     for column, at in enumerate(chosen):
@@ -81,7 +81,7 @@ def plot_heard(
         start: of the window, in seconds of the clip.
         note: the title's second line.
     """
-    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(7.6, 3.3), squeeze=False, sharey=True, dpi=DPI)
+    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(7.4, 3.1), squeeze=False, sharey=True, dpi=DPI)
     figure.suptitle(join_title(shorten_text(title, MOST_LETTERS), note), fontsize=TITLE)
     bands, steps = log_mel.shape
     shown = {
