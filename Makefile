@@ -1,6 +1,7 @@
 # make demo   the whole workbench on synthetic data: environment, sample, five notebooks, report
 # make test   environment, lint, unit tests, notebooks checked by nbval
 # make slow   the tests that take minutes
+# make browser   the widgets in a real JupyterLab; it takes Chromium
 # make lab    JupyterLab on the notebooks
 # make notebooks   execute the committed notebooks again, after changing what they show
 
@@ -10,7 +11,7 @@ BIN = $(VENV)/bin
 # pip install's own options for the environment, such as an index with CPU builds of PyTorch.
 PIP_OPTIONS ?=
 
-.PHONY: demo test slow lab notebooks lint clean
+.PHONY: demo test slow browser lab notebooks lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/dfmm run all params/sample.yaml
@@ -18,10 +19,13 @@ demo: $(VENV)/installed
 test: $(VENV)/installed lint
 	rm -rf outputs/quick # what an earlier version trained must not pass for this one's
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 # two processes of one thread: threads that wait hold up all others
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
+	DFMM_HEADLESS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
 
 slow: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2
+
+browser: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check

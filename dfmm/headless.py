@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
+from nbformat.sign import NotebookNotary
 from traitlets.config import Config
 
 from dfmm.files import name_partial
@@ -144,6 +146,7 @@ def _execute(
             config=KERNEL_CONFIG,
         )
         _check_whole(partial)
+        _sign(partial, target.name)
     except papermill.PapermillExecutionError as error:
         raise NotebookError(
             f"{notebook.stem}, cell {error.exec_count}: {error.ename}: {error.evalue}\nread {run.name}/{notebook.name}"
@@ -153,6 +156,18 @@ def _execute(
     finally:
         if partial.is_file():  # also when it failed: the error is read there
             partial.replace(target)
+
+
+def _sign(executed: Path, name: str) -> None:
+    """Trust what was made here, as `jupyter trust` does: JupyterLab then shows its players and widgets."""
+    notebook, why = nbformat.read(executed, as_version=4), ""
+    try:
+        NotebookNotary().sign(notebook)
+        signed = NotebookNotary().check_signature(notebook)  # by another one: the first may keep it in memory alone
+    except (OSError, sqlite3.Error) as error:
+        signed, why = False, f" ({error})"
+    if not signed:
+        log.warning("%s could not be signed%s: in JupyterLab choose File → Trust Notebook", name, why)
 
 
 def _check_whole(executed: Path) -> None:

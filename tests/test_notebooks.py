@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbformat.sign import NotebookNotary
 
 from dfmm.cli import main
 from dfmm.headless import APART, NotebookError, find_notebook, list_notebooks, read_parameters, run_notebooks
@@ -107,6 +108,23 @@ def test_a_notebook_is_run_once_with_its_parameters(project: Path) -> None:
     assert (run / "01_look.ipynb").stat().st_mtime_ns == stamp
     run_notebooks("01_look", "params/small.yaml", ["train.lr=1e-3"], restart=True)
     assert (run / "01_look.ipynb").stat().st_mtime_ns != stamp
+
+
+def test_what_a_run_wrote_is_trusted_or_it_is_said_why_not(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_notebook(project, "01_look", "print('seen')")
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(project / "signatures"))
+    run = run_notebooks("01_look", "params/small.yaml")
+    executed = nbformat.read(run / "01_look.ipynb", as_version=4)
+    assert NotebookNotary().check_signature(executed)
+    executed.cells[1].source += " # another"
+    assert not NotebookNotary().check_signature(executed)
+    assert "signed" not in (run / "log.jsonl").read_text()
+    (project / "a file").touch()
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(project / "a file"))
+    assert run_notebooks("01_look", "params/small.yaml", restart=True).status("01_look") == "done"
+    (line,) = [line for line in (run / "log.jsonl").read_text().splitlines() if "signed" in line]
+    assert "01_look.ipynb could not be signed" in line
+    assert "Trust Notebook" in line
 
 
 def test_other_settings_on_a_run_are_refused_and_shown(project: Path) -> None:

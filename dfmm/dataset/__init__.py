@@ -1,6 +1,6 @@
 """What is kept → batches: windows of T frames and exactly their sound, placed, forged, degraded and stacked.
 
-Others use what is named below; where windows lie and in which order they come is this room's own.
+Others use what is named below; in which order windows come is this room's own.
 """
 
 import lazy_loader
@@ -18,5 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "make_window_loader",
         ],
         "spectrogram": ["compute_log_mel", "place_hertz"],
+        "reading": ["read_takes"],
+        "windows": ["place_window"],
     },
 )

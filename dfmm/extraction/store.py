@@ -298,6 +298,18 @@ def read_mouths(file: ArrayFile, *, face: int = 0) -> Mouths:
     return Mouths(**{name: file.read(f"mouths.{face}.{name}") for name in Mouths.__dataclass_fields__})
 
 
+def read_openings(file: ArrayFile, *, face: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Read how far the mouth of this face is open, without its pictures.
+
+    Returns:
+        When, float64 `[M]` in seconds after the first frame; and the lips' distance over that of the eyes or, where no
+        mesh was found, how dark it is between them, float32 `[M]`.
+    """
+    times, lips = (file.read(f"mouths.{face}.{name}") for name in ("times", "lips"))
+    opening = lips[:, 0] if lips.size else np.zeros(0, np.float32)
+    return times, opening if np.isfinite(opening).any() else file.read(f"mouths.{face}.darkness")[:, 0]
+
+
 def write_speech(writer: ArrayWriter, speech: Speech | None) -> None:
     """Write what is said, or that there is no sound."""
     writer.values["speech"] = None if speech is None else speech.start

@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "select_scored",
         ],
         "evidence": ["plot_evidence", "plot_reliability", "plot_synchrony"],
-        "clips": ["plot_counts", "plot_log_mel", "plot_stretches", "plot_timeline", "select_windows", "show_frames"],
+        "clips": ["plot_counts", "plot_log_mels", "plot_stretches", "plot_timeline", "select_windows", "show_frames"],
         "explain": ["plot_heard", "plot_looked", "plot_nearest", "plot_slices"],
         "training": ["find_best_epoch", "plot_curves", "plot_overfit", "plot_stages"],
         "audit": ["plot_audit"],
@@ -37,5 +37,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "forge": ["forge_reals", "plot_forged_pictures", "plot_forged_sounds", "plot_forged_steps"],
         "style": ["STREAMS", "describe_data", "format_difference", "format_interval", "format_number", "format_share"],
         "widgets": ["play_labelled", "play_sound", "play_video"],
+        "inspector": ["inspect_clip"],
+        "table": ["browse_clips"],
+        "annotations": ["append_annotation", "read_annotations"],
     },
 )

@@ -13,9 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from dfmm.dataset import place_hertz
 from dfmm.figures.style import (
     BAND,
     GREY,
+    HERTZ,
     JOINT,
     STREAMS,
     add_legend,
@@ -26,6 +28,7 @@ from dfmm.figures.style import (
     shorten_text,
     style_figure,
 )
+from dfmm.sections import Audio
 
 
 @style_figure
@@ -181,25 +184,37 @@ def show_frames(
 
 
 @style_figure
-def plot_log_mel(log_mel: NDArray[np.floating], *, hop_ms: float, note: str = "") -> Figure:
-    """The energy of a sound over time and pitch.
+def plot_log_mels(log_mels: Mapping[str, NDArray[np.floating]], *, audio: Audio, note: str = "") -> Figure:
+    """The energy of sounds over time and frequency, side by side and on one scale.
 
     Args:
-        log_mel: [mel bands, spectrogram frames] or [1, mel bands, spectrogram frames], as `compute_log_mel` has it.
-        hop_ms: the step between spectrogram frames, in ms.
-        note: the title's second line.
+        log_mels: by their titles, [mel bands, spectrogram frames] or [1, mel bands, spectrogram frames] each, as
+            `compute_log_mel` has them.
+        note: the title.
     """
-    figure, axes = open_axes("Log-mel spectrogram", note, size=(6, 2.8))
-    log_mel = np.asarray(log_mel)
-    log_mel = log_mel.reshape(log_mel.shape[-2:])
-    bands, steps = log_mel.shape
-    extent = (0, steps * hop_ms / 1000, 0, bands)
-    image = axes.imshow(log_mel, origin="lower", aspect="auto", extent=extent, cmap="cividis")
-    axes.set(xlabel="time (seconds)", ylabel="mel band")
-    figure.colorbar(image, label="log energy (scaled)")
+    arrays = [np.asarray(one).reshape(np.shape(one)[-2:]) for one in log_mels.values()]
+    figure, grid = plt.subplots(1, len(arrays), figsize=(6 if len(arrays) == 1 else 8, 2.8), squeeze=False, sharey=True)
+    figure.suptitle(note, fontsize=11)
+    low, high = min(one.min() for one in arrays), max(one.max() for one in arrays)
+    for axes, title, log_mel in zip(grid[0], log_mels, arrays, strict=True):
+        bands, steps = log_mel.shape
+        extent = (0, steps * audio.hop_ms / 1000, -0.5, bands - 0.5)
+        shown = {"origin": "lower", "aspect": "auto", "cmap": "cividis", "vmin": low, "vmax": high}
+        image = axes.imshow(log_mel, extent=extent, **shown)
+        axes.set(xlabel="time (seconds)", title=shorten_text(title, 40))
+    mark_hertz(grid[0, 0], audio)
+    figure.colorbar(image, ax=grid[0], label="log energy (scaled)")
     return figure
 
 
-def select_windows(windows: pd.DataFrame, video: pd.Series) -> pd.DataFrame:
+def mark_hertz(axes: Axes, audio: Audio) -> None:
+    """Say at the side of a log-mel, whose lowest band is at 0, what its bands are in Hz."""
+    marks = [hertz for hertz in HERTZ if hertz <= audio.sample_rate / 2]
+    axes.set_yticks(place_hertz(marks, audio), [f"{hertz:,}" for hertz in marks])
+    axes.set_ylabel("frequency (Hz)")
+    axes.set_ylim(-0.5, audio.n_mels - 0.5)
+
+
+def select_windows(windows: pd.DataFrame, video: Mapping[str, Any]) -> pd.DataFrame:
     """Return the windows behind a video's score: of several faces, those of the most suspicious."""
     return windows[(windows["video_id"] == video["video_id"]) & (windows["face"] == video["face"])]

@@ -14,12 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from dfmm.dataset import place_hertz
+from dfmm.figures.clips import mark_hertz
 from dfmm.figures.style import GREY, STRIPE, Interval, join_title, label_axes, shorten_text, style_figure
 from dfmm.sections import Audio
 
 HEAT = "inferno"  # perceptually uniform, and told apart by whoever does not see all colours
-HERTZ = (100, 500, 1000, 2000, 4000, 8000, 16_000)
 MOST_FRAMES, MOST_LETTERS = 5, 40  # in a strip, and in a title
 DPI = 72  # pictures hardly compress: a notebook keeps each pixel
 TITLE, SMALL = 14, 12  # points, as large on the screen as in other figures
@@ -97,10 +96,8 @@ def plot_heard(
         place.set_title(name, fontsize=SMALL)
         place.set_xlabel("time (seconds)", fontsize=SMALL)
         place.tick_params(labelsize=SMALL)
-    marks = [hertz for hertz in HERTZ if hertz <= audio.sample_rate / 2]
-    axes[0, 0].set_yticks(place_hertz(marks, audio), [f"{hertz:,}" for hertz in marks])
-    axes[0, 0].set_ylabel("frequency (Hz)", fontsize=SMALL)
-    axes[0, 0].set_ylim(-0.5, bands - 0.5)
+    mark_hertz(axes[0, 0], audio)
+    axes[0, 0].yaxis.label.set_size(SMALL)
     return _add_heat_bar(figure, axes)
 
 

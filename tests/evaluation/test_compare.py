@@ -20,7 +20,7 @@ from dfmm.evaluation.compare import (
     open_others,
 )
 from dfmm.metrics import compare_aucs, compute_auc
-from dfmm.runs import Run, RunError, open_run
+from dfmm.runs import Run, RunError, open_run, write_json
 from dfmm.settings import Settings, load_settings, save_settings, validate_settings
 
 from ..conftest import change
@@ -39,6 +39,7 @@ def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def make(name: str, strength: float, seed: int = 0, *, keep: slice = slice(None), **settings: object) -> Run:
         run = Run(tmp_path / name)
         run.path.mkdir()
+        write_json({"stages": {}}, run / "run.json")
         evaluate = {"replicates": 200}
         save_settings(validate_settings({"evaluate": evaluate, "seed": seed, **settings}), run / "settings.yaml")
         videos = draw_videos(strength, len(evaluations)).iloc[keep]

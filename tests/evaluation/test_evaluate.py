@@ -417,13 +417,19 @@ def test_the_command_writes_a_line_of_json_a_file(
     run: Run, tiny: Settings, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     good = next(Path(tiny.data.root).rglob("*.mp4"))
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    learn_evidence(run, progress=False)
+    capsys.readouterr()
     assert main(["score", "--json", "--run", str(run.path), "--face", "all", str(good)]) == 0
-    assert main(["score", "--json", "--run", str(run.path), str(tmp_path / "gone.mp4")]) == 1
+    assert main(["score", "--json", "--run", str(run.path), str(tmp_path / "gone.mp4"), str(tmp_path)]) == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["status"] for line in lines] == ["ok", "failed"]
+    assert [line["status"] for line in lines] == ["ok", "failed", "failed"]
     keys = ["path", "status", "reason", "streams", "score", "video_fake", "audio_fake", "in_sync"]
-    keys += ["face", "windows", "seconds", "evidence"]
+    keys += ["called", "threshold", "face", "windows", "seconds", "evidence"]
     assert list(lines[0]) == keys
+    threshold = read_evidence(load_model(run.checkpoint)[2]).threshold
+    assert lines[0]["threshold"] == pytest.approx(threshold, abs=1e-6)
+    assert lines[0]["called"] == ("fake" if lines[0]["score"] >= threshold else "real")
 
 
 def test_the_command_evaluates_and_says_where_the_report_is(run: Run, capsys: pytest.CaptureFixture) -> None:

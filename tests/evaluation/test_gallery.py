@@ -86,10 +86,11 @@ def test_a_case_is_shown_whole(opened: Gallery, manifest: pd.DataFrame, tiny: Se
     player, *drawn = show_case(
         rooms.Case(evil, case.windows, case.sample, case.explanations), opened, nearest, manifest, tiny
     )
-    assert "<video" in player.data
-    assert "sound forged at 0.25–0.50 s" in player.data
-    assert "the picture adds" in player.data
-    assert "<script>" not in player.data
+    shown = player._repr_html_()
+    assert "<video" in shown
+    assert "sound forged at 0.25–0.50 s" in shown
+    assert "the picture adds" in shown
+    assert "<script>" not in shown
     titles = [figure.get_suptitle() or figure.axes[0].get_title() for figure in drawn]
     assert len(titles) == 4 + bool(opened.report.evidence.pieces)
     assert all("Missed fake" in title for title in titles)

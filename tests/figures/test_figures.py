@@ -158,9 +158,11 @@ def test_frames_fill_a_grid():
         figures.show_frames(frames[:0])
 
 
-def test_log_mel_spans_seconds_and_bands():
-    figure = figures.plot_log_mel(np.zeros((1, 64, 200)), hop_ms=10)
-    assert figure.axes[0].images[0].get_extent() == [0, 2, 0, 64]
+def test_log_mels_span_seconds_and_hertz_on_one_scale():
+    figure = figures.plot_log_mels({"one": np.zeros((1, 64, 200)), "two": np.ones((64, 200))}, audio=Audio())
+    assert figure.axes[0].images[0].get_extent() == [0, 2, -0.5, 63.5]
+    assert [axes.images[0].get_clim() for axes in figure.axes[:2]] == [(0, 1), (0, 1)]
+    assert {"one", "two", "1,000", "frequency (Hz)"} <= set(read_texts(figure))
 
 
 def test_the_gallery_states_what_each_strength_stands_for():
