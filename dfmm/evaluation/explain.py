@@ -20,7 +20,7 @@ HEADS = {
 }
 MASKS = {"frames": "frame_mask", "log_mel": "sound_mask"}
 CELLS = 8  # of a face crop, to a side
-BANDS = 16  # into which the mel bands are joined; in time, a cell is a step of the picture
+BANDS, HOPS = 16, 5  # into so many the mel bands are joined, and so many spectrogram frames to a cell in time
 STEPS = 16  # of the way from a blank window to the whole one, at which slopes are taken
 
 
@@ -82,9 +82,12 @@ def measure_odds(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _lay_grids(batch: Mapping[str, Any], share: float = 0.0) -> dict[str, Tensor]:
-    """Return how far each cell is faded in: of the picture `[B, T, CELLS, CELLS]`, of the sound `[B, 1, BANDS, T]`."""
+    """Return how far cells are faded in, `[B, T, CELLS, CELLS]` of the picture and `[B, 1, BANDS, …]` of the sound."""
     count, steps = batch["frame_mask"].shape
-    shapes = {"frames": (count, steps, CELLS, CELLS), "log_mel": (count, 1, BANDS, steps)}
+    shapes = {
+        "frames": (count, steps, CELLS, CELLS),
+        "log_mel": (count, 1, BANDS, -(-batch["log_mel"].shape[3] // HOPS)),
+    }
     return {name: torch.full(shape, share, device=batch["log_mel"].device) for name, shape in shapes.items()}
 
 

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from dfmm import figures
 from dfmm.dataset import MultimodalDataset, collate_windows, open_manifest
 from dfmm.evaluation.contents import Report
-from dfmm.evaluation.evaluate import load_run
+from dfmm.evaluation.evaluate import load_run, read_timeline
 from dfmm.evaluation.evidence import describe_evidence
 from dfmm.evaluation.explain import Explanation, explain_windows
+from dfmm.evaluation.localization import locate_video
 from dfmm.evaluation.neighbours import embed_videos, find_nearest
 from dfmm.evaluation.report import Picture, find_mistakes
 from dfmm.evaluation.score import list_untaught
@@ -59,6 +60,7 @@ class Gallery:
     settings: Settings
     model: MultimodalModel
     table: pd.DataFrame  # the manifest of the videos that were scored
+    timeline: pd.DataFrame | None  # dense windows over whole videos, where `evaluate.stride` asked for them
     cases: list[Case]  # the misses first, of each kind the worst first
     gone: dict[str, str]  # why others of the worst cannot be opened, by `video_id`
 
@@ -96,7 +98,8 @@ def open_gallery(
             gone[video["video_id"]] = dataset.failures.get(video["video_id"], "it cannot be read again")
         else:
             cases.append(case)
-    return Gallery(report, settings, model, table, cases, gone)
+    timeline = read_timeline(run / "evaluations" / report.name) if settings.evaluate.stride else None
+    return Gallery(report, settings, model, table, timeline, cases, gone)
 
 
 def _open_table(run: Run, report: Report, settings: Settings, *, progress: bool) -> tuple[pd.DataFrame, Settings]:
@@ -207,6 +210,16 @@ def draw_heard(case: Case, settings: Settings, *, note: str = "") -> Figure | No
     return figures.plot_heard(case.sample["log_mel"][0].numpy(), maps, **options)
 
 
+def draw_scores(case: Case, gallery: Gallery, *, note: str = "") -> Figure:
+    """Draw a case's scores over time and what is forged: at each instant and with what was found, if that was asked."""
+    timeline, video, threshold = gallery.timeline, case.video, gallery.report.threshold
+    if timeline is not None and (timeline["video_id"] == video["video_id"]).any():
+        located = locate_video(timeline, video, gallery.settings.evaluate.stride)
+        return figures.plot_stretches(*located, case.name, note=note)
+    forged = [pair for stretches in list_forged(video).values() for pair in stretches]
+    return figures.plot_timeline(case.windows, case.name, threshold.window or threshold.value, forged=forged, note=note)
+
+
 def _name_frames(case: Case, settings: Settings) -> list[str]:
     """Return when in the clip each frame of the explained window is; its number where they are spread."""
     numbers = range(settings.video.frames)
@@ -294,7 +307,7 @@ def draw_nearest(case: Case, rows: pd.DataFrame, manifest: pd.DataFrame, setting
     shown = [own, *(faces.get(key) for key in zip(rows["nearest"], rows["nearest_face"], strict=True))]
     titles = ["this video", *(f"{row.nearest_method}\n{row.similarity:.2f} alike" for row in rows.itertuples())]
     return figures.plot_nearest(
-        [blank if face is None else face for face in shown], titles, note=f"{case.name}: nearest in training"
+        [blank if face is None else face for face in shown], titles, title=case.name, note="nearest in training"
     )
 
 
@@ -338,9 +351,7 @@ def show_case(
     yield figures.play_labelled(path, *describe_case(case, report), describe_nearest(rows))
     drawn = [draw_looked(case, gallery.settings, note=note), draw_heard(case, gallery.settings, note=note)]
     yield from (figure for figure in drawn if figure is not None)
-    forged = [pair for stretches in list_forged(video).values() for pair in stretches]
-    threshold = report.threshold.window or report.threshold.value
-    yield figures.plot_timeline(case.windows, case.name, threshold, forged=forged, note=note)
+    yield draw_scores(case, gallery, note=note)
     if report.evidence and report.evidence.pieces:
         yield figures.plot_evidence(video, report.evidence.weighed, case.name, note=note)
     if len(rows):

@@ -19,8 +19,8 @@ from dfmm.figures.style import GREY, STRIPE, Interval, join_title, label_axes, s
 from dfmm.sections import Audio
 
 HEAT = "inferno"  # perceptually uniform, and told apart by whoever does not see all colours
-MOST_FRAMES = 5  # in a strip
-DPI = 80  # pictures hardly compress: a notebook keeps each pixel
+MOST_FRAMES, MOST_LETTERS = 5, 40  # in a strip, and in a title
+DPI = 72  # pictures hardly compress: a notebook keeps each pixel
 TITLE, SMALL = 14, 12  # points, as large on the screen as in other figures
 ENOUGH, FEW = "with 95 % interval", "too few videos to say anything"
 RATES = {
@@ -48,9 +48,10 @@ def plot_looked(
     """
     chosen = np.unique(np.linspace(0, len(frames) - 1, MOST_FRAMES).round().astype(int))
     rows, columns = 1 + len(maps), len(chosen)
-    size = (1.6 + 0.8 * columns + 0.8, 0.8 * rows + 0.9)  # inches: names to the left, a bar to the right
+    side = min(4 / columns, 1.4)  # inches of a picture; names are to the left of them, a bar to the right
+    size = (2.4 + side * columns, 0.9 + side * rows)
     figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=DPI)
-    figure.suptitle(join_title(shorten_text(title, 80), note), fontsize=TITLE)
+    figure.suptitle(join_title(shorten_text(title, MOST_LETTERS), note), fontsize=TITLE)
     for column, at in enumerate(chosen):
         grid[0, column].imshow(frames[at])
         grid[0, column].set_title(titles[at], fontsize=SMALL, pad=3)
@@ -79,8 +80,8 @@ def plot_heard(
         start: of the window, in seconds of the clip.
         note: the title's second line.
     """
-    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(7.6, 3.3), squeeze=False, sharey=True, dpi=DPI)
-    figure.suptitle(join_title(shorten_text(title, 80), note), fontsize=TITLE)
+    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(7.4, 3.1), squeeze=False, sharey=True, dpi=DPI)
+    figure.suptitle(join_title(shorten_text(title, MOST_LETTERS), note), fontsize=TITLE)
     bands, steps = log_mel.shape
     shown = {
         "origin": "lower",
@@ -101,19 +102,21 @@ def plot_heard(
 
 
 @style_figure
-def plot_nearest(faces: Sequence[NDArray[np.uint8]], titles: Sequence[str], *, note: str = "") -> Figure:
+def plot_nearest(
+    faces: Sequence[NDArray[np.uint8]], titles: Sequence[str], *, title: str = "", note: str = ""
+) -> Figure:
     """A face, and beside it those of the videos that are most like it.
 
     Args:
         faces: of `[H, W, 3]` each, 0 to 255; the first is the one that is asked about.
         titles: a line or two above each.
-        note: the title.
+        note: the title's second line.
     """
-    figure, grid = plt.subplots(1, len(faces), figsize=(1.2 * len(faces), 2.0), squeeze=False, dpi=DPI)
-    figure.suptitle(note, fontsize=TITLE)
-    for axes, face, title in zip(grid[0], faces, titles, strict=True):
+    figure, grid = plt.subplots(1, len(faces), figsize=(max(1.2 * len(faces), 5), 2.3), squeeze=False, dpi=DPI)
+    figure.suptitle(join_title(shorten_text(title, MOST_LETTERS), note), fontsize=TITLE)
+    for axes, face, words in zip(grid[0], faces, titles, strict=True):
         axes.imshow(face)
-        axes.set_title("\n".join(shorten_text(line, 13) for line in title.split("\n")), fontsize=SMALL, pad=3)
+        axes.set_title("\n".join(shorten_text(line, 13) for line in words.split("\n")), fontsize=SMALL, pad=3)
     _clear_grid(grid, [""])
     _draw_closely(figure)
     return figure

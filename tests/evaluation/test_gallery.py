@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,15 @@ import pytest
 from dfmm.evaluation import gallery as rooms
 from dfmm.evaluation.contents import Report
 from dfmm.evaluation.evaluate import evaluate_run
-from dfmm.evaluation.gallery import Gallery, choose_window, draw_errors, find_neighbours, open_gallery, show_case
+from dfmm.evaluation.gallery import (
+    Gallery,
+    choose_window,
+    draw_errors,
+    draw_scores,
+    find_neighbours,
+    open_gallery,
+    show_case,
+)
 from dfmm.evaluation.report import write_report
 from dfmm.model import MultimodalModel, save_model
 from dfmm.runs import Run, open_run
@@ -87,6 +96,18 @@ def test_a_case_is_shown_whole(opened: Gallery, manifest: pd.DataFrame, tiny: Se
     assert all("Missed fake" in title for title in titles)
     bands = [patch for patch in drawn[2].axes[0].patches if patch.get_label() == "forged"]
     assert [(patch.get_x(), patch.get_width()) for patch in bands] == [(0.25, 0.25)]
+
+
+def test_where_windows_are_dense_found_stretches_are_drawn_with_the_true_ones(opened: Gallery, tiny: Settings) -> None:
+    case = opened.cases[0]
+    rows = {"video_id": case.video["video_id"], "face": 0, "start": [0.0, 0.3, 0.6], "score": [0.1, 0.9, 0.9]}
+    timeline = pd.DataFrame(rows).assign(end=lambda table: table["start"] + 0.3)
+    timeline = timeline.assign(video_fake_score=0.2, audio_fake_score=0.3)
+    dense = replace(opened, timeline=timeline, settings=change(tiny, evaluate={"stride": 0.3}))
+    figure = draw_scores(case, dense)
+    assert {"forged", "found"} <= {text.get_text() for text in figure.legends[0].get_texts()}
+    others = replace(dense, timeline=timeline.assign(video_id="another"))
+    assert "found" not in {text.get_text() for text in draw_scores(case, others).legends[0].get_texts()}
 
 
 def test_the_report_shows_the_worst_errors(run: Run, evaluated: Evaluated, tmp_path: Path) -> None:
