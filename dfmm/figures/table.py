@@ -55,15 +55,17 @@ class Listing:
         self.videos = videos.reset_index(drop=True)
         columns = {"video_id": self.videos["video_id"].astype(str)}
         plain = [name for name in dict.fromkeys([*PLAIN, *slices]) if name in self.videos]
+        plain = [name for name in plain if self.videos[name].nunique(dropna=False) > 1]  # else it tells nothing apart
         columns |= {name: self.videos[name].astype(object).fillna("").astype(str) for name in plain}
         label, called = (self._tell(name) for name in ("label", "predicted"))
         columns["label"] = label
         if "predicted" in self.videos:
             columns |= {"called": called, "outcome": self._tell_outcomes(label, called)}
         columns |= {title: self.videos[name].astype(float) for name, title in SCORES.items() if name in self.videos}
-        if "reason" in self.videos:
-            columns["reason"] = self.videos["reason"].astype(object).fillna("").astype(str)
+        reason = self.videos.get("reason", pd.Series("", self.videos.index)).astype(object).fillna("").astype(str)
+        columns |= {"reason": reason} if (reason != "").any() else {}
         self.table = pd.DataFrame(columns)
+        self.shown = [name for name in columns if name != "called"]  # which follows from label and outcome
         self.filters = [*plain, *(name for name in ("label", "called", "outcome") if name in columns)]
         self._orders: dict[str, NDArray[np.int64]] = {}
 
@@ -109,8 +111,8 @@ class Listing:
         return self._orders[key]
 
     def list_rows(self, numbers: NDArray[np.int64]) -> list[dict[str, Any]]:
-        """Return rows ready for JSON: `number`, and `cells` as they are shown."""
-        part = self.table.iloc[numbers]
+        """Return rows ready for JSON: `number`, and `cells`, a text for each of the columns `shown`."""
+        part = self.table[self.shown].iloc[numbers]
         scores = set(SCORES.values())
         texts = {name: part[name].map(format_number) if name in scores else part[name] for name in part}
         cells = zip(*(texts[name].tolist() for name in texts), strict=True)
@@ -143,7 +145,7 @@ class ClipTable(anywidget.AnyWidget):
         self.annotations, self.who = annotations, who
         self.order, self.wanted = np.arange(len(listing.table)), []
         self.about = {
-            "columns": list(listing.table),
+            "columns": listing.shown,
             "scores": list(SCORES.values()),
             "values": listing.list_values(),
             "total": len(listing.table),
