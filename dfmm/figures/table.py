@@ -5,7 +5,7 @@ Only the rows in sight are sent: 100,000 are no slower than ten.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 
 from dfmm.extraction.store import CacheError
 from dfmm.figures.annotations import VERDICTS, append_annotation, find_latest, find_login, read_annotations
-from dfmm.figures.footage import Stretches, read_thumbnail
+from dfmm.figures.footage import TOLD, Clip, Stretches, read_thumbnail
 from dfmm.figures.inspector import Inspector, read_clip
 from dfmm.figures.still import Still
 from dfmm.figures.style import format_number, shorten_text, style_figure
 from dfmm.media.container import MediaError
 from dfmm.settings import Settings
 
-TOLD = {1: "fake", 0: "real"}
 SCORES = {
     "score": "score",
     "video_fake_score": "video fake",
@@ -36,7 +35,6 @@ SCORES = {
     "in_sync_score": "in sync",
 }
 PLAIN = ("split", "method", "source")  # columns of the video table that are shown as they are
-OUTCOMES = ("right", "missed fake", "false alarm", "called fake", "called real", "not scored")
 MOST_VALUES = 300  # of a column, in the list to choose from
 MOST_ROWS = 200  # that are sent at once
 STILL_ROWS = 12
@@ -135,7 +133,7 @@ class ClipTable(anywidget.AnyWidget):
         listing: Listing,
         settings: Settings,
         inspector: Inspector,
-        read: Any,
+        read: Callable[[int], Clip],
         *,
         annotations: Path | None = None,
         who: str = "",
@@ -222,7 +220,7 @@ def browse_clips(
     """
     listing = Listing(videos, settings.evaluate.slices)
 
-    def read(number: int) -> Any:
+    def read(number: int) -> Clip:
         video = listing.videos.iloc[number]
         return read_clip(video, settings, windows, found=(found or {}).get(video["video_id"], ()), threshold=threshold)
 
