@@ -298,16 +298,18 @@ def read_mouths(file: ArrayFile, *, face: int = 0) -> Mouths:
     return Mouths(**{name: file.read(f"mouths.{face}.{name}") for name in Mouths.__dataclass_fields__})
 
 
-def read_openings(file: ArrayFile, *, face: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def read_openings(file: ArrayFile, *, face: int = 0) -> tuple[np.ndarray, np.ndarray, str]:
     """Read how far the mouth of this face is open, without its pictures.
 
     Returns:
-        When, float64 `[M]` in seconds after the first frame; and the lips' distance over that of the eyes or, where no
-        mesh was found, how dark it is between them, float32 `[M]`.
+        When, float64 `[M]` in seconds after the first frame; how open, float32 `[M]`; and what that is: the lips'
+        distance over that of the eyes (`lips apart`) or, without a mesh, how dark it is between them (`mouth dark`).
     """
     times, lips = (file.read(f"mouths.{face}.{name}") for name in ("times", "lips"))
     opening = lips[:, 0] if lips.size else np.zeros(0, np.float32)
-    return times, opening if np.isfinite(opening).any() else file.read(f"mouths.{face}.darkness")[:, 0]
+    if np.isfinite(opening).any():
+        return times, opening, "lips apart"
+    return times, file.read(f"mouths.{face}.darkness")[:, 0], "mouth dark"
 
 
 def write_speech(writer: ArrayWriter, speech: Speech | None) -> None:

@@ -117,7 +117,7 @@ class Footage:
         """Return what is drawn of a page: all curves as pairs of seconds and a value, the log-mel as a PNG."""
         number = min(max(number, 0), self.pages - 1)
         start, seconds = number * self.page_seconds, self.page_seconds
-        page = {"number": number, "start": start, "end": start + seconds, "mouth": self.trace_mouth(start, seconds)}
+        page = {"number": number, "start": start, "end": start + seconds, **self.trace_mouth(start, seconds)}
         samples = self.cut_sound(start, seconds)
         if samples is None or not len(samples):
             return page | {"wave": None, "log_mel": None, "loudness": []}
@@ -125,17 +125,18 @@ class Footage:
         loudness = measure_loudness(samples, self.settings.audio.sample_rate, start)
         return page | {"wave": trace_wave(samples), "log_mel": paint_log_mel(log_mel), "loudness": loudness}
 
-    def trace_mouth(self, start: float, seconds: float) -> list[list[float]]:
-        """Return how far the mouth is open in a stretch, where that is kept: pairs of seconds and a number."""
+    def trace_mouth(self, start: float, seconds: float) -> dict[str, Any]:
+        """Return how far the mouth is open in a stretch, pairs of seconds and a number, and what that number is."""
         try:
-            times, opening = self._openings
+            times, opening, told = self._openings
         except CacheError:
-            return []
+            return {"mouth": [], "mouth_told": "mouth"}
         inside = (times >= start) & (times < start + seconds) & np.isfinite(opening)
-        return np.column_stack([times[inside], opening[inside]]).astype(float).round(4).tolist()
+        points = np.column_stack([times[inside], opening[inside]]).astype(float).round(4).tolist()
+        return {"mouth": points, "mouth_told": told}
 
     @functools.cached_property
-    def _openings(self) -> tuple[np.ndarray, np.ndarray]:
+    def _openings(self) -> tuple[np.ndarray, np.ndarray, str]:
         return read_openings(ArrayFile(self.tracks.talk_entry(0)), face=self.track.face)
 
     # Pictures

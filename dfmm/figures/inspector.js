@@ -7,7 +7,7 @@ const GUTTER = 76, RIGHT = 10; // pixels beside the panels
 const PANELS = [["wave", 56], ["mel", 96], ["mouth", 64], ["scores", 110], ["lanes", 0]];
 const LANE = 16, AXIS = 20, OVERVIEW = 34; // heights, in pixels
 const TRUE = "#D55E00", FOUND = "#0072B2", GREY = "#707070", MOUTH = "#009E73", LOUD = "#707070";
-const BATCH = 25, KEPT = 250; // frames that are asked for at once, and held
+const BATCH = 25, FEW = 4, KEPT = 250; // frames that are asked for at once, few where one seeks; and how many are held
 
 function make(tag, name, parent, words) {
   const node = document.createElement(tag);
@@ -77,7 +77,7 @@ class View {
     const crop = make("div", "dfmm-crop", top);
     this.crop = make("canvas", "", crop);
     this.cropSaid = make("div", "", crop);
-    this.facts = make("dl", "dfmm-facts", top);
+    this.facts = make("div", "dfmm-facts", top);
     this.said = make("div", "dfmm-said", this.root);
     this.said.setAttribute("role", "status");
     this.buildBar();
@@ -125,8 +125,8 @@ class View {
     Object.assign(this, { at: 0, rate: 1, loops: false, stretch: null, asked: {}, served: false, crops: new Map(), shown: new Map() });
     this.facts.replaceChildren();
     for (const [name, value] of clip.facts) {
-      make("dt", "", this.facts, name);
-      make("dd", "", this.facts, value);
+      make("span", "", this.facts, name);
+      make("span", "", this.facts, value);
     }
     this.picture.hidden = !this.times.length;
     this.said.textContent = "";
@@ -418,9 +418,8 @@ class View {
     const next = picture && this.isPlaying ? number + BATCH / 2 : number;
     const missing = Math.min(Math.floor(next), this.times.length - 1);
     if (this.shown.has(missing) || this.asked.frames !== undefined) return;
-    const first = picture || this.isPlaying ? missing : Math.max(missing - 2, 0); // who steps, steps back too
-    this.asked.frames = first;
-    this.ask({ kind: "frames", first, count: BATCH });
+    this.asked.frames = missing;
+    this.ask({ kind: "frames", first: missing, count: this.isPlaying ? BATCH : FEW });
   }
 
   async takeFrames(first, buffers) {
@@ -531,8 +530,8 @@ class View {
   }
 
   draw_mouth(pen) {
-    const { mouth, loudness } = this.page;
-    this.label(pen, "mouth open", pen.height / 2 - 8, MOUTH);
+    const { mouth, mouth_told, loudness } = this.page;
+    this.label(pen, mouth_told, pen.height / 2 - 8, MOUTH);
     this.label(pen, "loudness", pen.height / 2 + 8, LOUD);
     if (!mouth.length && !loudness.length) return this.say(pen, "neither a mouth nor any sound");
     this.drawCurve(pen, loudness, LOUD, [4, 3], 1);

@@ -5,7 +5,7 @@ Only the rows in sight are sent: 100,000 are no slower than ten.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 
 from dfmm.extraction.store import CacheError
 from dfmm.figures.annotations import VERDICTS, append_annotation, find_latest, find_login, read_annotations
-from dfmm.figures.footage import Stretches, read_thumbnail
+from dfmm.figures.footage import TOLD, Clip, Stretches, read_thumbnail
 from dfmm.figures.inspector import Inspector, read_clip
 from dfmm.figures.still import Still
 from dfmm.figures.style import format_number, shorten_text, style_figure
 from dfmm.media.container import MediaError
 from dfmm.settings import Settings
 
-TOLD = {1: "fake", 0: "real"}
 SCORES = {
     "score": "score",
     "video_fake_score": "video fake",
@@ -36,7 +35,6 @@ SCORES = {
     "in_sync_score": "in sync",
 }
 PLAIN = ("split", "method", "source")  # columns of the video table that are shown as they are
-OUTCOMES = ("right", "missed fake", "false alarm", "called fake", "called real", "not scored")
 MOST_VALUES = 300  # of a column, in the list to choose from
 MOST_ROWS = 200  # that are sent at once
 STILL_ROWS = 12
@@ -55,15 +53,17 @@ class Listing:
         self.videos = videos.reset_index(drop=True)
         columns = {"video_id": self.videos["video_id"].astype(str)}
         plain = [name for name in dict.fromkeys([*PLAIN, *slices]) if name in self.videos]
+        plain = [name for name in plain if self.videos[name].nunique(dropna=False) > 1]  # else it tells nothing apart
         columns |= {name: self.videos[name].astype(object).fillna("").astype(str) for name in plain}
         label, called = (self._tell(name) for name in ("label", "predicted"))
         columns["label"] = label
         if "predicted" in self.videos:
             columns |= {"called": called, "outcome": self._tell_outcomes(label, called)}
         columns |= {title: self.videos[name].astype(float) for name, title in SCORES.items() if name in self.videos}
-        if "reason" in self.videos:
-            columns["reason"] = self.videos["reason"].astype(object).fillna("").astype(str)
+        reason = self.videos.get("reason", pd.Series("", self.videos.index)).astype(object).fillna("").astype(str)
+        columns |= {"reason": reason} if (reason != "").any() else {}
         self.table = pd.DataFrame(columns)
+        self.shown = [name for name in columns if name != "called"]  # which follows from label and outcome
         self.filters = [*plain, *(name for name in ("label", "called", "outcome") if name in columns)]
         self._orders: dict[str, NDArray[np.int64]] = {}
 
@@ -109,8 +109,8 @@ class Listing:
         return self._orders[key]
 
     def list_rows(self, numbers: NDArray[np.int64]) -> list[dict[str, Any]]:
-        """Return rows ready for JSON: `number`, and `cells` as they are shown."""
-        part = self.table.iloc[numbers]
+        """Return rows ready for JSON: `number`, and `cells`, a text for each of the columns `shown`."""
+        part = self.table[self.shown].iloc[numbers]
         scores = set(SCORES.values())
         texts = {name: part[name].map(format_number) if name in scores else part[name] for name in part}
         cells = zip(*(texts[name].tolist() for name in texts), strict=True)
@@ -133,7 +133,7 @@ class ClipTable(anywidget.AnyWidget):
         listing: Listing,
         settings: Settings,
         inspector: Inspector,
-        read: Any,
+        read: Callable[[int], Clip],
         *,
         annotations: Path | None = None,
         who: str = "",
@@ -143,7 +143,7 @@ class ClipTable(anywidget.AnyWidget):
         self.annotations, self.who = annotations, who
         self.order, self.wanted = np.arange(len(listing.table)), []
         self.about = {
-            "columns": list(listing.table),
+            "columns": listing.shown,
             "scores": list(SCORES.values()),
             "values": listing.list_values(),
             "total": len(listing.table),
@@ -220,7 +220,7 @@ def browse_clips(
     """
     listing = Listing(videos, settings.evaluate.slices)
 
-    def read(number: int) -> Any:
+    def read(number: int) -> Clip:
         video = listing.videos.iloc[number]
         return read_clip(video, settings, windows, found=(found or {}).get(video["video_id"], ()), threshold=threshold)
 

@@ -164,13 +164,13 @@ def seek(inspector: Any, share: float) -> float:
     place = inspector.locator(".dfmm-mel").bounding_box()
     x = 76 + share * (place["width"] - 86)
     inspector.locator(".dfmm-mel").click(position={"x": x, "y": place["height"] / 2})
-    return inspector.locator(".dfmm-cursor").bounding_box()["x"] - place["x"]
+    return inspector.locator(".dfmm-panels .dfmm-cursor").bounding_box()["x"] - place["x"]
 
 
 def check_seeks(inspector: Any) -> None:
     """The cursor goes where one clicks, through all panels, and takes the picture along."""
     inspector.scroll_into_view_if_needed()
-    slider, cursor = inspector.get_by_role("slider"), inspector.locator(".dfmm-cursor")
+    slider, cursor = inspector.get_by_role("slider"), inspector.locator(".dfmm-panels .dfmm-cursor")
     duration = float(slider.get_attribute("aria-valuemax"))
     for share in (0.3, 0.7):
         x = seek(inspector, share)

@@ -73,6 +73,14 @@ def test_a_page_is_drawn_on_the_clock_of_its_clip(footage: Footage, tiny: Settin
     assert np.corrcoef(brightness, log_mel.ravel())[0, 1] > 0.95
 
 
+def test_mouths_are_shown_where_they_are_kept(footage: Footage, tiny: Settings, manifest: pd.DataFrame) -> None:
+    assert footage.draw_page(0)["mouth"] == []  # these settings ask for no synchrony
+    kept = open_footage(manifest.iloc[0], change(tiny, synchrony={"use": True, "mesh": "never", "phonemes": "never"}))
+    page, (mouths, _) = kept.draw_page(0), kept.tracks.read_talk(0)
+    assert page["mouth_told"] == "mouth dark"
+    np.testing.assert_allclose(page["mouth"], np.column_stack([mouths.times, mouths.darkness[:, 0]]), atol=1e-3)
+
+
 def test_frequencies_stand_where_their_tones_are(tiny: Settings) -> None:
     time = np.arange(tiny.audio.sample_rate, dtype=np.float32) / tiny.audio.sample_rate
     for hertz in (500, 2000, 4000):

@@ -46,6 +46,7 @@ def test_rows_are_filtered_and_sorted() -> None:
         assert listing.choose({}, sort="score", descending=descending)[-1] == 3  # it has none
     assert listing.choose({"outcome": "not scored"}).tolist() == [3]
     assert listing.list_values()["gender"] == ["f", "m"]
+    assert "split" not in listing.table  # all have the same
     row = listing.list_rows(np.array([3]))[0]
     assert row["number"] == 3
     assert row["cells"][-1] == "broken"
