@@ -32,7 +32,8 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check
 
 lab: $(VENV)/installed
-	$(BIN)/jupyter lab --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks
+	$(BIN)/jupyter lab --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
+	  --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/01_explore_data.ipynb # reports and docs open, too
 
 notebooks: $(VENV)/installed
 	rm -rf outputs/quick

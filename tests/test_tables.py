@@ -129,8 +129,10 @@ def test_a_table_is_the_same_in_every_format(tmp_path: Path, rows: Rows) -> None
         method, people = row["method"], "|".join(row["identities"])
         assert meant["method"][number] == (("fake" if row["label"] else "real") if is_empty(method) else method)
         assert meant["identities"][number] == ("" if is_empty(people) else people)
+        genuine = not row["label"] and all(row[name] is None for name in STREAM_LABELS)
         for name in STREAM_LABELS:
-            assert meant[name][number] == (-1 if row[name] is None else row[name])
+            unsaid = int(name == "in_sync") if genuine else -1
+            assert meant[name][number] == (unsaid if row[name] is None else row[name])
     for write in FORMATS:
         read = read_manifest(write(rows, tmp_path))
         assert read[list(COLUMNS)].to_dict("records") == meant[list(COLUMNS)].to_dict("records")
@@ -205,7 +207,7 @@ def test_what_pandas_writes_for_an_empty_cell_is_one(tmp_path: Path) -> None:
     for name in ("m.csv", "m.parquet", "n.csv"):
         read = read_manifest(tmp_path / name)
         assert read["method"].tolist() == ["real", "fake", "fake"]
-        assert read["in_sync"].tolist() == [-1, -1, -1]
+        assert read["in_sync"].tolist() == [1, -1, -1]
         assert (read[["identities", "original", "source"]] == "").all(axis=None)
         assert read[["video_id", "path"]].to_numpy().tolist() == [["NA", "NA.mp4"], ["b", "b"], ["None", "None"]]
     assert read_texts(pd.Series(["Nan", "none", "Na"], name="identities")).tolist() == ["Nan", "none", "Na"]

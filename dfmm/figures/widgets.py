@@ -51,7 +51,7 @@ class Player:
         return {
             "text/html": self._repr_html_(),
             "image/png": _encode_still(np.concatenate([x for x in (self.frame, self.wave) if x is not None])),
-            "text/plain": self.label or f"a {self.tag} player",
+            "text/plain": self.label or f"player: {self.tag}",
         }
 
     def _repr_html_(self) -> str:
