@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -144,11 +145,33 @@ class Run:
         Raises:
             RunError: a process is at work in this run.
         """
+        self._refuse_busy()
+        self._remove([*MADE, *(file.name for file in self.path.glob("[0-9][0-9]_*.ipynb"))])
+
+    def set_aside(self) -> Run | None:
+        """Move what was trained beside this folder, named by when it was made, so that this one can begin again.
+
+        Returns:
+            Where it is now; None where nothing had been trained, and what was made is removed.
+
+        Raises:
+            RunError: a process is at work in this run.
+        """
+        if not self.checkpoint.is_file():
+            self.clear()
+            return None
+        self._refuse_busy()
+        made = "".join(filter(str.isdigit, self.read().get("created", "")))[:14] or "before"
+        names = (f"{self.path.name}-{made}-{number}" for number in itertools.count(1))
+        kept = next(path for path in map(self.path.with_name, names) if not path.exists())
+        self.path.rename(kept)
+        return Run(kept)
+
+    def _refuse_busy(self) -> None:
         locks = [lock.stem for lock in self.path.glob("locks/*.lock") if lock.stem != "run.json"]
         busy = [name for name in locks if self._is_held(name)]
         if busy:
             raise RunError(f"{self.name}: {', '.join(busy)} is running; wait for it or stop it before beginning again")
-        self._remove([*MADE, *(file.name for file in self.path.glob("[0-9][0-9]_*.ipynb"))])
 
     def forget(self, notebook: str) -> None:
         """Remove what one notebook made, so that it is run again."""
@@ -191,7 +214,7 @@ def open_run(path: str | Path, settings: Settings, *, restart: bool = False) -> 
     Some settings may be others as a run goes on (`MAY_CHANGE`): they are written down in `run.json`, under `changes`,
     and what was done with the old ones and depends on them is outdated.
 
-    The notebooks' quick run is there to be thrown away: with other settings it begins again.
+    The notebooks' quick run begins again with other settings; what was trained with the old ones is kept beside it.
 
     Args:
         restart: remove what an earlier run made in this folder.
@@ -211,8 +234,9 @@ def open_run(path: str | Path, settings: Settings, *, restart: bool = False) -> 
             "Name another run, or begin this one again with `dfmm run … --restart`."
         )
     if changed and run.is_quick:
-        log.warning("the settings of the quick run have changed, so it begins again")
-        run.clear()
+        kept = run.set_aside()
+        before = f"; what was trained before is kept in {kept.name}" if kept else ""
+        log.warning("the settings of the quick run have changed, so it begins again%s", before)
     if not file.is_file():
         with write_beside(file) as partial:
             save_settings(settings, partial)

@@ -137,9 +137,16 @@ def test_the_quick_run_begins_again_by_itself(project: Path, capsys: pytest.Capt
     assert run.checkpoint.is_file()
     assert "begins again" not in capsys.readouterr().out
     open_run("outputs/quick", validate_settings({"seed": 1}))
-    assert "begins again" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "begins again" in said
     assert not run.checkpoint.is_file()
     assert load_settings(run / "settings.yaml").seed == 1
+    (kept,) = project.glob("outputs/quick-*")  # nothing that was trained is lost
+    assert f"kept in outputs/{kept.name}" in said
+    assert Run(kept).checkpoint.is_file()
+    assert load_settings(kept / "settings.yaml").seed == 0
+    open_run("outputs/quick", Settings())
+    assert len([*project.glob("outputs/quick-*")]) == 1  # of what was never trained nothing is kept
 
 
 def test_clearing_keeps_foreign_files(run: Run) -> None:
