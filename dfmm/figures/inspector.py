@@ -33,7 +33,6 @@ from dfmm.settings import Settings
 HINT = "Run this cell in JupyterLab to play the clip, to seek, and to hear it."
 BOX = "#F0E442"  # of a face: Okabe and Ito's yellow, on any picture
 SOUND_SECONDS = 900  # of a clip that the browser cannot play: of longer ones the sound is not sent
-HINT = "Run this cell in JupyterLab to play the clip, to seek, and to hear it."
 
 
 class Inspector(anywidget.AnyWidget):
