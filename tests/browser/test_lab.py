@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,9 @@ def open_notebook(address: str, name: str, *, kernel: bool) -> Iterator[Any]:
         page.goto(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
         page.wait_for_selector(".jp-Notebook .jp-Cell")
         if not kernel:
-            page.get_by_role("button", name="No Kernel").first.click()
+            # JupyterLab does not always ask; a kernel that it starts by itself knows nothing of the widgets either.
+            with suppress(playwright.TimeoutError):
+                page.get_by_role("button", name="No Kernel").first.click(timeout=30_000)
         yield page
         browser.close()
 
