@@ -70,7 +70,7 @@ def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     if words and not words[0].startswith("-") and words[0] not in (names := [name for name, *_ in COMMANDS]):
         meant = difflib.get_close_matches(words[0], names, n=1)
-        hint = f"; did you mean {meant[0]}?" if meant else ""
+        hint = f"; did you mean {meant[0]}?" if meant else "."
         print(f"dfmm: no command {words[0]!r}{hint} There are {', '.join(names)}.", file=sys.stderr)
         return 2
     options = make_parser().parse_args(words)
@@ -329,9 +329,11 @@ def evaluate(options: argparse.Namespace) -> int:
 def _print_evaluation(run: Any, report: Any, videos: pd.DataFrame, windows: pd.DataFrame) -> None:
     from dfmm import figures
     from dfmm.evaluation import draw_errors, write_report
+    from dfmm.training import read_history
 
     opened, gone = draw_errors(run, report, videos, windows)
-    page = write_report(report, videos, windows, run / "evaluations" / report.name, opened=opened, gone=gone)
+    shown = {"history": read_history(run), "opened": opened, "gone": gone}
+    page = write_report(report, videos, windows, run / "evaluations" / report.name, **shown)
     alone = report.one_label
     if alone:
         print(f"{alone.why}.\n{alone.name} at the threshold: {figures.format_interval(alone.rate)}")
@@ -340,8 +342,8 @@ def _print_evaluation(run: Any, report: Any, videos: pd.DataFrame, windows: pd.D
     if report.unseen.methods:
         for name, group in (("seen", report.seen), ("unseen", report.unseen)):
             print(f"auc, {name:13} {figures.format_interval(group.auc)}  {', '.join(group.methods)}")
-    if report.localization:
-        joint = report.localization.streams["joint"]
+    joint = report.localization and report.localization.streams.get("joint")  # unknown where a stream's truth is
+    if joint:
         print(f"ap of stretches    {figures.format_interval(joint.ap['0.5'])}  IoU 0.5")
         print(f"ar of stretches    {figures.format_interval(joint.ar['10'])}  10 found")
     coverage = report.coverage

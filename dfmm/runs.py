@@ -368,13 +368,13 @@ def terminate_as_interrupt() -> Iterator[None]:
 
 
 def find_run(folder: str | Path) -> Run:
-    """Return the run of a folder.
+    """Return the run of a folder; one that was copied without its record is known by its model.
 
     Raises:
         RunError: it is none; those beside it are named.
     """
     run = Run(folder)
-    if (run / "run.json").is_file():
+    if (run / "run.json").is_file() or run.checkpoint.is_file():
         return run
     others = sorted(Run(file.parent).name for file in run.path.parent.glob("[!.]*/run.json"))
     there = f"there are {', '.join(others)}" if others else "none is beside it; dfmm run all PARAMS makes one"

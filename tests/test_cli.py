@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 from av.format import ContainerFormat
 
-from dfmm.cli import main
+from dfmm.cli import _print_evaluation, main
+from dfmm.evaluation.contents import Localization, Stretches
 from dfmm.layouts.search import list_files, search_folder
 from dfmm.manifest import AUDIO_ENDINGS, VIDEO_ENDINGS, ManifestError
 from dfmm.media.container import FORMATS, open_media
+from dfmm.runs import Run, find_run
+
+from .evaluation.test_report import make_results
 
 PICTURES = {
     ".ts": ("mpegts", "mpeg2video"), ".mts": ("mpegts", "h264"), ".3gp": ("3gp", "mpeg4"),
@@ -149,6 +153,10 @@ def test_runs_that_are_there_are_named_where_one_is_not(tmp_path: Path, capsys: 
     for words in (["evaluate"], ["robustness"], ["score", str(clip), "--run"]):
         assert main([*words, str(tmp_path / "two")]) == 1
         assert f"two is no run: there are {tmp_path / 'one'}" in capsys.readouterr().err
+    copied = Run(tmp_path / "copied")  # without its record
+    copied.checkpoint.parent.mkdir(parents=True)
+    copied.checkpoint.write_bytes(b"")
+    assert find_run(copied.path).path == copied.path
     assert main(["evaluate", str(tmp_path / "far" / "two")]) == 1
     assert "none is beside it" in capsys.readouterr().err
 
@@ -159,3 +167,19 @@ def test_a_file_that_is_not_there_is_told_before_anything_is_loaded(
     monkeypatch.setattr("dfmm.cli._open_run", lambda _: pytest.fail("loaded"))
     assert main(["score", "gone.mp4", "--run", "outputs/quick"]) == 1
     assert "no such file: gone.mp4" in capsys.readouterr().err
+
+
+def test_what_is_forged_may_be_known_of_one_stream_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, scores, windows = make_results()
+    value = {"value": 0.5, "low": 0.2, "high": 0.8}
+    found = {"videos": 1, "segments": 1, "found": 1, "whole": 0, "ap": {"0.5": value}, "ar": {"10": value}}
+    stretches = Stretches(**found, official={"ap": {}, "ar": {}})
+    monkeypatch.setattr("dfmm.evaluation.draw_errors", lambda *_: ([], {}))
+    monkeypatch.setattr("dfmm.evaluation.write_report", lambda *_, **__: "page")
+    for name, said in (("joint", True), ("video_fake", False)):
+        located = Localization(stride=0.2, streams={name: stretches}, partly={})
+        shown = report.model_copy(update={"localization": located})
+        _print_evaluation(Run(tmp_path), shown, scores, windows)
+        assert ("ap of stretches" in capsys.readouterr().out) == said

@@ -308,5 +308,5 @@ def read_report(file: Path) -> Report:
         if version > VERSION:
             raise RunError(f"{file} is a report of version {version}, and this dfmm reads up to {VERSION}: update dfmm")
         return Report.model_validate(values)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise RunError(f"{file} is no report that this dfmm can read; run dfmm evaluate once more: {error}") from None

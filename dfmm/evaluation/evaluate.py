@@ -175,30 +175,35 @@ def evaluate_run(
     videos["predicted"] = (videos["score"] >= evidence.threshold).where(videos["status"] == "ok").astype("Int64")
     known = _describe_run(run, table, settings, evidence, synchrony, facts)
     known["untaught"] = list_untaught(model, synchrony)
-    seen = own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique()
-    chosen = settings.evaluate
-    options = {
-        "replicates": chosen.replicates,
-        "streams": settings.model.streams,
-        "seen": seen,
-        "prior": evidence.prior,
-        "costs": Costs(chosen.dcf_prior, chosen.false_alarm_cost, chosen.miss_cost),
-    }
     thresholds = {"threshold": evidence.threshold, "window_threshold": known["threshold"].window}
+    options = _choose_options(own, settings, evidence)
     known |= summarise_split(videos, windows, split=split, **thresholds, **options)
     priors = {"prior": evidence.prior, "trained": facts["prior"]}
     known["calibration"] = compare_calibration(videos[videos["status"] == "ok"], **priors)
     if columns:
         known["slices"] = slice_errors(videos, columns, settings, evidence.threshold)
-    timeline = score_timeline(model, table, settings, split=split, progress=progress) if chosen.stride else None
+    stride, replicates = settings.evaluate.stride, settings.evaluate.replicates
+    timeline = score_timeline(model, table, settings, split=split, progress=progress) if stride else None
     if timeline is not None:
-        known["localization"] = measure_timeline(timeline, videos, chosen.stride, replicates=chosen.replicates)
+        known["localization"] = measure_timeline(timeline, videos, stride, replicates=replicates)
     if manifest is not None:
         known |= {"manifest": str(resolve_path(manifest)), "root": settings.data.root}
         known["dataset"] = _name_apart(known, run, own=name_dataset(own))
     report = Report.model_validate(known)
     _write_evaluation(report, videos, windows, timeline, run)
     return report, videos, windows
+
+
+def _choose_options(own: pd.DataFrame, settings: Settings, evidence: Evidence) -> dict[str, Any]:
+    """Return how a scored split is summed up, as `summarise_split` takes it."""
+    chosen = settings.evaluate
+    return {
+        "replicates": chosen.replicates,
+        "streams": settings.model.streams,
+        "seen": own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique(),
+        "prior": evidence.prior,
+        "costs": Costs(chosen.dcf_prior, chosen.false_alarm_cost, chosen.miss_cost),
+    }
 
 
 def choose_slices(columns: Sequence[str], own: pd.DataFrame, table: pd.DataFrame) -> list[str]:

@@ -21,7 +21,7 @@ from dfmm.evaluation.evaluate import read_timeline
 from dfmm.evaluation.evidence import SENSES, describe_evidence, describe_score
 from dfmm.evaluation.localization import TOLD, locate_video
 from dfmm.evaluation.score import explain_untaught
-from dfmm.evaluation.slices import describe_worst, list_slices
+from dfmm.evaluation.slices import describe_alarms, describe_worst, list_slices
 from dfmm.files import write_whole
 
 CAPTIONS = {
@@ -207,6 +207,7 @@ def render_html(
         senses=SENSES,
         describe_score=describe_score,
         explain_untaught=explain_untaught,
+        describe_alarms=describe_alarms,
         describe_worst=describe_worst,
         list_slices=list_slices,
         told=TOLD,

@@ -31,11 +31,11 @@ def append_annotation(path: str | Path, *, who: str, video_id: str, verdict: str
     # A note is one line: a row that a kill cut off then ends with its line, and costs no other.
     row = _write_row([who, when, video_id, verdict, " ".join(note.split())])
     with FileLock(path.parent / "locks" / f"{path.name}.lock"), path.open("ab+") as file:
-        size = file.seek(0, os.SEEK_END)
-        if not size:
+        if not file.seek(0, os.SEEK_END):
             row = _write_row(COLUMNS) + row
-        elif os.pread(file.fileno(), 1, size - 1) != b"\n":
-            row = "\n" + row
+        else:
+            file.seek(-1, os.SEEK_END)
+            row = row if file.read(1) == b"\n" else "\n" + row
         file.write(row.encode())
 
 

@@ -207,10 +207,15 @@ def plot_log_mels(log_mels: Mapping[str, NDArray[np.floating]], *, audio: Audio,
     return figure
 
 
+def list_hertz(audio: Audio) -> list[tuple[float, str]]:
+    """Return frequencies and where they lie on a log-mel whose lowest band is at 0."""
+    marks = [hertz for hertz in HERTZ if hertz < audio.sample_rate / 2]
+    return [(float(place), f"{hertz:,}") for place, hertz in zip(place_hertz(marks, audio), marks, strict=True)]
+
+
 def mark_hertz(axes: Axes, audio: Audio) -> None:
     """Say at the side of a log-mel, whose lowest band is at 0, what its bands are in Hz."""
-    marks = [hertz for hertz in HERTZ if hertz <= audio.sample_rate / 2]
-    axes.set_yticks(place_hertz(marks, audio), [f"{hertz:,}" for hertz in marks])
+    axes.set_yticks(*zip(*list_hertz(audio), strict=True))
     axes.set_ylabel("frequency (Hz)")
     axes.set_ylim(-0.5, audio.n_mels - 0.5)
 

@@ -18,14 +18,15 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from dfmm.dataset import compute_log_mel, place_hertz, place_window, read_takes
+from dfmm.dataset import compute_log_mel, place_window, read_takes
 from dfmm.extraction import extract_tracks
 from dfmm.extraction.cures import choose_gain
 from dfmm.extraction.store import ArrayFile, CacheError, name_crops, read_crops, read_openings, read_sound
 from dfmm.extraction.tracks import Tracks, find_root, load_track, make_key
 from dfmm.faces.follow import crop_faces
 from dfmm.faces.track import Track
-from dfmm.figures.style import HERTZ, JOINT, STREAMS, format_number
+from dfmm.figures.clips import list_hertz
+from dfmm.figures.style import JOINT, STREAMS, format_number
 from dfmm.manifest import parse_segments
 from dfmm.media.container import MediaError, find_streams, open_media
 from dfmm.media.decode import read_media
@@ -138,6 +139,12 @@ class Footage:
     @functools.cached_property
     def _openings(self) -> tuple[np.ndarray, np.ndarray, str]:
         return read_openings(ArrayFile(self.tracks.talk_entry(0)), face=self.track.face)
+
+    @property
+    def hertz(self) -> list[tuple[float, str]]:
+        """Frequencies, and where they lie on a log-mel from 0 at its bottom to 1 at its top."""
+        bands = self.settings.audio.n_mels
+        return [(round((place + 0.5) / bands, 4), name) for place, name in list_hertz(self.settings.audio)]
 
     # Pictures
 
@@ -263,7 +270,7 @@ class Clip:
             "lead": footage.lead,
             "codec": footage.codec,
             "pages": footage.pages,
-            "hertz": list_hertz(footage.settings),
+            "hertz": footage.hertz,
             "threshold": self.threshold,
             "curves": self.list_curves(),
             "lanes": self.list_lanes(),
@@ -393,13 +400,6 @@ def encode_sound(samples: NDArray[np.floating], sample_rate: int) -> bytes:
         file.setframerate(sample_rate)
         file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
     return target.getvalue()
-
-
-def list_hertz(settings: Settings) -> list[tuple[float, str]]:
-    """Return frequencies and where they lie on a log-mel, from 0 at its bottom to 1 at its top."""
-    marks = [hertz for hertz in HERTZ if hertz < settings.audio.sample_rate / 2]
-    places = (place_hertz(marks, settings.audio) + 0.5) / settings.audio.n_mels
-    return [(round(float(place), 4), f"{hertz:,}") for place, hertz in zip(places, marks, strict=True)]
 
 
 def _read_label(video: Mapping[str, Any], name: str) -> int:

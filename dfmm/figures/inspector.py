@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 
 from dfmm.extraction.store import CacheError
 from dfmm.figures.clips import select_windows
-from dfmm.figures.footage import Clip, Stretches, encode_sound, find_face, list_hertz, open_footage
+from dfmm.figures.footage import Clip, Stretches, encode_sound, find_face, open_footage
 from dfmm.figures.serve import FileServer, find_url
 from dfmm.figures.still import Still
 from dfmm.figures.style import FAKE, GREY, add_legend, label_axes, mark_threshold, shorten_text, style_figure
@@ -157,7 +157,7 @@ def plot_clip(clip: Clip) -> Figure:
     figure.suptitle(shorten_text(clip.title, 80), fontsize=11)
     page = clip.footage.draw_page(0)
     _draw_frame(picture, clip)
-    _draw_sound(wave, log_mel, page, list_hertz(clip.footage.settings))
+    _draw_sound(wave, log_mel, page, clip.footage.hertz)
     _draw_scores(scores, clip)
     wave.set_xlim(page["start"], page["end"])
     for axes in (wave, log_mel):

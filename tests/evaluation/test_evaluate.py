@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dfmm.cli import main
-from dfmm.dataset import load_manifest
+from dfmm.dataset import find_taught, load_manifest
 from dfmm.dataset.loaders import make_evaluation_loader
 from dfmm.evaluation.contents import Faces, read_report
 from dfmm.evaluation.evaluate import (
@@ -342,6 +342,23 @@ def test_a_head_that_was_never_taught_says_nothing_anywhere(
     line = capsys.readouterr()
     assert json.loads(line.out)["video_fake"] is None
     assert "no score for video fake, audio fake, in sync" in line.err
+
+
+@pytest.mark.parametrize(
+    ("changed", "taught"),
+    [
+        ({}, []),
+        ({"forge": {"share": 0.5, "methods": ["vocoder", "delay"]}}, ["audio_fake", "in_sync"]),
+        ({"forge": {"share": 0.5}, "train": {"stream_loss": 0.0}}, []),
+    ],
+)
+def test_forged_reals_teach_what_their_method_forges(
+    tiny: Settings, manifest: pd.DataFrame, changed: dict, taught: list[str]
+) -> None:
+    reals = manifest[manifest["label"] == 0]
+    assert find_taught(reals, change(tiny, **changed)) == taught
+    both = [] if changed.get("train") else ["video_fake", "audio_fake", "in_sync"]
+    assert find_taught(manifest, change(tiny, **changed)) == both
 
 
 def test_each_stream_can_be_withheld(run: Run, evaluated: tuple) -> None:

@@ -209,6 +209,7 @@ def test_a_report_is_read_as_it_was_written(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"version": "new"}, "run dfmm evaluate once more"),
         ({"version": 99}, "version 99, and this dfmm reads up to 1: update dfmm"),
         ({"threshold": {"value": "high", "rule": "eer", "chosen_on": "val"}}, "threshold.value"),
         ({"video": {"auk": 1}}, "auk"),
