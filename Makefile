@@ -2,7 +2,7 @@
 # make test   environment, lint, unit tests, notebooks checked by nbval
 # make slow   the tests that take minutes
 # make browser   the widgets in a real JupyterLab; it takes Chromium
-# make lab    JupyterLab on the notebooks
+# make lab    JupyterLab, on the notebook to start with
 # make notebooks   execute the committed notebooks again, after changing what they show
 
 PYTHON ?= python3
@@ -10,6 +10,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # pip install's own options for the environment, such as an index with CPU builds of PyTorch.
 PIP_OPTIONS ?=
+# JupyterLab's own, such as --no-browser --port=8889.
+LAB_OPTIONS ?=
+# Two processes, each with a half of the tests in order, so that what a module makes is made once; who is done first
+# takes over from the other.
+SIDE = -n 2 --dist worksteal
 
 .PHONY: demo test slow browser lab notebooks lint clean
 
@@ -18,14 +23,14 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed lint
 	rm -rf outputs/quick # what an earlier version trained must not pass for this one's
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 # two processes of one thread: threads that wait hold up all others
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE) # threads that wait hold up all others
 	DFMM_HEADLESS=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
 
 slow: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not browser" $(SIDE)
 
 browser: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "browser and not slow" -rs
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check
@@ -33,11 +38,11 @@ lint: $(VENV)/installed
 
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
-	  --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/01_explore_data.ipynb # reports and docs open, too
+	  --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_OPTIONS) # reports and docs open, too
 
 notebooks: $(VENV)/installed
 	rm -rf outputs/quick
-	cd notebooks && DFMM_HEADLESS=1 ../$(BIN)/jupyter execute --inplace 0*.ipynb
+	cd notebooks && DFMM_HEADLESS=1 ../$(BIN)/jupyter execute --inplace [0-9]*.ipynb
 
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -45,6 +50,7 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV) || \
 	  { echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install $(PIP_OPTIONS) -e '.[dev]'
+	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements # asks for news
 	touch $@
 
 clean:

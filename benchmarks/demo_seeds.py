@@ -22,7 +22,7 @@ from typing import Any
 
 from dfmm.dataset import load_manifest
 from dfmm.extraction.extract import extract_tracks
-from dfmm.runs import write_json
+from dfmm.files import write_json
 from dfmm.settings import load_settings
 
 PARAMS = "params/sample.yaml"

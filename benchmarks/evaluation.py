@@ -63,7 +63,8 @@ def draw_tables(videos: int, people: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     names = [f"video/{number:06}" for number in range(videos)]
     table = pd.DataFrame({"video_id": names, "label": label, "method": method, "status": "ok", "reason": ""})
     table["identities"] = [f"person {number:05}" for number in rng.integers(0, people, videos)]
-    table = table.assign(source="", dataset="drawn", streams="both", face_coverage=1.0, faces=1, shots=1, gaps=0)
+    nothing = {"original": "", "source": "", "dataset": "drawn", "streams": "both"}
+    table = table.assign(**nothing, face_coverage=1.0, faces=1, shots=1, gaps=0)
     for name in ("score", "fusion_score", *STREAMS, "trivia_score"):
         table[name] = 1 / (1 + np.exp(-(rng.normal(size=videos) + rng.uniform(0.2, 1.5) * label)))
     for name in ("mouth_loudness", "sync_surprise", *(f"{piece}_evidence" for piece in PIECES)):

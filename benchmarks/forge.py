@@ -19,7 +19,7 @@ from fusion import METHODS, OPTIONS, PARAMS, format_aucs, list_aucs, run_command
 
 from dfmm.dataset import load_manifest
 from dfmm.extraction.extract import extract_tracks
-from dfmm.runs import write_json
+from dfmm.files import write_json
 from dfmm.settings import load_settings
 
 FOLDER = Path("outputs/forge")

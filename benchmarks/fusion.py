@@ -27,7 +27,8 @@ from typing import Any
 from dfmm.dataset import load_manifest
 from dfmm.evaluation.evaluate import compare_streams
 from dfmm.extraction.extract import extract_tracks
-from dfmm.runs import Run, write_json
+from dfmm.files import write_json
+from dfmm.runs import Run
 from dfmm.settings import load_settings
 
 PARAMS = "params/sample.yaml"

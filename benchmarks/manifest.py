@@ -2,18 +2,21 @@
 
     python benchmarks/manifest.py [--rows 1000000] [--files 20000]
 
-Nothing is decoded: metadata and listing have AV-Deepfake1M's shape, and the tree on disk holds empty files.
+Nothing is decoded: metadata and listing have AV-Deepfake1M's shape, and the tree on disk holds empty files. The first
+line is a file of metadata that becomes a manifest on disk, read by columns, beside `json.load` and a loop over its
+objects, each in a process of its own, with the most memory that it held.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -22,7 +25,7 @@ import pandas as pd
 from dfmm.layouts import build_manifest
 from dfmm.layouts.listing import Problems, Tree, list_tree
 from dfmm.layouts.split import split_by_identity
-from dfmm.manifest import fingerprint_manifest, read_manifest, write_manifest
+from dfmm.manifest import COLUMNS, fingerprint_manifest, format_segments, read_manifest, write_manifest
 
 NAMES = {
     "real": "real",
@@ -38,21 +41,75 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--files", type=int, default=20_000)
     options = parser.parse_args()
-    print(f"{'':44} {'dfmm: clock, CPU':>17}  {'peer: clock, CPU':>17}  ratio  peer")
     with tempfile.TemporaryDirectory() as folder:
+        weigh_metadata(Path(folder), options.rows)
+        print(f"{'':44} {'dfmm: clock, CPU':>17}  {'peer: clock, CPU':>17}  ratio  peer")
         time_rows(Path(folder), options.rows)
         time_files(Path(folder) / "tree", options.files)
-    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+
+
+def weigh_metadata(root: Path, rows: int) -> None:
+    """Make a manifest of a metadata file in two ways, each in a process of its own; print its time and memory."""
+    write_metadata(root, rows)
+    size = (root / "train_metadata.json").stat().st_size / 1e6
+    print(f"a metadata file of {rows:,} rows ({size:.0f} MB) → manifest.parquet:")
+    for name, function in (("dfmm, by columns", build_by_columns), ("json.load and a loop", build_by_rows)):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            made, clock, busy, peak = pool.apply(weigh, (function, root))
+        print(f"  {name:22} {clock:6.1f}s  CPU {busy:6.1f}s  {peak:5.2f} GB  {made:,} videos", flush=True)
+
+
+def weigh(function: Callable[[Path], int], root: Path) -> tuple[int, float, float, float]:
+    """Return what a function returns, its seconds by the clock and of the processor, and the peak memory in GB."""
+    start, busy = time.perf_counter(), time.process_time()
+    made = function(root)
+    spent = time.perf_counter() - start, time.process_time() - busy
+    return made, *spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def build_by_columns(root: Path) -> int:
+    tree = Tree(root, [*(root / "files.txt").read_text().splitlines(), "train_metadata.json"], [])
+    with mock.patch("dfmm.layouts.avdeepfake1m.list_tree", return_value=tree):
+        table = build_manifest("avdeepfake1m", root).table
+    write_manifest(table, root / "columns.parquet")
+    return len(table)
+
+
+def build_by_rows(root: Path) -> int:
+    """Make the same table as a script would: without a look at what does not fit, at leaks, or at the files."""
+    with (root / "train_metadata.json").open() as file:
+        entries = json.load(file)
+    rows = []
+    for entry in entries:
+        video, audio = (entry["modify_type"] in (f"{part}_modified", "both_modified") for part in ("visual", "audio"))
+        rows.append(
+            {
+                "video_id": "train/" + entry["file"].removesuffix(".mp4"),
+                "path": "train/" + entry["file"],
+                "split": "train",
+                "label": int(video or audio),
+                "video_fake": int(video),
+                "audio_fake": int(audio),
+                "in_sync": 1 if video == audio else -1,
+                "method": "+".join(["talklip"] * video + [entry["audio_model"]] * audio) or "real",
+                "identities": "voxceleb2/" + entry["file"].partition("/")[0],
+                "original": "train/" + entry["original"].removesuffix(".mp4") if entry["original"] else "",
+                "video_segments": format_segments(entry["visual_fake_segments"]),
+                "audio_segments": format_segments(entry["audio_fake_segments"]),
+                "dataset": "av-deepfake1m",
+                "source": "voxceleb2",
+            }
+        )
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table.to_parquet(root / "rows.parquet", index=False)
+    return len(table)
 
 
 def time_rows(root: Path, rows: int) -> None:
     """Build, write, open and divide a manifest of many rows."""
-    entries = make_entries(rows)
     metadata = root / "train_metadata.json"
-    metadata.write_text(json.dumps(entries))
-    tree = Tree(root, [f"train/{entry['file']}" for entry in entries] + [metadata.name], [])
-    del entries
-    with mock.patch("dfmm.layouts.listing.list_tree", return_value=tree):
+    tree = Tree(root, [*(root / "files.txt").read_text().splitlines(), metadata.name], [])
+    with mock.patch("dfmm.layouts.avdeepfake1m.list_tree", return_value=tree):
         listing = measure(
             f"build {rows:,} rows from a listing",
             lambda: build_manifest("avdeepfake1m", root),
@@ -90,7 +147,7 @@ def time_rows(root: Path, rows: int) -> None:
 
 def time_files(root: Path, files: int) -> None:
     """List and read a tree that is really on disk."""
-    entries = make_entries(files)
+    entries = list(make_entries(files))
     for entry in entries:
         path = root / "train" / entry["file"]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,28 +169,33 @@ def time_files(root: Path, files: int) -> None:
     )
 
 
-def make_entries(rows: int) -> list[dict[str, object]]:
-    """Return metadata of clips with three fakes to each real one."""
-    entries = []
+def write_metadata(root: Path, rows: int) -> None:
+    """Write metadata of many clips, and a list of their files."""
+    with (root / "train_metadata.json").open("w") as file, (root / "files.txt").open("w") as names:
+        for number, entry in enumerate(make_entries(rows)):
+            file.write((", " if number else "[") + json.dumps(entry))
+            names.write(f"train/{entry['file']}\n")
+        file.write("]")
+
+
+def make_entries(rows: int) -> Iterator[dict[str, object]]:
+    """Yield metadata of clips with three fakes to each real one."""
     for number in range(rows):
         kind = list(NAMES)[number % 4]
         clip = f"id{number // 4 % SPEAKERS:05d}/{number // 4 * 7919:011x}/{number // 4 % 50:05d}"
         fake = [] if kind == "real" else [[number % 40 / 10, number % 40 / 10 + 0.42]]
-        entries.append(
-            {
-                "file": f"{clip}/{NAMES[kind]}.mp4",
-                "original": None if kind == "real" else f"{clip}/real.mp4",
-                "split": "train",
-                "modify_type": kind,
-                "audio_model": "vits",
-                "fake_segments": fake,
-                "audio_fake_segments": fake if kind in ("audio_modified", "both_modified") else [],
-                "visual_fake_segments": fake if kind in ("visual_modified", "both_modified") else [],
-                "video_frames": 150,
-                "audio_frames": 96000,
-            }
-        )
-    return entries
+        yield {
+            "file": f"{clip}/{NAMES[kind]}.mp4",
+            "original": None if kind == "real" else f"{clip}/real.mp4",
+            "split": "train",
+            "modify_type": kind,
+            "audio_model": "vits",
+            "fake_segments": fake,
+            "audio_fake_segments": fake if kind in ("audio_modified", "both_modified") else [],
+            "visual_fake_segments": fake if kind in ("visual_modified", "both_modified") else [],
+            "video_frames": 150,
+            "audio_frames": 96000,
+        }
 
 
 def measure(what: str, ours: Callable[[], object], peer: Callable[[], object] | None = None, name: str = "") -> object:

@@ -20,7 +20,8 @@ from typing import Any
 from fusion import format_aucs, list_aucs, run_command
 
 from dfmm.evaluation import compare_streams
-from dfmm.runs import Run, write_json
+from dfmm.files import write_json
+from dfmm.runs import Run
 
 FOLDER = Path("outputs/reals")
 NOTHING = {"value": None}  # of a generator whose clips lack this stream

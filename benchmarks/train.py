@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,7 +27,7 @@ from torch.utils.data import default_collate
 
 from dfmm.dataset import load_manifest
 from dfmm.dataset.loaders import make_training_loader
-from dfmm.model import MultimodalModel
+from dfmm.model import MultimodalModel, move_batch
 from dfmm.runs import Run
 from dfmm.settings import Settings, load_settings, validate_settings
 from dfmm.training.optimizer import make_optimizer
@@ -111,14 +112,20 @@ def repeat(batches: Any) -> Iterator[dict[str, Any]]:
 class BareLoop:
     """What a script would do: the same model, optimizer, loss terms and clipping, and nothing else."""
 
-    def __init__(self, settings: Settings, batches: list[dict[str, Any]]):
+    def __init__(self, settings: Settings, batches: list[dict[str, Any]], *, device: str | torch.device = "cpu"):
         torch.manual_seed(settings.seed)
-        self.model, self.batches, self.clip = MultimodalModel(settings).train(), repeat(batches), settings.train.clip
+        self.model, self.clip = MultimodalModel(settings).to(device).train(), settings.train.clip
+        self.batches = repeat([move_batch(batch, device) for batch in batches])
         self.optimizer = make_optimizer(self.model, settings.train)
+
+    def cast(self) -> AbstractContextManager[Any]:
+        """Return the precision of the forward pass."""
+        return nullcontext()
 
     def __call__(self) -> None:
         batch = next(self.batches)
-        outputs = self.model(batch)
+        with self.cast():
+            outputs = self.model(batch)
         loss = functional.cross_entropy(outputs["logits"], batch["label"], ignore_index=-1)
         for name in ("video_fake", "audio_fake", "in_sync"):
             known = batch[name] >= 0
@@ -136,12 +143,14 @@ class OurLoop:
     def __init__(self, settings: Settings, folder: Path, batches: list[dict[str, Any]] | None = None):
         run = Run(tempfile.mkdtemp(dir=folder))
         self.trainer = Trainer(settings, load_manifest(settings), run, progress=False)
+        self.trainer._make_model(None)
         self.trainer._prepare(None)
         self.batches = repeat(batches or self.trainer.train_loader)
 
     def __call__(self) -> None:
-        self.trainer._take_step(next(self.batches))
-        self.trainer.step += 1
+        batch = next(self.batches)
+        self.trainer._note_step(self.trainer._take_step(batch), batch["video_id"])
+        self.trainer.state.step += 1
 
 
 def compare_sizes(folder: Path) -> None:

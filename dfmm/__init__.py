@@ -19,9 +19,17 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+# A thread that waits for the others of a parallel loop sleeps soon, and does not count to 300,000 on a core that they
+# may need: alone that costs nothing, beside other work it saves much of the time (benchmarks/threads.py). GNU's OpenMP,
+# which PyTorch has on Linux, reads it as it is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["audit", "dataset", "degrade", "evaluation", "extraction", "figures", "forge", "model", "training"],
+    submodules=[
+        *("audit", "dataset", "degrade", "evaluation", "extraction", "figures"),
+        *("forge", "model", "proposal", "training"),
+    ],
     submod_attrs={
         "settings": ["load_settings", "resolve_path"],
         "manifest": ["read_manifest", "summarise_manifest"],

@@ -1,12 +1,15 @@
-"""Files that appear whole or not at all: written beside, then renamed."""
+"""Files that appear whole or not at all, written beside and renamed; and what a file's content is known by."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def name_partial(path: Path) -> Path:
@@ -32,3 +35,17 @@ def write_whole(content: str | bytes, path: str | Path) -> Path:
     with write_beside(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
     return Path(path)
+
+
+def hash_file(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal, without holding the whole of it."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()
+
+
+def write_json(values: Any, path: str | Path) -> Path:
+    """Write strict JSON; the file appears whole or not at all."""
+    return write_whole(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)

@@ -17,15 +17,21 @@ from nbformat.sign import NotebookNotary
 from traitlets.config import Config
 
 from dfmm.files import name_partial
-from dfmm.runs import Run, open_run, terminate_as_interrupt
-from dfmm.settings import diff_settings, find_project, load_settings
+from dfmm.runs import Run, Stopped, open_run, terminate_as_interrupt
+from dfmm.settings import Settings, diff_settings, find_project, load_settings
+from dfmm.webpage import write_webpage
 
 # A socket file instead of a TCP port: what a notebook shows stays on this machine and with this user.
 KERNEL_CONFIG = Config({"KernelManager": {"transport": "ipc" if os.name == "posix" else "tcp"}})
 
-# What is run by its name only, not with `all`: galleries are the same whatever was trained, a comparison needs other
-# runs as well, and a sweep scores the test split anew for each degradation and strength.
-APART = ("06_degradations", "07_forgeries", "08_compare_runs", "09_robustness")
+# What is run by its name only, not with `all`: the first leads to the others, galleries are the same whatever was
+# trained, a comparison needs other runs, a sweep scores the test split many times, new files are new each time, and
+# another's code is run by who names it.
+APART = (
+    "00_start_here", "06_degradations", "07_forgeries", "08_compare_runs", "09_robustness", "10_score_videos",
+    "11_other_detectors",
+)  # fmt: skip
+TRAINS = ("02_debug_run", "03_train")  # and so need weights, both labels, …
 COMMON = ("params", "overrides", "run")  # the parameters of every notebook; some have more
 
 log = logging.getLogger("dfmm")
@@ -49,6 +55,7 @@ def run_notebooks(
     run: str | Path | None = None,
     parameters: Mapping[str, Any] | None = None,
     restart: bool = False,
+    html: bool = False,
 ) -> Run:
     """Execute one notebook, or `all` but those `APART`, into its folder; what is done already is not done again.
 
@@ -56,6 +63,7 @@ def run_notebooks(
         run: the run's folder; by default outputs/ and the params file's name.
         parameters: those that one notebook has besides `COMMON`, such as `others`; with other values it is run again.
         restart: begin again; a single notebook only forgets its own result, unless the settings have changed.
+        html: write each executed notebook also as a page beside it, which loads nothing from elsewhere.
 
     Raises:
         NotebookError: no such notebook or parameter, or a notebook failed; those after it are not started.
@@ -72,16 +80,28 @@ def run_notebooks(
     # Notebooks of one run belong together: with other settings, none of the old results may stay.
     file = target / "settings.yaml"
     changed = file.is_file() and bool(diff_settings(load_settings(file), settings))
+    wanted = [one for one in notebooks if one not in APART] if name == "all" else [name]
+    _check_needs(wanted, target, settings, restart=restart)
     target = open_run(target.path, settings, restart=restart and (name == "all" or changed))
-    for chosen in [one for one in notebooks if one not in APART] if name == "all" else [name]:
+    for chosen in wanted:
         if target.status(chosen) == "done" and target.read()["stages"][chosen].get("parameters", {}) == parameters:
             log.info("%s is done already in %s (--restart does it again)", chosen, target.name)
-            continue
-        log.info("%s …", chosen)
-        with terminate_as_interrupt(), target.stage(chosen):
-            target.update(chosen, parameters=parameters)
-            _execute(notebooks[chosen], target, params, overrides, parameters)
+        else:
+            log.info("%s …", chosen)
+            with terminate_as_interrupt(), target.stage(chosen):
+                target.update(chosen, parameters=parameters)
+                _execute(notebooks[chosen], target, params, overrides, parameters)
+        if html:
+            log.info("page: %s", write_webpage(target / notebooks[chosen].name))
     return target
+
+
+def _check_needs(wanted: Sequence[str], run: Run, settings: Settings, *, restart: bool) -> None:
+    """Say what cannot work before anything is done, not after 01 has read all videos, if something is to be trained."""
+    if any(restart or run.status(one) != "done" for one in wanted if one in TRAINS):
+        from dfmm.training import check_needs  # seconds of imports, which a run that is done need not wait for
+
+        check_needs(settings, run, restart=restart)
 
 
 def find_notebook(name: str, names: Sequence[str]) -> str:
@@ -148,6 +168,8 @@ def _execute(
         _check_whole(partial)
         _sign(partial, target.name)
     except papermill.PapermillExecutionError as error:
+        if error.ename == Stopped.__name__:
+            raise Stopped(error.evalue) from None
         raise NotebookError(
             f"{notebook.stem}, cell {error.exec_count}: {error.ename}: {error.evalue}\nread {run.name}/{notebook.name}"
         ) from None

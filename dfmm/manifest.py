@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from dfmm.files import write_beside
 from dfmm.paths import find_outside, normalise_paths
-from dfmm.tables import ManifestError, name_format, read_labels, read_table, read_texts
+from dfmm.tables import ManifestError, is_among, name_format, read_labels, read_table, read_texts
 
 # What `dfmm.media.container.FORMATS` are called.
 VIDEO_ENDINGS = (
@@ -124,7 +124,7 @@ def _find_originals(table: pd.DataFrame, root: str | Path | None) -> pd.Series:
     One that the table does not list is called as its path would be.
     """
     names = pd.Series(table["original"].unique(), dtype="str")
-    names = names[(names != "") & ~names.isin(table["video_id"])]
+    names = names[(names != "") & ~is_among(names, table["video_id"])]
     if names.empty:
         return table["original"]
     ids, plain = table["video_id"], normalise_paths(names, root)

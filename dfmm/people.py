@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from dfmm.tables import is_among
 
 ALONE = "video:"  # begins the name that stands in for people whom nobody names
 
@@ -19,7 +20,9 @@ def name_people(videos: pd.DataFrame) -> pd.Series:
     These are its own `identities`, without the blanks around them, and those of the video it was made from, and of what
     that one was made from. Where nobody is named, the family (`name_families`) stands in for a person.
     """
-    clean = videos["identities"].str.replace(r"\s*\|[\s|]*", "|", regex=True).str.strip("| \t\r\n")
+    clean = videos["identities"].str.strip("| \t\r\n")
+    if clean.str.contains("|", regex=False).any():
+        clean = clean.str.replace(r"\s*\|[\s|]*", "|", regex=True)
     above, nameless = _find_originals(videos), clean == ""
     # A video may be called anything, but a bar parts people.
     family = ALONE + name_families(videos).str.replace("|", "/") if nameless.any() else clean
@@ -32,6 +35,23 @@ def name_people(videos: pd.DataFrame) -> pd.Series:
         names[rows] = [_join_names(*both) for both in zip(names[rows], names[above[rows]], strict=True)]
         above = np.where(above >= 0, above[above], -1)
     return pd.Series(names, videos.index, dtype="str").where(lambda found: found != "", family)
+
+
+def count_people(videos: pd.DataFrame) -> int:
+    """Return how many people videos belong to, of a table in which `assign_people` has said whom."""
+    return videos["identities"].str.split("|").explode().nunique()
+
+
+def mark_nameless(videos: pd.DataFrame) -> pd.Series:
+    """Return of which videos neither they nor what they were made from name anybody: bool, by the table's index."""
+    return name_people(videos).str.startswith(ALONE)
+
+
+def describe_nameless(videos: pd.DataFrame) -> str:
+    """Say what cannot be known where videos name nobody; empty where all name somebody."""
+    nameless = int(mark_nameless(videos).sum())
+    whom = f"{nameless} of {len(videos)} videos name nobody" if nameless else ""
+    return whom and f"{whom}: whether a person is in two splits is not known"
 
 
 def assign_people(videos: pd.DataFrame) -> pd.DataFrame:
@@ -54,7 +74,7 @@ def name_families(videos: pd.DataFrame) -> pd.Series:
     """Return for each video the first one of all that are tied to it by `original`, be that listed or not."""
     made = videos["original"] != ""
     first = videos["original"].where(made, videos["video_id"])
-    if not first.isin(videos.loc[made, "video_id"]).any():  # no original was itself made from another
+    if not is_among(first, videos.loc[made, "video_id"]).any():  # no original was itself made from another
         return first
     codes, names = pd.factorize(pd.concat([videos["video_id"], first]))
     own, above = np.split(codes, 2)
@@ -63,7 +83,8 @@ def name_families(videos: pd.DataFrame) -> pd.Series:
 
 def connect_nodes(first: Sequence[int], second: Sequence[int], n: int) -> NDArray[np.int32]:
     """Return the number of each of n nodes' connected part."""
-    return connected_components(coo_array((np.ones(len(first)), (first, second)), shape=(n, n)), directed=False)[1]
+    edges = scipy.sparse.coo_array((np.ones(len(first)), (first, second)), shape=(n, n))
+    return scipy.sparse.csgraph.connected_components(edges, directed=False)[1]
 
 
 def find_shared(videos: pd.DataFrame) -> pd.DataFrame:
@@ -72,7 +93,9 @@ def find_shared(videos: pd.DataFrame) -> pd.DataFrame:
     A row for each video of each, with all columns of the table.
     """
     videos = videos.reset_index(drop=True)
-    people = name_people(videos).str.split("|").explode()
+    people = name_people(videos)
+    if people.str.contains("|", regex=False).any():
+        people = people.str.split("|").explode()
     kinds = {"identity": people[~people.str.startswith(ALONE)], "original": name_families(videos)}
     return pd.concat([_list_shared(videos, names, kind) for kind, names in kinds.items()], ignore_index=True)
 

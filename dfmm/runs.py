@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import logging
 import os
-import platform
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
-from dfmm.files import write_beside, write_whole
+from dfmm.environment import describe_environment
+from dfmm.files import write_beside, write_json, write_whole
 from dfmm.settings import (
     Settings,
     diff_settings,
@@ -36,9 +31,11 @@ from dfmm.settings import (
 )
 
 QUICK_RUN = "outputs/quick"  # the notebooks' default: what it lacks is made on the way
+STOP = "stop"  # the file that asks a training to end
 MADE = (
     *("settings.yaml", "run.json", "log.jsonl", "metrics.jsonl", "checkpoints", "evaluations", "robustness"),
-    *("debug", "trackers"),
+    *("audit", "verdicts.html", "imported.csv"),
+    *("debug", "trackers", STOP, "go_on.log"),
 )
 # What may change as a run goes on; the first five change the weights that come of it, the number of epochs may grow.
 CHANGES_WEIGHTS = ("train.batch_size", "train.epochs", "train.patience", "train.accumulate", "train.processes")
@@ -47,8 +44,7 @@ MAY_CHANGE = (
     "data.workers",
 )  # fmt: skip
 MAY_CHANGE_SECTIONS = ("evaluate", "extract", "logging")
-LINE_SECONDS = 30  # between two lines about progress, where there is no bar
-PACKAGES = ("dfmm", "torch", "torchaudio", "timm", "accelerate", "av", "opencv-python", "numpy", "pandas")
+PATIENCE = 0.5  # seconds: who only looks whether a stage is running holds its lock for an instant
 
 
 log = logging.getLogger("dfmm")
@@ -56,6 +52,14 @@ log = logging.getLogger("dfmm")
 
 class RunError(RuntimeError):
     """A run's folder that does not allow what was asked; the message says what to do."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A training that ended because somebody asked it to; the message says where."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: nothing is wrong, so there is no trace."""
+        return [str(self)]
 
 
 class Run:
@@ -66,8 +70,12 @@ class Run:
     `running` without a lock is read as `crashed`.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | os.PathLike[str]):
         self.path = resolve_path(path)
+
+    def __fspath__(self) -> str:
+        """A run stands where a folder does: a notebook's cell that opens it may be run twice."""
+        return str(self.path)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -89,6 +97,21 @@ class Run:
         """The model that was best on validation."""
         return self.path / "checkpoints" / "best.safetensors"
 
+    @property
+    def imported(self) -> Path:
+        """The scores of a detector that is not ours, where this run holds some."""
+        return self.path / "imported.csv"
+
+    @property
+    def source(self) -> Path:
+        """What its scores come from: its model, or what was imported."""
+        return self.imported if self.imported.is_file() else self.checkpoint
+
+    def refuse_imported(self) -> None:
+        """Raise a `RunError` where this run holds imported scores, and so no model to ask or to train."""
+        if self.imported.is_file():
+            raise RunError(f"{self.name} holds imported scores and no model; name a run that was trained")
+
     def read(self) -> dict[str, Any]:
         """Return `run.json` with every stage's true status; an empty one where there is none."""
         file = self.path / "run.json"
@@ -99,19 +122,19 @@ class Run:
         return record
 
     def status(self, stage: str) -> str:
-        """Return `none`, `running`, `done`, `failed`, `interrupted`, `crashed`, or `outdated` by other settings."""
+        """Return `none`, `running`, `done`, `failed`, `interrupted`, `stopped`, `crashed`, or `outdated`."""
         return self.read()["stages"].get(stage, {}).get("status", "none")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Record a stage as running, and then as done, failed or interrupted.
+        """Record a stage as running, and then as done, failed, interrupted or, where somebody asked for it, stopped.
 
         Raises:
             RunError: another process is at this stage now.
         """
         lock = self._lock(name)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=PATIENCE)
         except Timeout:
             raise RunError(f"{self.name}: {name} is running in another process; wait for it or stop it") from None
         started = _now()
@@ -119,13 +142,36 @@ class Run:
             self.update(name, status="running", **_started(started))
             yield
         except BaseException as error:
-            status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
+            told = "stopped" if isinstance(error, Stopped) else "interrupted"
+            status = told if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
             self.update(name, status=status, error=f"{type(error).__name__}: {error}", **_ended(started))
             raise
         else:
             self.update(name, status="done", **_ended(started))
         finally:
             lock.release()
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Does somebody want the training to end? It looks between two steps; a shared folder is way enough."""
+        return (self.path / STOP).is_file()
+
+    def ask_to_stop(self) -> str:
+        """Have the training end after its step, with a checkpoint that it goes on from, and return what comes of it.
+
+        Raises:
+            RunError: none is running.
+        """
+        status = self.status("train")
+        if status not in ("running", "crashed"):
+            raise RunError(f"{self.name}: no training is running (it is {status}); nothing to stop")
+        write_whole(_now().isoformat() + "\n", self / STOP)
+        seen = "" if status == "running" else "; no process is at it on this machine, so only another one's will see it"
+        return f"{self.name} ends after its step, with a checkpoint that the same command goes on from{seen}"
+
+    def forget_stop(self) -> None:
+        """Let nobody's wish to stop be left."""
+        (self.path / STOP).unlink(missing_ok=True)
 
     def update(self, stage: str, **values: Any) -> None:
         """Set values of a stage in `run.json`, safe against other processes doing the same."""
@@ -146,7 +192,8 @@ class Run:
             RunError: a process is at work in this run.
         """
         self._refuse_busy()
-        self._remove([*MADE, *(file.name for file in self.path.glob("[0-9][0-9]_*.ipynb"))])
+        executed = (file.name for ending in ("ipynb", "html") for file in self.path.glob(f"[0-9][0-9]_*.{ending}"))
+        self._remove([*MADE, *executed])
 
     def set_aside(self) -> Run | None:
         """Move what was trained beside this folder, named by when it was made, so that this one can begin again.
@@ -179,8 +226,9 @@ class Run:
             "03_train": ("checkpoints", "metrics.jsonl"),
             "04_evaluate": ("evaluations",),
             "09_robustness": ("robustness",),
+            "10_score_videos": ("verdicts.html",),
         }
-        self._remove([f"{notebook}.ipynb", *made.get(notebook, ())])
+        self._remove([f"{notebook}.ipynb", f"{notebook}.html", *made.get(notebook, ())])
         stages = {name: stage for name, stage in self.read()["stages"].items() if name != notebook}
         if notebook == "03_train":
             stages.pop("train", None)
@@ -199,16 +247,18 @@ class Run:
         return folder
 
     def _is_held(self, name: str) -> bool:
-        lock = self._lock(name)
         try:
+            lock = self._lock(name)
             lock.acquire(timeout=0)
         except Timeout:
+            return True
+        except OSError:  # a folder that may only be read: nobody can tell, and what is written stands
             return True
         lock.release()
         return False
 
 
-def open_run(path: str | Path, settings: Settings, *, restart: bool = False) -> Run:
+def open_run(path: str | os.PathLike[str], settings: Settings, *, restart: bool = False) -> Run:
     """Make a run's folder, or open it again with the settings it was made with, and send the log there.
 
     Some settings may be others as a run goes on (`MAY_CHANGE`): they are written down in `run.json`, under `changes`,
@@ -296,38 +346,6 @@ def _change_settings(run: Run, settings: Settings, changed: list[str]) -> None:
         save_settings(settings, partial)
 
 
-def describe_environment() -> dict[str, Any]:
-    """Return what a result may depend on besides settings and data: code, versions, machine, threads."""
-    import torch
-
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return {
-        "git": _describe_git(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": versions,
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _describe_git() -> dict[str, Any] | None:
-    """Return the commit of the code, and whether files differ from it; None outside a repository."""
-
-    def ask(*words: str) -> str:
-        here = Path(__file__).parent
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 def start_logging(run: Run, settings: Settings) -> None:
     """Send the package's log to the terminal, or notebook, and as JSON lines to the run's `log.jsonl`."""
     log.setLevel(settings.logging.level.upper())
@@ -379,71 +397,6 @@ def find_run(folder: str | Path) -> Run:
     others = sorted(Run(file.parent).name for file in run.path.parent.glob("[!.]*/run.json"))
     there = f"there are {', '.join(others)}" if others else "none is beside it; dfmm run all PARAMS makes one"
     raise RunError(f"{run.name} is no run: {there}")
-
-
-def show_progress(
-    items: Iterable[Any], what: str, *, unit: str, show: bool = True, total: int | None = None, lines: bool = False
-) -> Any:
-    """Iterate with a bar on a terminal or in a notebook; without one in files, pipes and headless notebooks.
-
-    Args:
-        lines: where there is no bar, put a line into the log now and then.
-    """
-    options = {"desc": what, "unit": unit, "total": total}
-    if not show or "DFMM_HEADLESS" in os.environ:
-        bar = tqdm(items, disable=True, **options)
-    elif _in_notebook():
-        bar = NotebookBar(items, gui=True, **options)
-    else:
-        bar = tqdm(items, leave=False, disable=None, **options)
-    return _log_progress(items, what, unit, total) if lines and show and bar.disable else bar
-
-
-class NotebookBar(tqdm):
-    """A bar in a notebook: text in one display that is updated, for a widget would be gone once the file is saved."""
-
-    shown: Any = None  # the display's handle
-
-    def display(self, *_: Any, **__: Any) -> None:
-        from IPython.display import display
-
-        text = {"text/plain": self.format_meter(**self.format_dict | {"ncols": 80})}
-        if self.shown is None:
-            self.shown = display(text, raw=True, display_id=True)
-        else:
-            self.shown.update(text, raw=True)
-
-    def close(self) -> None:
-        if not self.disable:
-            super().close()
-            self.display()
-
-
-def _in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")  # which every kernel has imported
-    shell = ipython and ipython.get_ipython()
-    return bool(shell) and "IPKernelApp" in shell.config
-
-
-def _log_progress(items: Iterable[Any], what: str, unit: str, total: int | None) -> Iterator[Any]:
-    started = last = time.monotonic()
-    for number, item in enumerate(items, start=1):
-        yield item
-        now = time.monotonic()
-        if now - last >= LINE_SECONDS or number == total:
-            last = now
-            # [done/total, time passed<time left, files a second]
-            log.info(tqdm.format_meter(number, total, now - started, ncols=0, prefix=what, unit=unit))
-
-
-def hash_file(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def write_json(values: Any, path: str | Path) -> Path:
-    """Write strict JSON; the file appears whole or not at all."""
-    return write_whole(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:

@@ -232,6 +232,12 @@ class Cure(Section):
 
 
 class Model(Section):
+    detector: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
+        description="another detector in the place of ours, `package.module:function`: code that is run, and so named "
+        "by whoever starts it, never taken from what a run or a model's file stores (null: ours)",
+    )
     backbone: str = Field("mobilenetv3_small_050", description="any timm image model, by name")
     pretrained: bool | str = Field(
         False,
@@ -239,7 +245,9 @@ class Model(Section):
         "those of the extra `lite0` for the backbone tf_efficientnet_lite0",
     )
     frozen: Share = Field(0.0, description="share of the backbone's stages, from the input on, that do not learn")
-    streams: Literal["both", "video", "audio"] = Field("both", description="what the model may look at")
+    streams: Literal["both", "video", "audio"] = Field(
+        "both", description="what the detector may look at; with one of them alone, synchrony is not judged"
+    )
     audio_backbone: str = Field("cnn", description="what reads the log-mel: `cnn`, a small one, or any timm model")
     dim: int = Field(128, ge=8, multiple_of=4, description="D, width of a time step's features")
     temporal: Literal["avg_pool", "tconv", "transformer"] = Field(
@@ -319,6 +327,11 @@ class Train(Section):
     )
     keep_checkpoints: int = Field(2, ge=1, description="so many of them are kept; older ones are removed")
     mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="accelerate's mixed precision")
+    compile: bool = Field(
+        False,
+        description="have PyTorch compile the picture's backbone: minutes at the start, faster steps on a GPU after; "
+        "where a first forward pass fails, the log says why and training goes on without",
+    )
 
 
 class Evaluate(Section):

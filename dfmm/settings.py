@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -31,7 +33,18 @@ from dfmm.sections import (
 
 
 class SettingsError(ValueError):
-    """A params file or an override that is wrong; the message names every fault, and what would be right."""
+    """A params file or an override that is wrong; the message names every fault, and what would be right.
+
+    `faults` holds each with the setting or section that it is in, "" where it lies between several.
+    """
+
+    def __init__(self, message: str, faults: Iterable[tuple[str, str]] = ()):
+        super().__init__(message)
+        self.faults = list(faults)
+
+
+STORED = "settings.yaml"  # a run's own settings: what these name, nobody has named
+_NAMED: set[str] = set()  # the detectors whose code this process may run
 
 
 class _Loader(yaml.SafeLoader):
@@ -75,6 +88,11 @@ class Settings(Section):
             return self.audio.spread_seconds
         return self.video.frames / self.video.fps
 
+    @property
+    def judges_synchrony(self) -> bool:
+        """Is it asked whether mouth and sound belong together? Not with one stream alone, nor of another's model."""
+        return self.synchrony.use and self.model.streams == "both" and not self.model.detector
+
     @model_validator(mode="after")
     def check_batch(self) -> Settings:
         """A step's windows are shared out evenly; where windows are weighed, those of a video stay together."""
@@ -88,6 +106,13 @@ class Settings(Section):
         if train.batch_size % parts:
             what = "train.processes · train.accumulate" + " · train.windows" * (self.model.aggregation == "attention")
             raise ValueError(f"train.batch_size ({train.batch_size}) must be a multiple of {what} ({parts})")
+        return self
+
+    @model_validator(mode="after")
+    def check_detector(self) -> Settings:
+        """Another detector gives windows logits, and no weights."""
+        if self.model.detector and self.model.aggregation == "attention":
+            raise ValueError("model.aggregation: attention is of our model; with model.detector take mean or max")
         return self
 
     @model_validator(mode="after")
@@ -164,7 +189,7 @@ def find_project() -> Path:
     return next((folder for folder in [here, *here.parents] if (folder / "params").is_dir()), here)
 
 
-def resolve_path(path: str | Path) -> Path:
+def resolve_path(path: str | os.PathLike[str]) -> Path:
     """Return an absolute path; a relative one starts from the project, so notebooks/ and the root agree."""
     return find_project() / Path(path).expanduser()
 
@@ -175,7 +200,29 @@ def load_settings(params: str | Path, overrides: Sequence[str] | None = ()) -> S
     Raises:
         SettingsError: the file is missing or no YAML mapping, a name is unknown, or a value is out of range.
     """
-    values = read_params(params)
+    settings = validate_settings(lay_over(read_params(params), overrides), origin=str(params))
+    named = "model.detector" in (parse_override(override)[0] for override in overrides or ())
+    if settings.model.detector and (named or Path(params).name != STORED):
+        name_detector(settings.model.detector)
+    return settings
+
+
+def name_detector(path: str) -> None:
+    """Let this process run the code of a detector: for what a person wrote, never for what is read from a run."""
+    _NAMED.add(path)
+
+
+def is_named(path: str) -> bool:
+    """Has somebody named this detector to this process?"""
+    return path in _NAMED
+
+
+def lay_over(values: dict[str, Any], overrides: Sequence[str] | None) -> dict[str, Any]:
+    """Return nested values with overrides such as `train.lr=1e-4` laid over them.
+
+    Raises:
+        SettingsError: an override is none.
+    """
     if isinstance(overrides, str):  # it would be read letter by letter
         raise SettingsError(f"overrides: expected a list such as ['train.lr=1e-4', 'seed=1'], got {overrides!r}")
     for override in overrides or ():
@@ -187,15 +234,18 @@ def load_settings(params: str | Path, overrides: Sequence[str] | None = ()) -> S
             if not isinstance(section, dict):
                 raise SettingsError(f"{override!r}: {part!r} is a value, not a section")
         section[last] = value
-    return validate_settings(values, origin=str(params))
+    return values
 
 
 def read_params(params: str | Path) -> dict[str, Any]:
     """Read a YAML mapping; an empty file is an empty mapping."""
     path = resolve_path(params)
     if not path.is_file():
-        nearby = ", ".join(sorted(file.name for file in path.parent.glob("[!.]*.yaml"))) or "no params file"
-        raise SettingsError(f"{params}: no such params file (in that folder: {nearby})")
+        there = sorted(file.name for file in path.parent.glob("[!.]*.yaml"))
+        near = difflib.get_close_matches(path.name, there, n=1, cutoff=0.75)  # all end alike
+        meant = f"; did you mean {Path(params).with_name(near[0])}?" if near else ""
+        nearby = meant or f" (in that folder: {', '.join(there) or 'no params file'})"
+        raise SettingsError(f"{params}: no such params file{nearby}")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -238,18 +288,20 @@ def validate_settings(values: dict[str, Any], *, origin: str = "settings") -> Se
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        faults = dict.fromkeys(_explain_fault(fault) for fault in error.errors())
-        raise SettingsError("\n  ".join([f"{origin}:", *faults])) from None
+        faults = list(dict.fromkeys(_explain_fault(fault) for fault in error.errors()))
+        lines = [f"{name}: {said}" if name else said for name, said in faults]
+        raise SettingsError("\n  ".join([f"{origin}:", *lines]), faults) from None
 
 
-def _explain_fault(fault: dict[str, Any]) -> str:
+def _explain_fault(fault: dict[str, Any]) -> tuple[str, str]:
+    """Return the setting or section that a fault is in, and what is wrong."""
     names = [part for part in fault["loc"] if isinstance(part, str)]
     name = next((dotted for n in (2, 1) if (dotted := ".".join(names[:n])) in _fields()), ".".join(names))
     if fault["type"] == "extra_forbidden":
         near = _suggest_setting(name)
-        return f"{name}: no such setting" + (f"; did you mean {near}?" if near else "; `dfmm settings` lists them")
-    said = (f"{name}: " if name else "") + fault["msg"].removeprefix("Value error, ")
-    return said + ("" if isinstance(fault["input"], (dict, Section)) else f", got {fault['input']!r}")
+        return name, "no such setting" + (f"; did you mean {near}?" if near else "; `dfmm settings` lists them")
+    said = fault["msg"].removeprefix("Value error, ")
+    return name, said + ("" if isinstance(fault["input"], (dict, Section)) else f", got {fault['input']!r}")
 
 
 def _suggest_setting(name: str) -> str | None:
@@ -282,16 +334,40 @@ def _sections() -> set[str]:
     return {name.split(".")[0] for name in _fields() if "." in name}
 
 
-def describe_settings() -> str:
-    """Return every setting with its default and meaning, as a Markdown table."""
+def describe_settings(word: str = "") -> str:
+    """Return every setting, or those with a word in their name or meaning, with default and meaning: a Markdown table.
+
+    Raises:
+        SettingsError: the word is in none.
+    """
     rows = ["| setting | default | choices or type | meaning |", "| --- | --- | --- | --- |"]
-    for name, field in iterate_settings():
+    for name, field in find_settings(word):
         default = json.dumps(field.default)
-        rows.append(f"| `{name}` | `{default}` | {_describe_type(field)} | {field.description} |")
+        rows.append(f"| `{name}` | `{default}` | {describe_type(field)} | {field.description} |")
     return "\n".join(rows) + "\n"
 
 
-def _describe_type(field: FieldInfo) -> str:
+def find_settings(word: str = "") -> list[tuple[str, FieldInfo]]:
+    """Return the settings that have a word in their name, their choices or their meaning; all of them without one.
+
+    Raises:
+        SettingsError: none has; the message says what may be meant.
+    """
+    settings = list(iterate_settings())
+    found = [(name, field) for name, field in settings if word.lower() in _tell_setting(name, field).lower()]
+    if found:
+        return found
+    words = {part for name, field in settings for part in re.findall(r"\w{3,}", _tell_setting(name, field).lower())}
+    near = next(iter(difflib.get_close_matches(word.lower(), sorted(words), n=1)), None) or _suggest_setting(word)
+    raise SettingsError(f"no setting has {word!r} in its name or meaning" + (f"; did you mean {near}?" if near else ""))
+
+
+def _tell_setting(name: str, field: FieldInfo) -> str:
+    return f"{name} {describe_type(field)} {field.description}"
+
+
+def describe_type(field: FieldInfo) -> str:
+    """Return a setting's choices, or its type and limits, in words."""
     options = get_args(field.annotation)
     if get_origin(field.annotation) is list:
         return "list of " + (", ".join(f"`{choice}`" for choice in get_args(options[0])) or _name_type(options[0]))
@@ -334,6 +410,20 @@ def list_changed(settings: Settings) -> dict[str, Any]:
     """Return the settings that differ from the defaults, by their dotted names."""
     usual = flatten_settings(Settings())
     return {name: value for name, value in flatten_settings(settings).items() if value != usual[name]}
+
+
+def format_params(values: Mapping[str, Any], *, notes: Mapping[str, str] | None = None, title: str = "") -> str:
+    """Return settings by their dotted names as the text of a params file, a note behind each that has one."""
+    lines, opened = [f"# {line}" for line in title.splitlines()], ""
+    for name in (name for name in _fields() if name in values):
+        section, _, key = name.rpartition(".")
+        if section != opened:
+            lines.append(f"{section}:")
+            opened = section
+        text = yaml.safe_dump({key: values[name]}, default_flow_style=True, width=math.inf, allow_unicode=True)
+        note = (notes or {}).get(name, "")
+        lines.append("  " * bool(section) + text.strip()[1:-1] + (f"  # {' '.join(note.split())}" if note else ""))
+    return "\n".join(lines) + "\n"
 
 
 def save_settings(settings: Settings, path: str | Path) -> None:

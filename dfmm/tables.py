@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 LABEL_WORDS = {"0": 0, "1": 1, "-1": -1, "false": 0, "true": 1, "real": 0, "fake": 1}
@@ -114,6 +116,12 @@ def _check_empty(column: pd.Series) -> None:
             f"line {filled[0] + 2}: has {column.iloc[filled[0]]!r} in a column that the header does not name "
             f"({len(filled)} such rows); a cell with a comma in it belongs in quotes"
         )
+
+
+def is_among(names: pd.Series, others: pd.Series) -> pd.Series:
+    """Which names are among others, bool? pandas' own `isin` turns a million texts into objects first."""
+    found = pc.is_in(pa.array(names, pa.large_string()), pa.array(others, pa.large_string()))
+    return pd.Series(found.to_numpy(zero_copy_only=False), index=names.index)
 
 
 def read_labels(column: pd.Series, *, empty: int | str = -1) -> pd.Series:

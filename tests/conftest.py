@@ -165,13 +165,29 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: begun last, it would keep one process busy and the others idle."""
+    items.sort(key=lambda item: "test_demo" not in item.nodeid)
+
+
+def share_folder(factory: pytest.TempPathFactory, name: str) -> Path:
+    """Return the path of a folder that the test processes of one session have in common."""
+    base = factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+
+
+def share_sample(factory: pytest.TempPathFactory, videos: int) -> Path:
+    """Return the folder of a sample, drawn once for all tests of all processes: nobody may change it."""
+    folder = share_folder(factory, f"sample{videos}")
+    with FileLock(folder.with_suffix(".lock")):
+        make_sample(folder, videos=videos, progress=False)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of a small model on 24 synthetic videos, drawn once for all tests of all processes."""
-    base = tmp_path_factory.getbasetemp()
-    sample = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sample"
-    with FileLock(sample.with_suffix(".lock")):
-        make_sample(sample, videos=24, progress=False)
+    """Settings of a small model on 24 synthetic videos."""
+    sample = share_sample(tmp_path_factory, 24)
     return validate_settings(
         {
             "data": {"root": str(sample), "cache": str(tmp_path_factory.mktemp("cache")), "workers": 0},
@@ -180,6 +196,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Settings:
             "model": {"backbone": "test_resnet", "dim": 16},
             "train": {"epochs": 3, "batch_size": 6},
             "evaluate": {"windows": 2, "replicates": 100},
+            "extract": {"workers": 1},  # each takes seconds to start
             "synchrony": {"use": False},  # a second pass through each video: who tests it turns it on
         }
     )

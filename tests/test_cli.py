@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from av.format import ContainerFormat
 
-from dfmm.cli import _print_evaluation, main
+from dfmm.cli import main
+from dfmm.cli.verdicts import _print_evaluation
 from dfmm.evaluation.contents import Localization, Stretches
 from dfmm.layouts.search import list_files, search_folder
 from dfmm.manifest import AUDIO_ENDINGS, VIDEO_ENDINGS, ManifestError
@@ -145,6 +146,30 @@ def test_a_command_that_is_none_is_told_apart_from_those_that_are(capsys: pytest
     assert "There are sample, manifest," in capsys.readouterr().err
 
 
+def test_a_params_file_that_is_nearly_there_is_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("mine", "faceforensics"):
+        (tmp_path / f"{name}.yaml").touch()
+    assert main(["train", str(tmp_path / "mien.yaml")]) == 1
+    assert f"no such params file; did you mean {tmp_path / 'mine.yaml'}?\n" in capsys.readouterr().err
+    assert main(["train", str(tmp_path / "zzzzzz.yaml")]) == 1
+    assert "(in that folder: faceforensics.yaml, mine.yaml)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("command", "goes_on"), [("run", True), ("score", False)])
+def test_what_is_cut_off_says_whether_it_goes_on(
+    command: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt("SIGTERM")
+
+    monkeypatch.setattr("dfmm.headless.run_notebooks", stop)
+    monkeypatch.setattr("dfmm.layouts.search.list_files", stop)
+    assert main([command, "all", "x.yaml"]) == 143
+    said = capsys.readouterr().err
+    assert "interrupted SIGTERM" in said
+    assert ("the same command, without --restart, goes on from here" in said) == goes_on
+
+
 def test_runs_that_are_there_are_named_where_one_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "run.json").write_text('{"stages": {}}')
@@ -161,10 +186,21 @@ def test_runs_that_are_there_are_named_where_one_is_not(tmp_path: Path, capsys: 
     assert "none is beside it" in capsys.readouterr().err
 
 
+def test_a_training_is_asked_to_stop_where_one_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(tmp_path / "run")
+    run.describe(seed=0)
+    assert main(["stop", str(run.path)]) == 1
+    assert "no training is running (it is none); nothing to stop" in capsys.readouterr().err
+    with run.stage("train"):
+        assert main(["stop", str(run.path)]) == 0
+        assert run.asked_to_stop
+    assert "ends after its step, with a checkpoint" in capsys.readouterr().out
+
+
 def test_a_file_that_is_not_there_is_told_before_anything_is_loaded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("dfmm.cli._open_run", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr("dfmm.evaluation.open_judge", lambda *_, **__: pytest.fail("loaded"))
     assert main(["score", "gone.mp4", "--run", "outputs/quick"]) == 1
     assert "no such file: gone.mp4" in capsys.readouterr().err
 
@@ -176,8 +212,7 @@ def test_what_is_forged_may_be_known_of_one_stream_alone(
     value = {"value": 0.5, "low": 0.2, "high": 0.8}
     found = {"videos": 1, "segments": 1, "found": 1, "whole": 0, "ap": {"0.5": value}, "ar": {"10": value}}
     stretches = Stretches(**found, official={"ap": {}, "ar": {}})
-    monkeypatch.setattr("dfmm.evaluation.draw_errors", lambda *_: ([], {}))
-    monkeypatch.setattr("dfmm.evaluation.write_report", lambda *_, **__: "page")
+    monkeypatch.setattr("dfmm.evaluation.publish_evaluation", lambda *_: "page")
     for name, said in (("joint", True), ("video_fake", False)):
         located = Localization(stride=0.2, streams={name: stretches}, partly={})
         shown = report.model_copy(update={"localization": located})

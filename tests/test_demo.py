@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -20,6 +19,8 @@ from dfmm.runs import open_run
 from dfmm.settings import Settings, load_settings
 from dfmm.training.trainer import Trainer
 
+from .conftest import change, share_folder, share_sample
+
 PARAMS = Path(__file__).parents[1] / "params" / "sample.yaml"
 
 pytestmark = pytest.mark.slow
@@ -27,8 +28,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    folder = tmp_path_factory.mktemp("demo")
-    return load_settings(PARAMS, [f"data.root={folder / 'sample'}", f"data.cache={folder / 'cache'}"])
+    videos = load_settings(PARAMS).data.sample_videos
+    root, cache = share_sample(tmp_path_factory, videos), share_folder(tmp_path_factory, "demo-cache")
+    return load_settings(PARAMS, [f"data.root={root}", f"data.cache={cache}"])
 
 
 def train_and_score(settings: Settings, manifest: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -58,15 +60,13 @@ def test_the_demo_finds_what_the_readme_says(settings: Settings, tmp_path: Path)
     assert report.calibration["evidence"]["brier"] < report.calibration["network"]["brier"]
 
 
-def test_shuffled_training_labels_teach_nothing(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(2))
+def test_shuffled_training_labels_teach_nothing(settings: Settings, tmp_path: Path, seed: int) -> None:
     """With 44 reals and 65 fakes, chance strays from .5 by .06 in a standard deviation, and by .1 as people differ."""
-    manifest, aucs = load_manifest(settings, progress=False), []
-    columns = ["label", *STREAM_LABELS]
-    for seed in range(3):
-        shuffled = manifest.copy()
-        train = shuffled["split"] == "train"
-        shuffled.loc[train, columns] = shuffled.loc[train, columns].sample(frac=1, random_state=seed).to_numpy()
-        aucs.append(measure_auc(train_and_score(settings, shuffled, tmp_path / str(seed))))
-    print("shuffled labels:", np.round(aucs, 3))
-    assert abs(np.mean(aucs) - 0.5) < 0.18
-    assert all(abs(auc - 0.5) < 0.3 for auc in aucs)
+    manifest, columns = load_manifest(settings, progress=False), ["label", *STREAM_LABELS]
+    train = manifest["split"] == "train"
+    manifest.loc[train, columns] = manifest.loc[train, columns].sample(frac=1, random_state=seed).to_numpy()
+    short = change(settings, train={"epochs": 4})
+    auc = measure_auc(train_and_score(short, manifest, tmp_path / "run"))
+    print("shuffled labels:", round(auc, 3))
+    assert abs(auc - 0.5) < 0.27

@@ -21,10 +21,12 @@ from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.dataset.loaders import make_evaluation_loader, make_training_loader
 from dfmm.evaluation import summary
 from dfmm.evaluation.evaluate import evaluate_run
-from dfmm.model import MultimodalModel, load_model
+from dfmm.model import MultimodalModel, load_model, make_model
 from dfmm.runs import open_run, start_logging
-from dfmm.settings import Settings, flatten_settings, iterate_settings, validate_settings
+from dfmm.settings import Settings, flatten_settings, iterate_settings, name_detector, validate_settings
 from dfmm.training.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("decoded")  # workers, of which each takes seconds to start, are not the question
 
 # With these, each of the settings below has something to act on.
 BASE = {
@@ -33,7 +35,7 @@ BASE = {
     "augment.sound_noise": 0.0,
     "augment.chance": 1.0,
     "model.temporal": "tconv",
-    "train.epochs": 2,
+    "train.epochs": 1,
     "train.batch_size": 4,
     "train.windows": 2,
     "train.clip": 1e6,
@@ -52,6 +54,11 @@ def set_values(settings: Settings, **values: Any) -> Settings:
         *section, last = name.split(".")
         (nested[section[0]] if section else nested)[last] = value
     return validate_settings(nested)
+
+
+def read_cached(settings: Settings) -> Settings:
+    """Have windows read from the cache: all that does not ask how crops are cut shares one extraction."""
+    return set_values(settings, **{"data.read": "cache"})
 
 
 def hash_values(values: Any) -> str:
@@ -81,15 +88,17 @@ def show_order(settings: Settings, folder: Path) -> str:
 def show_model(settings: Settings, folder: Path) -> str:
     """What a fresh model makes of a batch, and how much of it can learn."""
     torch.manual_seed(0)
-    model = MultimodalModel(settings).train()
+    if settings.model.detector:
+        name_detector(settings.model.detector)
+    model = make_model(settings).train()
     torch.manual_seed(1)
     outputs = model(make_batch(settings))
     return hash_values([outputs, sum(p.numel() for p in model.parameters() if p.requires_grad)])
 
 
 def make_batch(settings: Settings) -> dict[str, torch.Tensor]:
-    loader = make_evaluation_loader(load_manifest(settings, progress=False), "train", settings, progress=False)
-    return next(iter(loader))
+    cached = read_cached(settings)
+    return next(iter(make_evaluation_loader(load_manifest(cached, progress=False), "train", cached, progress=False)))
 
 
 def show_training(settings: Settings, folder: Path) -> str:
@@ -98,6 +107,7 @@ def show_training(settings: Settings, folder: Path) -> str:
     hook = torch.nn.modules.module.register_module_forward_hook(
         lambda module, *_: passes.append(1) if isinstance(module, MultimodalModel) else None
     )
+    settings = read_cached(settings)
     run = open_run(folder / hash_values(flatten_settings(settings)), settings)
     try:
         Trainer(settings, load_manifest(settings, progress=False), run, progress=False).fit()
@@ -108,11 +118,19 @@ def show_training(settings: Settings, folder: Path) -> str:
     return hash_values([(run / "metrics.jsonl").read_text(), weights, names, len(passes)])
 
 
+TRAINED: dict[str, Path] = {}  # the checkpoints of what was trained to be evaluated, by its settings
+
+
 def show_report(settings: Settings, folder: Path) -> str:
-    """What an evaluation says of a model that these settings trained for an epoch."""
-    settings = set_values(settings, **{"train.epochs": 1})
+    """What an evaluation says of a model that these settings trained, or others but for `evaluate`."""
+    settings = read_cached(settings)
     run = open_run(folder / hash_values(flatten_settings(settings)), settings)
-    Trainer(settings, load_manifest(settings, progress=False), run, progress=False).fit()
+    trained = settings.model_dump_json(exclude={"evaluate"})
+    if trained in TRAINED:
+        shutil.copytree(TRAINED[trained], run / "checkpoints")
+    else:
+        Trainer(settings, load_manifest(settings, progress=False), run, progress=False).fit()
+        TRAINED[trained] = run / "checkpoints"
     report, videos, _ = evaluate_run(run, "train", progress=False)
     shown = [getattr(report, name) for name in ("video", "threshold", "rivals", "slices", "localization")]
     return hash_values([shown, videos["score"].to_numpy()])
@@ -195,6 +213,7 @@ SAMPLES = {
     "augment.spec_augment": 1.0,
 }
 MODELS = {
+    "model.detector": "detectors.frames:build",
     "model.backbone": "test_efficientnet",
     "model.frozen": 0.5,
     "model.streams": "video",
@@ -206,7 +225,7 @@ MODELS = {
     "model.dropout": 0.9,
 }
 TRAINING = (
-    ("train.epochs", 3, {}),
+    ("train.epochs", 2, {}),
     ("train.batch_size", 6, {}),
     ("train.accumulate", 2, {}),
     ("train.loss", "focal", {}),
@@ -221,7 +240,7 @@ TRAINING = (
     ("train.clip", 0.01, {}),
     ("train.ema", 0.9, {}),
     ("train.checkpoint_every", 1, {"train.keep_checkpoints": 50}),
-    ("train.keep_checkpoints", 1, {}),
+    ("train.keep_checkpoints", 1, {"train.checkpoint_every": 1}),
     ("train.mixed_precision", "bf16", {}),
 )
 OTHERS = (
@@ -283,6 +302,7 @@ ELSEWHERE = {
     "synchrony.mesh": "test_talks.test_other_extras_are_other_entries_and_a_missing_one_is_named",
     "synchrony.phonemes": "test_talks.test_other_extras_are_other_entries_and_a_missing_one_is_named",
     "train.processes": "test_several_processes_are_started",
+    "train.compile": "test_machine.test_a_backbone_is_compiled_or_the_log_says_why_not",
     "train.start_from": "test_trainer.test_training_starts_from_another_runs_weights",
     "train.patience": "test_trainer.test_training_ends_when_validation_no_longer_improves",
     "evaluate.replicates": "test_the_bootstrap_is_as_long_as_asked",

@@ -19,7 +19,7 @@ from nbformat.sign import NotebookNotary
 
 from dfmm.cli import main
 from dfmm.headless import APART, NotebookError, find_notebook, list_notebooks, read_parameters, run_notebooks
-from dfmm.runs import Run, RunError
+from dfmm.runs import Run, RunError, Stopped
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -156,6 +156,16 @@ def test_a_notebook_that_ends_early_is_recorded_as_failed(project: Path, source:
     assert (run / "01_fails.ipynb").is_file()
 
 
+def test_a_notebook_whose_training_was_asked_to_stop_is_stopped_and_says_where(project: Path) -> None:
+    source = "from dfmm.runs import Stopped\nraise Stopped('stopped in epoch 2 after step 1, as asked')"
+    write_notebook(project, "01_look", source)
+    with pytest.raises(Stopped, match=r"^stopped in epoch 2 after step 1, as asked$"):
+        run_notebooks("01_look", "params/small.yaml")
+    run = Run("outputs/small")
+    assert run.status("01_look") == "stopped"
+    assert "Traceback" not in (run / "01_look.ipynb").read_text(encoding="utf-8")
+
+
 def test_a_terminated_command_says_interrupted_and_a_killed_one_crashed(project: Path) -> None:
     write_notebook(project, "01_waits", "import time\ntime.sleep(60)")
     for number, status in ((signal.SIGTERM, "interrupted"), (signal.SIGKILL, "crashed")):
@@ -182,7 +192,7 @@ def test_unknown_names_are_answered_with_those_there_are(project: Path) -> None:
 def test_the_notebooks_are_numbered_and_listed_in_order() -> None:
     names = list(list_notebooks())
     assert names == sorted(names)
-    assert [name[:2] for name in names] == [f"{number:02d}" for number in range(1, len(names) + 1)]
+    assert [name[:2] for name in names] == [f"{number:02d}" for number in range(len(names))]
 
 
 def test_what_stands_apart_is_run_by_name_only(project: Path) -> None:
@@ -191,7 +201,8 @@ def test_what_stands_apart_is_run_by_name_only(project: Path) -> None:
     run = run_notebooks("all", "params/small.yaml")
     assert [run.status(name) for name in list_notebooks()] == ["done", "none", "done"]
     assert run_notebooks("06_degradations", "params/small.yaml").status("06_degradations") == "done"
-    assert {"06_degradations", "07_forgeries", "08_compare_runs", "09_robustness"} == set(APART)
+    alone = {"00_start_here", "06_degradations", "07_forgeries", "08_compare_runs", "09_robustness", "10_score_videos"}
+    assert alone | {"11_other_detectors"} == set(APART)
     assert set(APART) <= {file.stem for file in NOTEBOOKS}
 
 
@@ -229,8 +240,8 @@ def test_a_notebook_is_named_by_its_number_or_a_word_of_it(project: Path) -> Non
     for word, said in (("5", "no notebook '5'"), ("e", "may be 04_evaluate or"), ("", "may be"), ("1", "no notebook")):
         with pytest.raises(NotebookError, match=said):
             find_notebook(word, names)
-    write_notebook(project, "03_train", "pass")
-    assert run_notebooks("3", "params/small.yaml").status("03_train") == "done"
+    write_notebook(project, "04_evaluate", "pass")
+    assert run_notebooks("4", "params/small.yaml").status("04_evaluate") == "done"
 
 
 def test_quick_settings_are_quick(project: Path) -> None:
@@ -247,7 +258,7 @@ def test_quick_settings_are_quick(project: Path) -> None:
 def test_a_bar_in_a_notebook_is_text_that_a_saved_file_still_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A widget would be an error message once the file is opened again."""
     monkeypatch.delenv("DFMM_HEADLESS", raising=False)
-    source = "from dfmm.runs import show_progress\nfor _ in show_progress(range(3), 'looking', unit='video'): pass"
+    source = "from dfmm.bars import show_progress\nfor _ in show_progress(range(3), 'looking', unit='video'): pass"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     NotebookClient(notebook, kernel_name="python3").execute()
     (output,) = notebook.cells[0].outputs

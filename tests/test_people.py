@@ -15,7 +15,7 @@ from dfmm.forge import choose_donors
 from dfmm.layouts.split import check_split, split_by_identity
 from dfmm.manifest import complete_manifest
 from dfmm.metrics import compute_auc
-from dfmm.people import assign_people, find_shared, name_people
+from dfmm.people import assign_people, describe_nameless, find_shared, name_people
 
 
 def list_videos(*rows: tuple[str, str, str]) -> pd.DataFrame:
@@ -48,6 +48,12 @@ def test_a_video_belongs_to_whom_it_names_else_its_original_else_itself(rows: li
         assert [*name_people(alone)] == [people[alone.index[0]]]
     order = np.random.default_rng(0).permutation(len(videos))
     assert [*name_people(videos.iloc[order])] == [people[row] for row in order]
+
+
+def test_what_names_nobody_is_counted_and_is_no_reassurance() -> None:
+    assert describe_nameless(list_videos(("a", "ann", ""), ("b", "", "a"))) == ""
+    said = describe_nameless(list_videos(("a", "ann", ""), ("b", "", ""), ("c", "", "gone")))
+    assert said == "2 of 3 videos name nobody: whether a person is in two splits is not known"
 
 
 def test_all_who_ask_get_one_answer() -> None:

@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dfmm"
-GROUND = ["files", "processes", "sections", "settings", "paths", "tables", "manifest", "people", "metrics", "runs"]
+GROUND = [
+    *("files", "bars", "processes", "sections", "settings", "environment", "paths", "tables", "manifest", "people"),
+    *("metrics", "runs"),
+]
 # From the ground up: a room imports what stands before it, and nothing that comes after.
 ORDER = [
     *GROUND,
     *("media", "faces", "extraction", "degrade", "forge", "layouts", "sample", "dataset", "audit"),
     *("model", "training", "figures", "evaluation"),
-    *("headless", "cli", "__main__"),
+    *("proposal", "strip", "webpage", "headless", "cli", "__main__"),
 ]
 ROOMS = [room.parent.name for room in sorted(PACKAGE.glob("*/__init__.py"))]
 

@@ -12,7 +12,8 @@ from threading import Event, Thread
 
 import pytest
 
-from dfmm.runs import Run, RunError, open_run, read_lines, start_logging, write_json
+from dfmm.files import write_json
+from dfmm.runs import Run, RunError, open_run, read_lines, start_logging
 from dfmm.settings import Settings, load_settings, validate_settings
 
 WORK_UNTIL_KILLED = """
@@ -110,6 +111,7 @@ def test_a_run_is_opened_again_with_its_own_settings_only(run: Run) -> None:
     assert record["versions"]["torch"]
     fill(run, "checkpoints/best.safetensors")
     assert open_run(run.path, settings).checkpoint.is_file()
+    assert open_run(run, settings).path == run.path  # as a notebook's cell that is run twice does
     assert run.read() == record
     with pytest.raises(RunError, match=r"train\.lr: 0\.5 → 0\.25"):
         open_run(run.path, validate_settings({"train": {"lr": 0.25}, "seed": 4}))

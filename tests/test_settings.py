@@ -14,7 +14,9 @@ from dfmm.settings import (
     SettingsError,
     describe_settings,
     diff_settings,
+    find_settings,
     flatten_settings,
+    iterate_settings,
     load_settings,
     resolve_path,
     save_settings,
@@ -164,6 +166,17 @@ def test_the_documented_table_is_that_of_the_code() -> None:
     assert (
         (Path(__file__).parents[1] / "docs" / "settings.md").read_text(encoding="utf-8").endswith(describe_settings())
     )
+
+
+def test_settings_are_found_by_a_word_of_their_name_or_meaning() -> None:
+    assert [name for name, _ in find_settings("Silence")] == ["cure.trim_silence"]
+    assert {"train.lr", "train.backbone_lr"} <= {name for name, _ in find_settings("rate")}
+    assert describe_settings("silence").count("\n") == 3
+    assert len(find_settings()) == len(list(iterate_settings()))
+    with pytest.raises(SettingsError, match=r"'learnig'.* did you mean learning"):
+        find_settings("learnig")
+    with pytest.raises(SettingsError, match=r"meaning$"):
+        find_settings("xyzzy")
 
 
 def test_flat_names_hold_the_values_of_the_sections() -> None:

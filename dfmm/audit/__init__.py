@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dfmm.audit.facts import extract_facts
+from dfmm.audit.kept import list_findings, read_audit, recall_audit
 from dfmm.audit.leaks import find_leaks
 from dfmm.audit.shortcuts import (
     CONFIDENCE,
@@ -27,11 +28,10 @@ from dfmm.audit.shortcuts import (
 )
 from dfmm.extraction.cures import describe_cures
 from dfmm.extraction.extract import extract_tracks
-from dfmm.files import write_whole
-from dfmm.manifest import NO_SPLIT
+from dfmm.files import write_json, write_whole
+from dfmm.manifest import NO_SPLIT, fingerprint_manifest
 from dfmm.metrics import compare_aucs, compute_auc
-from dfmm.people import ALONE, assign_people, name_people
-from dfmm.runs import write_json
+from dfmm.people import assign_people, describe_nameless, mark_nameless, name_people
 from dfmm.settings import Settings, flatten_settings
 
 __all__ = [
@@ -40,6 +40,9 @@ __all__ = [
     "audit_data",
     "describe_audit",
     "format_audit",
+    "list_findings",
+    "read_audit",
+    "recall_audit",
     "save_audit",
     "shortcuts",
     "synchrony",
@@ -98,6 +101,7 @@ class Audit:
     findings: list[Finding]
     synthetic: bool
     cures: list[str]  # that were on, as from `describe_cures`
+    fingerprint: str = ""  # of the manifest that it was given
 
     @property
     def verdict(self) -> Status | Literal["clean"]:
@@ -125,7 +129,7 @@ def audit_data(
     Raises:
         AuditError: not one video could be read.
     """
-    kept_out = int((manifest["split"] == NO_SPLIT).sum())
+    fingerprint, kept_out = fingerprint_manifest(manifest), int((manifest["split"] == NO_SPLIT).sum())
     manifest = assign_people(manifest)[manifest["split"] != NO_SPLIT].reset_index(drop=True)
     if manifest.empty:
         raise AuditError(f"no video is in train, val or test; {kept_out} are kept out of them")
@@ -155,6 +159,7 @@ def audit_data(
         ],
         synthetic=bool((manifest["source"] == "synthetic").all()),
         cures=describe_cures(settings),
+        fingerprint=fingerprint,
     )
 
 
@@ -345,10 +350,9 @@ def _report_gaps(
         yield Finding("remark", f"{kept_out} more videos are in no split ({NO_SPLIT}) and were not looked at.")
     if manifest["split"].nunique() == 1:
         yield Finding("remark", f"All videos are in one split ({manifest['split'].iloc[0]}): nothing can leak.")
-    nameless = list(manifest.loc[name_people(manifest).str.startswith(ALONE), "video_id"])
+    nameless = list(manifest.loc[mark_nameless(manifest), "video_id"])
     if nameless:
-        text = f"{len(nameless)} of {len(manifest)} videos name nobody: a person of theirs in two splits goes unseen."
-        yield Finding("remark", text, nameless)
+        yield Finding("remark", f"{describe_nameless(manifest)}.", nameless)
     lost = manifest[(manifest["original"] != "") & ~manifest["original"].isin(manifest["video_id"])]
     if len(lost):
         yield Finding("remark", f"{len(lost)} videos name an original that is not listed.", list(lost["video_id"]))
@@ -370,24 +374,14 @@ def _report_gaps(
 
 def format_audit(audit: Audit) -> str:
     """Return the account as text: the verdict, then its reasons, the gravest first."""
-    verdict = {
-        "clean": "passes",
-        "problem": "has leaks or shortcuts",
-        "unknown": "is too small to tell",
-    }[audit.verdict]
-    synthetic = ", synthetic" if audit.synthetic else ""
-    cures = f"; after cures: {', '.join(audit.cures)}" if audit.cures else ""
-    order = ("problem", "unknown", "remark")
-    findings = sorted(audit.findings, key=lambda finding: order.index(finding.status))
-    lines = [f"{finding.status}: {finding.text}" for finding in findings]
-    read = f"{len(audit.features)} of {audit.videos} videos read"
-    return "\n".join([f"The data {verdict} ({read}{synthetic}{cures}).", *lines])
+    return "\n".join(list_findings(describe_audit(audit)))
 
 
 def describe_audit(audit: Audit) -> dict[str, Any]:
     """Return all that was found but the features of each video, ready for JSON."""
     return {
         "verdict": audit.verdict,
+        "fingerprint": audit.fingerprint,
         "videos": audit.videos,
         "read": len(audit.features),
         "synthetic": audit.synthetic,

@@ -13,15 +13,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dfmm.bars import show_progress
 from dfmm.extraction.cures import choose_span, cure_media
 from dfmm.extraction.pool import run_tasks
 from dfmm.faces.follow import SAMPLE_RATE, describe_media
 from dfmm.faces.track import Track
+from dfmm.files import write_json
 from dfmm.media.container import MediaError, find_streams, open_media
 from dfmm.media.decode import Media, read_media
 from dfmm.media.reencode import list_profile, prepare_file
 from dfmm.media.sound import Sound, has_motion
-from dfmm.runs import show_progress, write_json
 from dfmm.sections import Cure
 from dfmm.settings import Settings, resolve_path
 

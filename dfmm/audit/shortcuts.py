@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.compose import make_column_selector, make_column_transformer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, QuantileTransformer
 
 from dfmm.audit.facts import Facts, extract_facts
 from dfmm.audit.marks import CHANCE, LEAST_TOLD, find_marks
@@ -22,6 +16,9 @@ from dfmm.faces.track import Track
 from dfmm.metrics import compute_auc
 from dfmm.people import ALONE, connect_nodes, name_families, name_people
 from dfmm.settings import Settings
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 PICTURE = {  # each feature's unit; None for a kind instead of a number
     "duration": "s",
@@ -115,6 +112,14 @@ def make_classifier(videos: int) -> Pipeline:
     Args:
         videos: how many it will be fitted on.
     """
+    from sklearn.compose import (  # which takes seconds, and scoring does not need it
+        make_column_selector,
+        make_column_transformer,
+    )
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, QuantileTransformer
+
     ranks = QuantileTransformer(n_quantiles=min(100, videos), random_state=0)
     columns = make_column_transformer(
         (make_pipeline(ranks, FunctionTransformer(_square_ranks)), _list_numbers),
@@ -154,6 +159,8 @@ def group_people(manifest: pd.DataFrame) -> tuple[pd.Series, bool]:
 
 def assign_folds(labels: pd.Series, groups: pd.Series) -> NDArray[np.int64] | None:
     """Return the fold in which each video is tested; None where either label has only one group."""
+    from sklearn.model_selection import StratifiedGroupKFold  # which takes seconds, and scoring does not need it
+
     folds = min(FOLDS, groups[labels == 1].nunique(), groups[labels == 0].nunique())
     if folds < 2:
         return None
@@ -184,6 +191,8 @@ def score_alone(values: pd.Series, labels: pd.Series, folds: NDArray[np.int64]) 
     decide which of them means fake, so that equal values of different folds stay equal. Kinds are put in the order
     of their share of fakes in the other folds. NaN where these hold one label only.
     """
+    from sklearn.metrics import roc_auc_score  # which takes seconds, and scoring does not need it
+
     scores = np.full(len(labels), np.nan)
     ranks = None if values.dtype == object else (values.rank().to_numpy() - 0.5) / len(values) - 0.5
     for fitted, tested in _part_folds(labels, folds):

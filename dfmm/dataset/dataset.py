@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -42,6 +42,7 @@ from dfmm.degrade import (
 )
 from dfmm.extraction.extract import extract_tracks
 from dfmm.extraction.store import CacheError
+from dfmm.extraction.tracks import Tracks
 from dfmm.faces.track import Track
 from dfmm.forge import Forgery, Take, disguise_window, plan_forgeries
 from dfmm.manifest import STREAM_LABELS
@@ -89,6 +90,7 @@ class MultimodalDataset(Dataset):
             What of its windows cannot be, such as one without a face, is empty.
         degrade: done to every window that is not augmented, given its `Scene` and, as `rng`, a generator of its own.
         late: by how many seconds the sound of every such window is late, or early, as `delay_window` says.
+        tracks: what is kept of all of these videos, where that is known already.
     """
 
     def __init__(
@@ -103,13 +105,17 @@ class MultimodalDataset(Dataset):
         twins: bool = False,
         degrade: Callable[..., Scene] | None = None,
         late: float = 0.0,
+        tracks: Tracks | None = None,
         progress: bool = True,
     ):
         self.settings, self.windows, self.augment = settings, windows, augment
         self.degrade, self.late = degrade, late
         self.forges = twins or (augment and settings.forge.share > 0)
         kept = settings.data.read != "videos"
-        self.tracks, self.failures = extract_tracks(manifest, settings, crops=kept, progress=progress)
+        found = (
+            (tracks, {}) if tracks is not None else extract_tracks(manifest, settings, crops=kept, progress=progress)
+        )
+        self.tracks, self.failures = found
         self.manifest, self.twins = self.tracks.manifest, self.tracks.manifest.iloc[:0]
         self.videos = np.arange(len(self.manifest))  # of each row, the row that has its file and its true labels
         self.faces = np.zeros(len(self.manifest), int)  # and which face of that video it shows
@@ -175,17 +181,23 @@ class MultimodalDataset(Dataset):
             face=face,
             window=window,
             seed=(self.settings.seed, *divmod(index - is_second, len(self))),
-            twin=str(self.manifest["method"].iat[row]) if video != row and not face else "",
+            twin=str(self._columns["method"][row]) if video != row and not face else "",
             is_second=is_second,
         )
 
+    @cached_property
+    def _columns(self) -> dict[str, Any]:
+        """The manifest's columns that every sample looks into: to find one there takes longer than to read crops."""
+        names = [name for name in ("video_id", "method", *LABELLING) if name in self.manifest]
+        return {name: self.manifest[name].array for name in names}
+
     def _find_truth(self, request: Request) -> dict[str, Any]:
-        """Return what the manifest says of a request's video: a row out of it would cost as much as reading crops."""
-        return {column: self.manifest[column].iat[request.video] for column in LABELLING}
+        """Return what the manifest says of a request's video."""
+        return {column: self._columns[column][request.video] for column in LABELLING}
 
     def _make_samples(self, requests: Sequence[Request]) -> Iterator[dict[str, Any]]:
         """Make the samples of some windows of one row, one after the other."""
-        name = self.manifest["video_id"].iat[requests[0].row]
+        name = self._columns["video_id"][requests[0].row]
         truth, readings = self._find_truth(requests[0]), self._read(requests)
         for number, request in enumerate(requests):
             facts = {"video_id": name, "face": request.face, "window": request.window}
@@ -223,7 +235,7 @@ class MultimodalDataset(Dataset):
         method = self.forger.choose_method(request, track)
         window = self.place_window(track, number=request.window, rng=request.draw(START))
         # Only what is in step: a window that is out of it, or may be, could fall into it.
-        if self.augment and method != "delay" and self.manifest["in_sync"].iat[request.video] == 1:
+        if self.augment and method != "delay" and self._columns["in_sync"][request.video] == 1:
             window = delay_window(window, track, seconds=draw_offset(self.settings.augment, request.draw))
         elif self.late and not self.augment:
             window = delay_window(window, track, seconds=self.late)

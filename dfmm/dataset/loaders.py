@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, default_collate
 from dfmm.dataset.batches import BatchOrder, balance_videos
 from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.degrade import Scene
+from dfmm.extraction.tracks import Tracks
 from dfmm.manifest import select_split
 from dfmm.people import assign_people
 from dfmm.processes import hide_main
@@ -86,12 +87,13 @@ def make_window_loader(
     twins: bool = False,
     degrade: Callable[..., Scene] | None = None,
     late: float = 0.0,
+    tracks: Tracks | None = None,
     progress: bool = True,
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader:
     """Return evenly spaced windows of all rows, or dense ones, degraded as asked: this process's share of them."""
-    options = {"windows": windows, "stride": stride, "twins": twins, "degrade": degrade, "late": late}
+    options = {"windows": windows, "stride": stride, "twins": twins, "degrade": degrade, "late": late, "tracks": tracks}
     dataset = MultimodalDataset(manifest, settings, **options, progress=progress and rank == 0)
     batch_size = settings.evaluate.batch_size * world
     order = BatchOrder(len(dataset), windows=1, batch_size=batch_size, rank=rank, world=world)
@@ -114,6 +116,7 @@ def _make_loader(dataset: MultimodalDataset, order: BatchOrder) -> DataLoader:
         num_workers=workers,
         collate_fn=collate_windows,
         persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),  # a GPU copies from such memory while the processor goes on
         worker_init_fn=_start_worker,
     )
 

@@ -58,7 +58,7 @@ def open_manifest(run: Run, settings: Settings, *, progress: bool = True) -> pd.
 
 def find_taught(manifest: pd.DataFrame, settings: Settings) -> list[str]:
     """Return the streams of whose label training has both kinds; the head of any other learns nothing to be asked."""
-    if settings.train.stream_loss == 0:
+    if settings.train.stream_loss == 0 or settings.model.detector:  # which answers for both together
         return []
     train = manifest[manifest["split"] == "train"]
     forged = {name for method in settings.forge.methods for name in METHODS[method].labels if settings.forge.share > 0}

@@ -30,12 +30,17 @@ def compute_log_mel(samples: torch.Tensor, audio: Audio) -> torch.Tensor:
         float32 `[1, n_mels, S // hop]`; frame i is centred on sample i · hop.
     """
     hop = _count_samples(audio.hop_ms, audio)
-    # Both libraries reflect a sound at its ends, but refuse one that is shorter than what they reflect.
-    around = _find_size(_count_samples(audio.window_ms, audio)) // 2
-    padded = torch.from_numpy(np.pad(samples.numpy(), around, mode="reflect"))
+    padded = _reflect_ends(samples, _find_size(_count_samples(audio.window_ms, audio)) // 2)
     energies = _make_transform(audio)(padded) if audio.library == "torchaudio" else _use_librosa(padded, audio)
     energies = energies[:, : len(samples) // hop]
     return ((torch.log(energies + FLOOR) - LOG_MEAN) / LOG_SPREAD)[None]
+
+
+def _reflect_ends(samples: torch.Tensor, around: int) -> torch.Tensor:
+    """Reflect a sound `[S]` at its ends: both libraries refuse one that is shorter than what they reflect."""
+    if len(samples) <= around:  # over and over
+        return torch.from_numpy(np.pad(samples.numpy(), around, mode="reflect"))
+    return torch.cat([samples[1 : around + 1].flip(0), samples, samples[-around - 1 : -1].flip(0)])
 
 
 def place_hertz(hertz: Sequence[float], audio: Audio) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ function there, a row here, and a share in `sections.Augment`.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import zlib
 from collections.abc import Callable, Mapping
@@ -229,9 +230,14 @@ class Degradation(NamedTuple):
 
     def _call(self, given: Any, amount: float, **known: Any) -> Any:
         """Call the function with the amount and with those of the things known that it takes."""
-        taken = inspect.signature(self.function).parameters
+        taken = _list_parameters(self.function)
         options = {name: value for name, value in known.items() if name in taken}
         return self.function(given, **options, **({self.keyword: amount} if self.keyword else {}))
+
+
+@functools.cache
+def _list_parameters(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 def change_picture(scene: Scene, change: Callable[[np.ndarray], np.ndarray]) -> Scene:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
+import scipy  # whose parts are imported when they are used
+from av.video.reformatter import VideoReformatter
 
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
+# From RGB to luma and chroma in studio range, ITU-R BT.601, each row with what is added.
+YUV = np.array([[65.481, 128.553, 24.966, 4080], [-37.797, -74.203, 112, 32640], [112, -93.786, -18.214, 32640]]) / 255
 
 
 def mirror_frames(frames: np.ndarray) -> np.ndarray:
@@ -54,13 +59,28 @@ def change_colour(
 
 def add_noise(frames: np.ndarray, *, deviation: float, rng: np.random.Generator) -> np.ndarray:
     """Add Gaussian noise of this standard deviation, in grey levels, drawn anew for each pixel as a sensor does."""
-    noise = rng.standard_normal(frames.shape, dtype=np.float32) * np.float32(deviation)
-    return np.clip(frames + noise + 0.5, 0, 255).astype(np.uint8)
+    # Four draws from each number of 64 bits, looked up in steps: three times as fast as a normal draw for each.
+    drawn = rng.integers(0, 1 << 64, -(-frames.size // 4), dtype=np.uint64).view(np.uint16)[: frames.size]
+    noise = np.rint(_list_quantiles() * deviation).astype(np.int16)[drawn]
+    rows = (frames.shape[0] * frames.shape[1], -1)
+    return cv2.add(frames.reshape(rows), noise.reshape(rows), dtype=cv2.CV_8U).reshape(frames.shape)
+
+
+@functools.cache
+def _list_quantiles() -> np.ndarray:
+    """Return values that are equally likely in a normal distribution, of variance 1, float64 `[65536]`."""
+    values = scipy.special.ndtri((np.arange(1 << 16) + 0.5) / (1 << 16))
+    return values / values.std()
 
 
 def blur_frames(frames: np.ndarray, *, sigma: float) -> np.ndarray:
     """Blur frames, uint8 `[T, H, W, 3]`, by a Gaussian of this standard deviation in pixels."""
-    return np.stack([cv2.GaussianBlur(frame, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE) for frame in frames])
+    # As wide as `GaussianBlur`, which takes twice the time for whole numbers, and one grey level off it at most.
+    weights = cv2.getGaussianKernel(round(6 * sigma + 1) | 1, sigma, cv2.CV_32F)
+    blurred = np.empty(frames.shape, np.uint8)
+    for frame, result in zip(frames, blurred, strict=True):
+        cv2.sepFilter2D(frame, -1, weights, weights, dst=result, borderType=cv2.BORDER_REPLICATE)
+    return blurred
 
 
 def cut_out(frames: np.ndarray, *, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -104,7 +124,9 @@ def compress_jpeg(frames: np.ndarray, *, quality: float) -> np.ndarray:
 def compress_h264(frames: np.ndarray, *, crf: float) -> np.ndarray:
     """Code frames, uint8 `[T, H, W, 3]`, by x264 at a constant rate factor from 0 to 51, and decode them again."""
     height, width = frames.shape[1:3]
-    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")  # 4:2:0 needs even sides
+    even = frames
+    if height % 2 or width % 2:  # 4:2:0 needs even sides
+        even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
     encoder.height, encoder.width, encoder.pix_fmt = even.shape[1], even.shape[2], "yuv420p"
     encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
@@ -112,10 +134,26 @@ def compress_h264(frames: np.ndarray, *, crf: float) -> np.ndarray:
     encoder.options = {"crf": f"{crf:.2f}", "preset": "veryfast", "bf": "0", "x264-params": "mbtree=0"}
     encoder.thread_count = decoder.thread_count = 1
     packets = []
-    for number, image in enumerate(even):
-        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+    for number, planes in enumerate(split_planes(even)):
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         frame.pts = number
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
-    shown = [frame.to_ndarray(format="rgb24") for packet in [*packets, None] for frame in decoder.decode(packet)]
-    return np.stack(shown)[:, :height, :width]
+    # One for all of them: `to_ndarray` sets it up anew for each frame, which takes longer than the frame.
+    back = VideoReformatter()
+    coded = (frame for packet in [*packets, None] for frame in decoder.decode(packet))
+    return np.stack([back.reformat(frame, format="rgb24").to_ndarray() for frame in coded])[:, :height, :width]
+
+
+def split_planes(frames: np.ndarray) -> np.ndarray:
+    """Return frames of even sides, uint8 `[T, H, W, 3]`, as luma and halved chroma, uint8 `[T, 3 * H / 2, W]`.
+
+    OpenCV's own conversion takes the colour of one pixel in four; this, as FFmpeg's, that of their mean, in a quarter
+    of FFmpeg's time.
+    """
+    steps, height, width = frames.shape[:3]
+    tall = np.ascontiguousarray(frames).reshape(steps * height, width, 3)
+    halved = cv2.resize(tall, (width // 2, steps * height // 2), interpolation=cv2.INTER_AREA)
+    luma, chroma = cv2.transform(tall, YUV[:1]), cv2.split(cv2.transform(halved, YUV))[1:]
+    planes = [plane.reshape(steps, -1) for plane in (luma, *chroma)]
+    return np.concatenate(planes, axis=1).reshape(steps, -1, width)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import av
 import numpy as np
+import scipy  # whose parts are imported when they are used
 import torch
-from scipy.ndimage import median_filter
-from scipy.signal import butter, fftconvolve, sosfiltfilt
-from torchaudio.functional import phase_vocoder, resample
+from torchaudio.functional import phase_vocoder
+from torchaudio.transforms import Resample
 
 Codec = Literal["mp3", "aac", "opus"]
 
@@ -58,7 +59,7 @@ def follow_loudness(samples: np.ndarray, wanted: np.ndarray, *, sample_rate: int
 
 
 def _smooth_power(samples: np.ndarray, window: np.ndarray) -> np.ndarray:
-    return np.maximum(fftconvolve(samples.astype(np.float64) ** 2, window / window.sum(), "same"), 0)
+    return np.maximum(scipy.signal.fftconvolve(samples.astype(np.float64) ** 2, window / window.sum(), "same"), 0)
 
 
 def find_clicks(samples: np.ndarray, *, sample_rate: int) -> np.ndarray:
@@ -70,7 +71,10 @@ def find_clicks(samples: np.ndarray, *, sample_rate: int) -> np.ndarray:
     hop, window = size // 4, torch.hann_window(size)
     spectrum = torch.stft(torch.from_numpy(samples), size, hop, window=window, pad_mode="constant", return_complex=True)
     power = spectrum.abs().numpy()
-    lasting, wide = median_filter(power, (1, 17), mode="constant"), median_filter(power, (31, 1), mode="reflect")
+    lasting, wide = (
+        scipy.ndimage.median_filter(power, (1, 17), mode="constant"),
+        scipy.ndimage.median_filter(power, (31, 1), mode="reflect"),
+    )
     share = wide**2 / np.maximum(wide**2 + (CLICK_MARGIN * lasting) ** 2, 1e-12)
     clicks = spectrum * torch.from_numpy(share.astype(np.float32))
     return torch.istft(clicks, size, hop, window=window, length=len(samples)).numpy()
@@ -118,7 +122,9 @@ def limit_band(
     """
     for limit, kind in ((low, "highpass"), (high, "lowpass")):
         if limit is not None and limit < sample_rate / 2:
-            samples = sosfiltfilt(butter(4, limit, kind, fs=sample_rate, output="sos"), samples)
+            samples = scipy.signal.sosfiltfilt(
+                scipy.signal.butter(4, limit, kind, fs=sample_rate, output="sos"), samples
+            )
     return np.asarray(samples, np.float32)
 
 
@@ -132,7 +138,7 @@ def reverberate(samples: np.ndarray, *, seconds: float, sample_rate: int, rng: n
     # Noise of unit deviation that falls by 60 dB in R seconds has the energy R · rate / (6 ln 10).
     deviation = np.sqrt(6 * np.log(10) / (EQUAL_SECONDS * sample_rate))
     echoes = deviation * rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
-    echoed = fftconvolve(samples, np.concatenate([[1.0], echoes]))[: len(samples)]
+    echoed = scipy.signal.fftconvolve(samples, np.concatenate([[1.0], echoes]))[: len(samples)]
     return (echoed * _compare_loudness(samples, echoed)).astype(np.float32)
 
 
@@ -158,7 +164,13 @@ def compress_sound(samples: np.ndarray, *, codec: Codec, kilobits: float, sample
 
 
 def _resample(samples: np.ndarray, old: int, new: int) -> np.ndarray:
-    return samples if old == new else resample(torch.from_numpy(samples), old, new).numpy()
+    return samples if old == new else _make_resampler(old, new)(torch.from_numpy(samples)).numpy()
+
+
+@functools.cache
+def _make_resampler(old: int, new: int) -> Resample:
+    """Return what resamples from one rate to another; its filter takes as long to make as a window to resample."""
+    return Resample(old, new)
 
 
 def mask_log_mel(log_mel: torch.Tensor, *, share: float, rng: np.random.Generator) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,16 @@ from filelock import FileLock
 
 from dfmm.dataset import load_manifest
 from dfmm.evaluation.contents import FURTHER, METRICS
-from dfmm.evaluation.evaluate import evaluate_run, read_evaluation
+from dfmm.evaluation.evaluate import evaluate_run
+from dfmm.evaluation.kept import read_evaluation
+from dfmm.evaluation.summary import choose_costs
 from dfmm.figures import name_runs
-from dfmm.metrics import SURE, Costs, compare_metrics, compute_metrics
+from dfmm.metrics import SURE, compare_metrics, compute_metrics
 from dfmm.runs import Run, RunError, open_run, start_logging
 from dfmm.settings import Settings, diff_settings, flatten_settings, load_settings
 from dfmm.training import Trainer
 
+UNKNOWN = "–"  # a setting of a detector that is not ours
 SHOWN = 3  # videos named where two runs scored others
 # Of the metrics, those that a terminal and a notebook show, and of which what is better.
 HEAD = {"auc": "more", "eer": "less", "balanced_accuracy": "more", "min_dcf": "less", "cllr": "less"}
@@ -41,6 +44,8 @@ class Scored:
     videos: pd.DataFrame  # by `video_id`, the scored ones
     threshold: float
     prior: float
+    foreign: bool = False  # were its scores imported?
+    unseen: tuple[str, ...] = ()  # methods of which its training saw no part
 
 
 def compare_runs(runs: Sequence[Run], split: str = "test", *, shared: bool = False) -> dict[str, Any]:
@@ -67,14 +72,14 @@ def compare_runs(runs: Sequence[Run], split: str = "test", *, shared: bool = Fal
     options = {
         "identities": list(first["identities"]),
         "replicates": chosen.replicates,
-        "costs": Costs(chosen.dcf_prior, chosen.false_alarm_cost, chosen.miss_cost),
+        "costs": choose_costs(scored[0].settings),
     }
     measured = [_measure(one, options) for one in scored]
     return {
         "split": split,
         "videos": len(first),
         "fakes": int(first["label"].sum()),
-        "settings": find_differing([one.settings for one in scored]),
+        "settings": find_differing([one.settings for one in scored], [one.foreign for one in scored]),
         "runs": measured,
         "differences": _correct([_compare(a, b, options) for a, b in itertools.combinations(scored, 2)]),
         "seeds": [_sum_up([measured[place] for place in places]) for places in group_seeds(scored)],
@@ -91,7 +96,9 @@ def read_scored(run: Run, split: str) -> Scored:
         )
     report, videos, _ = evaluation
     videos = videos[videos["status"] == "ok"].set_index("video_id").sort_index()
-    return Scored(run.name, load_settings(run / "settings.yaml"), videos, report.threshold.value, report.prior)
+    settings = load_settings(run / "settings.yaml")
+    known = report.threshold.value, report.prior, run.imported.is_file(), tuple(report.unseen.methods)
+    return Scored(run.name, settings, videos, *known)
 
 
 def open_others(run: Run, others: Sequence[str | Path], split: str = "test") -> list[Run]:
@@ -149,7 +156,7 @@ def align_scored(scored: Sequence[Scored], *, shared: bool = False) -> list[Scor
         if other.any():
             names = _name_some(list(both[other]))
             raise RunError(f"{first.name} and {one.name} do not agree on the labels of {names}: evaluate one anew")
-    return [Scored(one.name, one.settings, one.videos.loc[both], one.threshold, one.prior) for one in scored]
+    return [replace(one, videos=one.videos.loc[both]) for one in scored]
 
 
 def _explain_videos(a: Scored, b: Scored) -> str:
@@ -170,17 +177,26 @@ def _name_some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def find_differing(settings: Sequence[Settings]) -> dict[str, list[Any]]:
-    """Return the settings in which some differ, a value for each."""
+def find_differing(settings: Sequence[Settings], foreign: Sequence[bool] = ()) -> dict[str, list[Any]]:
+    """Return the settings in which some differ, a value for each.
+
+    Args:
+        foreign: which of them are of imported scores: how those were made nobody knows (`UNKNOWN`).
+    """
     values = [flatten_settings(each) for each in settings]
+    for each, imported in zip(values, foreign, strict=False):
+        each |= {name: UNKNOWN for name in each if imported and not name.startswith(("data.", "evaluate."))}
     columns = {name: [each[name] for each in values] for name in values[0]}
-    return {name: found for name, found in columns.items() if any(value != found[0] for value in found)}
+    known = {name: [value for value in found if value != UNKNOWN] for name, found in columns.items()}
+    return {name: columns[name] for name, found in known.items() if any(value != found[0] for value in found)}
 
 
 def group_seeds(scored: Sequence[Scored]) -> list[list[int]]:
     """Return the places of the runs that differ in nothing but their seed, where there are two or more."""
     groups: dict[str, list[int]] = {}
     for place, one in enumerate(scored):
+        if one.foreign:  # nobody knows its settings
+            continue
         groups.setdefault(str(flatten_settings(one.settings) | {"seed": None}), []).append(place)
     return [places for places in groups.values() if len(places) > 1]
 

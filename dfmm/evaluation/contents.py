@@ -128,6 +128,21 @@ class Origin(Part):
     settings: dict[str, Any] = Field(description="those that differ from the defaults")
 
 
+class Foreign(Part):
+    """A table of somebody's scores, and what they were taken to mean."""
+
+    table: str = Field(description="the file's name")
+    sha256: str
+    level: str = Field(description="what has a row: video, frame or window")
+    rows: int
+    polarity: str = Field(description="fake_high or real_high")
+    known: str = Field(description="how the polarity is")
+    probabilities: bool = Field(description="are all scores between 0 and 1?")
+    rivals: bool = False
+    reals: int = Field(0, description="of validation, that calibrated the scores; 0 where nobody did")
+    fakes: int = 0
+
+
 class Coverage(Part):
     """How many videos have a score, from which streams, and why the others have none."""
 
@@ -253,6 +268,7 @@ class Report(Part):
     version: int = 0
     run: str
     origin: Origin | None = None
+    foreign: Foreign | None = Field(None, description="where scores were imported; there is no model then")
     data_fingerprint: str
     checkpoint: Checkpoint
     dataset: str

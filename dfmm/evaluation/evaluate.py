@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 
-from dfmm.audit.shortcuts import measure_trivia, score_trivia
-from dfmm.audit.synchrony import correlate_videos
-from dfmm.dataset import find_taught, load_manifest, make_evaluation_loader, open_manifest
+from dfmm.bars import show_progress
+from dfmm.dataset import find_taught, make_evaluation_loader, open_manifest
+from dfmm.environment import describe_environment
 from dfmm.evaluation.calibration import compare_calibration
-from dfmm.evaluation.contents import VERSION, Report, Slices, Threshold, name_evaluation, read_report
+from dfmm.evaluation.contents import VERSION, Report, Threshold, name_evaluation, read_report
 from dfmm.evaluation.evidence import (
     SENSES,
     Evidence,
@@ -29,7 +27,10 @@ from dfmm.evaluation.evidence import (
     fit_evidence,
     shift_prior,
 )
+from dfmm.evaluation.foreign import evaluate_scores
+from dfmm.evaluation.kept import write_evaluation
 from dfmm.evaluation.localization import measure_timeline
+from dfmm.evaluation.rivals import add_rivals
 from dfmm.evaluation.score import (
     add_synchrony,
     find_broken,
@@ -38,25 +39,21 @@ from dfmm.evaluation.score import (
     score_timeline,
     tabulate_batch,
 )
-from dfmm.evaluation.slices import KNOWN, check_columns, describe_videos, measure_slices
-from dfmm.evaluation.summary import UNNAMED, name_dataset, pair_methods, score_column, summarise_split
-from dfmm.evaluation.synchrony import COLUMNS, judge_videos
+from dfmm.evaluation.slices import choose_slices, slice_errors
+from dfmm.evaluation.summary import UNNAMED, choose_costs, name_dataset, pair_methods, score_column, summarise_split
+from dfmm.evaluation.synchrony import judge_videos
 from dfmm.extraction.cures import describe_cures
-from dfmm.files import write_whole
-from dfmm.manifest import TEXT_COLUMNS, fingerprint_manifest, read_manifest
-from dfmm.metrics import Costs
-from dfmm.model import MultimodalModel, load_model, save_model, withhold_streams
-from dfmm.model.aggregation import SCORES, aggregate_windows
+from dfmm.files import hash_file
+from dfmm.manifest import fingerprint_manifest, read_manifest
+from dfmm.model import MultimodalModel, find_device, load_model, move_batch, save_model, withhold_streams
+from dfmm.model.aggregation import aggregate_windows
 from dfmm.model.synchrony import SynchronyModel, load_synchrony
 from dfmm.people import assign_people
-from dfmm.runs import Run, RunError, adopt_changes, describe_environment, hash_file, show_progress, write_json
+from dfmm.runs import Run, RunError, adopt_changes
 from dfmm.settings import Settings, list_changed, load_settings, resolve_path
 from dfmm.training.synchrony import find_synchrony
 
 log = logging.getLogger("dfmm")
-
-# Columns of the video table: what pieces of evidence are made of, and what they say.
-EVIDENCE = (*(sense.column for sense in SENSES.values()), *(f"{name}_evidence" for name in SENSES))
 
 
 def learn_evidence(run: Run, *, manifest: pd.DataFrame | None = None, progress: bool = True) -> Evidence:
@@ -70,6 +67,7 @@ def learn_evidence(run: Run, *, manifest: pd.DataFrame | None = None, progress: 
     Raises:
         RunError: the run has no checkpoint.
     """
+    run.refuse_imported()
     if not run.checkpoint.is_file():
         raise RunError(f"{run.name} has no checkpoint to evaluate; run 03_train on it first")
     model, saved, facts = load_model(run.checkpoint)
@@ -77,7 +75,7 @@ def learn_evidence(run: Run, *, manifest: pd.DataFrame | None = None, progress: 
     manifest = open_manifest(run, settings, progress=progress) if manifest is None else manifest
     learnt_on, found = describe_lesson(manifest, settings), read_evidence(facts)
     if not found or found.learnt_on != learnt_on:
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        model.to(find_device())
         options = {"synchrony": open_synchrony(run.checkpoint, settings), "progress": progress}
         videos, windows = score_split(model, manifest, "val", settings, **options)
         lesson = {"rule": settings.evaluate.threshold, "twins": set(videos["video_id"]) - set(manifest["video_id"])}
@@ -98,14 +96,17 @@ def learn_evidence(run: Run, *, manifest: pd.DataFrame | None = None, progress: 
 def describe_lesson(manifest: pd.DataFrame, settings: Settings) -> str:
     """Return what evidence is learnt from, in words: where it changes, it is learnt anew."""
     windows, how = settings.evaluate.windows, settings.model.aggregation
-    heard = "with" if settings.synchrony.use else "without"
+    heard = "with" if settings.judges_synchrony else "without"
     rule = settings.evaluate.threshold
     return f"data {fingerprint_manifest(manifest)}, {windows} windows ({how}), {heard} synchrony, threshold by {rule}"
 
 
 def open_synchrony(checkpoint: str | Path, settings: Settings) -> SynchronyModel | None:
-    """Return what was learnt of mouths and speech beside a checkpoint, else the package's; None where it is off."""
-    return load_synchrony(find_synchrony(Path(checkpoint))) if settings.synchrony.use else None
+    """Return what was learnt of mouths and speech beside a checkpoint, else the package's; None where it is not asked.
+
+    A detector of one stream is to know nothing of the other, and what one that is not ours finds must be its own.
+    """
+    return load_synchrony(find_synchrony(Path(checkpoint))) if settings.judges_synchrony else None
 
 
 def read_evidence(facts: Mapping[str, Any]) -> Evidence | None:
@@ -155,12 +156,16 @@ def evaluate_run(
         The report, the videos' table and the windows' table, as written to `evaluations/<dataset>-<split>/`.
 
     Raises:
-        RunError: the run has no checkpoint.
+        RunError: the run has no checkpoint, or another dataset is asked of scores that were imported.
         ManifestError: no such split, a manifest that is wrong, or a column to slice by that there is not.
     """
+    if run.imported.is_file():
+        if manifest is not None:
+            raise RunError(f"{run.name} holds imported scores of its own videos; import those of {manifest} as a run")
+        return evaluate_scores(run, split)
     evidence = learn_evidence(run, progress=progress)
     model, settings, facts = load_run(run)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(find_device())
     own = open_manifest(run, settings, progress=progress)
     table, trained = own, settings
     if manifest is not None:
@@ -170,8 +175,7 @@ def evaluate_run(
     synchrony = open_synchrony(run.checkpoint, settings)
     senses = {"evidence": evidence, "synchrony": synchrony}
     videos, windows = score_split(model, table, split, settings, **senses, progress=progress)
-    videos["trivia_score"] = score_by_trivia(own, videos, trained, settings)
-    videos["mouth_loudness"] = videos["video_id"].map(correlate_videos(videos[videos["status"] == "ok"], settings))
+    videos = add_rivals(own, videos, trained, settings)
     videos["predicted"] = (videos["score"] >= evidence.threshold).where(videos["status"] == "ok").astype("Int64")
     known = _describe_run(run, table, settings, evidence, synchrony, facts)
     known["untaught"] = list_untaught(model, synchrony)
@@ -190,7 +194,7 @@ def evaluate_run(
         known |= {"manifest": str(resolve_path(manifest)), "root": settings.data.root}
         known["dataset"] = _name_apart(known, run, own=name_dataset(own))
     report = Report.model_validate(known)
-    _write_evaluation(report, videos, windows, timeline, run)
+    write_evaluation(report, videos, windows, timeline, run)
     return report, videos, windows
 
 
@@ -202,29 +206,8 @@ def _choose_options(own: pd.DataFrame, settings: Settings, evidence: Evidence) -
         "streams": settings.model.streams,
         "seen": own.loc[(own["split"] == "train") & (own["label"] == 1), "method"].unique(),
         "prior": evidence.prior,
-        "costs": Costs(chosen.dcf_prior, chosen.false_alarm_cost, chosen.miss_cost),
+        "costs": choose_costs(settings),
     }
-
-
-def choose_slices(columns: Sequence[str], own: pd.DataFrame, table: pd.DataFrame) -> list[str]:
-    """Return by which of these columns a table can be sliced; another dataset than the run's own may lack some.
-
-    Raises:
-        ManifestError: neither of the tables has such a column.
-    """
-    check_columns(columns, table.join(own[own.columns.difference(table.columns)].head(0)))
-    chosen = [name for name in columns if name in table or name in KNOWN]
-    if missing := sorted(set(columns) - set(chosen)):
-        log.warning("errors are not told apart by %s: this dataset has no such column", ", ".join(missing))
-    return chosen
-
-
-def slice_errors(videos: pd.DataFrame, columns: Sequence[str], settings: Settings, threshold: float) -> Slices:
-    """Return what `measure_slices` finds in the videos that were scored."""
-    scored = videos[videos["status"] == "ok"]
-    if not set(columns) <= set(scored):
-        scored = describe_videos(scored, measure_trivia(scored, settings, progress=False))
-    return measure_slices(scored, columns, threshold=threshold, replicates=settings.evaluate.replicates)
 
 
 def _describe_run(
@@ -262,19 +245,6 @@ def _describe_run(
         "cures": describe_cures(settings),
         "synchrony": dict(synchrony.facts) if synchrony else None,
     }
-
-
-def _write_evaluation(
-    report: Report, videos: pd.DataFrame, windows: pd.DataFrame, timeline: pd.DataFrame | None, run: Run
-) -> None:
-    folder = run / "evaluations" / report.name
-    write_json(report.model_dump(mode="json"), folder / "report.json")
-    write_table(videos, folder / "scores.csv")
-    write_table(windows, folder / "windows.csv")
-    if timeline is None:
-        (folder / "timeline.csv").unlink(missing_ok=True)  # of an evaluation before this one
-    else:
-        write_table(timeline, folder / "timeline.csv")
 
 
 def _leave_out(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -319,42 +289,6 @@ def _is_free(dataset: str, known: Mapping[str, Any], run: Run, own: str) -> bool
     return (before.manifest, before.root) == (known["manifest"], known["root"])
 
 
-def score_by_trivia(own: pd.DataFrame, videos: pd.DataFrame, trained: Settings, settings: Settings) -> pd.Series:
-    """Return what trivial features alone, learnt on the run's training split, say of scored videos; NaN for others.
-
-    Args:
-        own, trained: the run's manifest and settings.
-        videos, settings: the scored videos, and the settings that say where their files are.
-    """
-    train = own[own["split"] == "train"]
-    pairs = ((train, trained), (videos[videos["status"] == "ok"], settings))
-    features = [measure_trivia(table, chosen, progress=False) for table, chosen in pairs]
-    labels = train.set_index("video_id")["label"].loc[features[0].index]
-    if labels.nunique() < 2:  # training forged its fakes itself: their files would be those of the reals
-        return pd.Series(np.nan, index=videos.index)
-    scores = pd.Series(score_trivia(features[0], labels, features[1]), index=features[1].index)
-    return videos["video_id"].map(scores)
-
-
-def read_evaluation(run: Run, split: str = "test") -> tuple[Report, pd.DataFrame, pd.DataFrame] | None:
-    """Return what `evaluate_run` wrote for the run's own data and its present checkpoint; None if it did not.
-
-    A report that cannot be read is named, and counts as none.
-    """
-    own = fingerprint_manifest(load_manifest(load_settings(run / "settings.yaml"), progress=False))
-    for file in sorted(run.path.glob("evaluations/[!.]*/report.json")):
-        try:
-            report = read_report(file)
-        except RunError as error:
-            log.warning("%s", error)
-            continue
-        same_model = report.checkpoint.sha256 == hash_file(run.checkpoint)[:16]
-        if same_model and report.split == split and report.data_fingerprint == own:
-            videos = assign_people(read_table(file.with_name("scores.csv")))  # one of before says what the manifest did
-            return report, videos, read_table(file.with_name("windows.csv"))
-    return None
-
-
 @torch.no_grad()
 def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> dict[str, dict[str, Any]]:
     """Return the AUC of the joint score, over all fakes and for each method, with both streams and with each alone.
@@ -387,11 +321,11 @@ def compare_streams(run: Run, split: str = "test", *, progress: bool = True) -> 
 
 def _withhold_each(model: MultimodalModel, loader: DataLoader, *, progress: bool) -> dict[str, pd.DataFrame]:
     """Return the windows' scores with both streams and with each alone, read once and on one device."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = find_device()
     model.to(device).eval()
     tables: dict[str, list[pd.DataFrame]] = {"both": [], "video": [], "audio": []}
     for batch in show_progress(loader, "streams", unit="batch", show=progress):
-        batch = withhold_streams(send_to_device(batch, device), model.streams)
+        batch = withhold_streams(move_batch(batch, device), model.streams)
         for streams, parts in tables.items():
             left = withhold_streams(batch, streams)
             parts.append(tabulate_batch(model(left), left, model.taught))
@@ -402,20 +336,3 @@ def _compare_stream(rows: pd.DataFrame, scores: pd.DataFrame, streams: str, sett
     found = scores.loc[rows.index]
     ahead = None if streams == "both" else found["both"]
     return score_column(rows, found[streams], settings.evaluate.replicates, ahead=ahead)
-
-
-def read_timeline(folder: Path) -> pd.DataFrame | None:
-    """Return the dense windows of an evaluation, by its folder, as `score_timeline` has them; None if it has none."""
-    return read_table(folder / "timeline.csv") if (folder / "timeline.csv").is_file() else None
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a CSV; the file appears whole or not at all."""
-    write_whole(table.to_csv(index=False), path)
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV that `write_table` wrote: empty means no score, but is a text like any other in a text's column."""
-    names = (*SCORES, "weight", "trivia_score", "mouth_loudness", "predicted", *COLUMNS, *EVIDENCE)
-    numbers = {name: [""] for name in names}
-    return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=numbers)

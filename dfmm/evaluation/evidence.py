@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit
-from scipy.stats import beta
-from sklearn.linear_model import LogisticRegression
 
 from dfmm.audit.shortcuts import assign_folds, group_people
-from dfmm.metrics import choose_threshold
+from dfmm.metrics import TELLING, choose_threshold
 
 Floats = NDArray[np.float64]
 
@@ -141,10 +139,11 @@ def fit_evidence(
     """
     videos = videos[videos["label"].isin((0, 1)) & videos["fusion_score"].notna()].reset_index(drop=True)
     pieces, bias = _fit_pieces(videos, taught)
-    unseen = _score_unseen(videos, taught, prior)
-    scores = join_evidence(videos, pieces, bias, prior)["score"] if unseen is None else unseen
     made = videos["video_id"].isin(twins).to_numpy()
     chosen = ~made if (videos["label"][~made] == 1).any() else made | True
+    alike = _level_twins(videos, made) if made[chosen].any() else videos
+    unseen = _score_unseen(alike, taught, prior)
+    scores = join_evidence(alike, pieces, bias, prior)["score"] if unseen is None else unseen
     labels = videos["label"][chosen]
     threshold = choose_threshold(labels, scores[chosen], rule=rule)
     counts = {"reals": int((labels == 0).sum()), "fakes": int(labels.sum()), "twins": int((made & chosen).sum())}
@@ -226,8 +225,20 @@ def _fit_pieces(videos: pd.DataFrame, taught: Collection[str]) -> tuple[dict[str
     return {name: replace(piece, weight=weight) for (name, piece), weight in weighed}, bias
 
 
+def _level_twins(videos: pd.DataFrame, made: NDArray[np.bool_]) -> pd.DataFrame:
+    """Return the videos without what no twin has: it would lie between reals and twins, and no fake that has a file.
+
+    A twin is forged as it is read, and nobody judges the synchrony of its file.
+    """
+    columns = [sense.column for sense in SENSES.values() if sense.column in videos]
+    lacking = [name for name in columns if videos.loc[made, name].isna().all()]
+    return videos.assign(**dict.fromkeys(lacking, np.nan))
+
+
 def _calibrate(videos: pd.DataFrame, sense: Sense) -> Piece | None:
     """Return what a sense's values mean, or None: its label is of one kind, or it finds nothing."""
+    from sklearn.linear_model import LogisticRegression  # which takes seconds, and scoring does not need it
+
     if sense.column not in videos:
         return None
     forged = _list_forged(videos, sense)
@@ -318,7 +329,7 @@ def _weigh(parts: Floats, labels: Floats, repeats: NDArray[np.bool_]) -> tuple[F
         return float(-(counts * log_expit(odds)).sum() + (stiffness * moved**2).sum() / 2), slopes
 
     bounds = [(0, None)] * len(repeats) + [(None, None)]
-    found = minimize(lose, centre, jac=True, bounds=bounds, method="L-BFGS-B").x
+    found = scipy.optimize.minimize(lose, centre, jac=True, bounds=bounds, method="L-BFGS-B").x
     return found[:-1], float(found[-1])
 
 
@@ -341,7 +352,8 @@ def describe_score(evidence: Evidence | None) -> str:
     """Say what a score is: a probability where validation taught what each piece means, else only an order."""
     if evidence is None or not evidence.pieces:
         return "the network's own, which nobody calibrated: it puts videos in order, and is no probability"
-    taught = f"{evidence.reals} reals and {evidence.fakes} fakes" if evidence.reals else "videos"
+    reals, fakes = (f"{n} {kind}{'s' * (n != 1)}" for n, kind in ((evidence.reals, "real"), (evidence.fakes, "fake")))
+    taught = f"{reals} and {fakes}" if evidence.reals else "videos"
     assumed = f"where {100 * evidence.prior:.0f} % of videos are one"
     return f"the probability of a forgery {assumed}, calibrated on {taught} of validation"
 
@@ -359,7 +371,7 @@ def doubt_threshold(evidence: Evidence) -> list[str]:
         doubts.append(
             f"{n} reals of validation are too few to hold a false-positive rate of {rate:g}, which takes "
             f"{np.ceil(3 / rate):.0f}: new reals are called fake in up to {(k + 1) / (n + 1):.1%} of cases on "
-            f"average, and with 95 % confidence in no more than {beta.ppf(0.95, k + 1, n - k):.1%}"
+            f"average, and with 95 % confidence in no more than {scipy.stats.beta.ppf(0.95, k + 1, n - k):.1%}"
         )
     if evidence.twins:
         doubts.append(
@@ -393,8 +405,8 @@ def say_ratio(ratio: float, forged: bool, name: str) -> str:
     The scale is that of the European Network of Forensic Science Institutes (guideline for evaluative reporting, 2015).
     """
     words, others = SENSES[name].words if forged else SENSES[name].words[::-1]
-    if ratio < 2:
-        return f"says nothing: as often seen of {others} as of {words}"
+    if ratio < TELLING:
+        return f"says nothing: less than {TELLING:g} times as often seen of {words} as of {others}"
     steps = ((10, "weak"), (100, "moderate"), (1000, "moderately strong"), (10_000, "strong"), (np.inf, "very strong"))
     strength = next(word for limit, word in steps if ratio < limit)
     return f"{strength} support for {words}: {ratio:.0f} times as often seen there as of {others}"

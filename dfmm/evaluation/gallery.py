@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from accelerate.utils import send_to_device
 from matplotlib.figure import Figure
 
 from dfmm import figures
 from dfmm.dataset import MultimodalDataset, collate_windows, open_manifest
 from dfmm.evaluation.contents import Report
-from dfmm.evaluation.evaluate import load_run, read_timeline
+from dfmm.evaluation.evaluate import load_run
 from dfmm.evaluation.evidence import describe_evidence
 from dfmm.evaluation.explain import Explanation, explain_windows
+from dfmm.evaluation.kept import read_timeline
 from dfmm.evaluation.localization import locate_video
 from dfmm.evaluation.neighbours import embed_videos, find_nearest
-from dfmm.evaluation.report import Picture, find_mistakes
+from dfmm.evaluation.pages import Picture
+from dfmm.evaluation.report import find_mistakes
 from dfmm.evaluation.score import list_untaught
 from dfmm.manifest import ManifestError, parse_segments, read_manifest, select_split
-from dfmm.model import MultimodalModel, withhold_streams
+from dfmm.model import MultimodalModel, find_device, move_batch, withhold_streams
 from dfmm.runs import Run, RunError
 from dfmm.settings import Settings, resolve_path
 
@@ -82,11 +82,14 @@ def open_gallery(
     Raises:
         RunError: the run has no checkpoint any more, or its data is gone.
     """
+    run.refuse_imported()
     if not run.checkpoint.is_file():
         raise RunError(f"{run.name} has no checkpoint any more: nothing can be explained")
     model, settings, _ = load_run(run)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    table, settings = _open_table(run, report, settings, progress=progress)
+    if settings.model.detector:
+        raise RunError(f"{settings.model.detector} is not ours: what it looked at cannot be told")
+    model.to(find_device())
+    table, settings = open_table(run, report, settings, progress=progress)
     wrong = choose_mistakes(scores, each=each)
     rows = table[table["video_id"].isin(wrong["video_id"])]
     cases: list[Case] = []
@@ -102,7 +105,7 @@ def open_gallery(
     return Gallery(report, settings, model, table, timeline, cases, gone)
 
 
-def _open_table(run: Run, report: Report, settings: Settings, *, progress: bool) -> tuple[pd.DataFrame, Settings]:
+def open_table(run: Run, report: Report, settings: Settings, *, progress: bool) -> tuple[pd.DataFrame, Settings]:
     """Return the manifest that was evaluated, and settings that read its videos."""
     root = resolve_path(report.root or settings.data.root)
     if not root.is_dir():  # else a sample would be drawn anew
@@ -140,7 +143,7 @@ def _open_case(
     if window is None or key not in rows:
         return None
     sample = dataset[rows.index(key) * dataset.windows + int(window["window"])]
-    batch = send_to_device(collate_windows([sample]), next(model.parameters()).device)
+    batch = move_batch(collate_windows([sample]), next(model.parameters()).device)
     masks = withhold_streams(batch, model.streams)
     present = {"video_fake": masks["frame_mask"].any(), "audio_fake": masks["sound_mask"].any()}
     if not any(present.values()):

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from accelerate.utils import send_to_device
 from numpy.typing import NDArray
 
+from dfmm.bars import show_progress
 from dfmm.dataset import make_window_loader
-from dfmm.model import MultimodalModel, withhold_streams
-from dfmm.runs import show_progress
+from dfmm.model import MultimodalModel, move_batch, withhold_streams
 from dfmm.settings import Settings
 
 PARTS = 3  # of a video's features: what is seen, what is heard, and both
@@ -42,7 +41,7 @@ def embed_videos(
     sums: dict[tuple[str, int], NDArray[np.float32]] = {}
     counts: dict[tuple[str, int], NDArray[np.float32]] = {}
     for batch in show_progress(loader, "features", unit="batch", total=len(loader), show=progress):
-        batch = withhold_streams(send_to_device(batch, device), model.streams)
+        batch = withhold_streams(move_batch(batch, device), model.streams)
         face, sound = batch["frame_mask"].any(dim=1), batch["sound_mask"].any(dim=1)
         there = torch.stack([face, sound, face & sound], dim=1).float()
         features = torch.stack(model.embed(batch), dim=1) * there[..., None]

@@ -22,6 +22,8 @@ def evaluate_datasets(
     Yields:
         The manifest's path, and what `evaluate_run` returns, or why it failed.
     """
+    if run.imported.is_file():  # scores are of their own videos alone
+        return
     _, settings, _ = load_run(run)
     for file in settings.evaluate.datasets:
         try:

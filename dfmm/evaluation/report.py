@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.figure import Figure
 
 from dfmm import figures
+from dfmm.audit import list_findings
 from dfmm.evaluation.contents import FURTHER, METRICS, RIVALS, Report
-from dfmm.evaluation.evaluate import read_timeline
 from dfmm.evaluation.evidence import SENSES, describe_evidence, describe_score
+from dfmm.evaluation.kept import read_timeline
 from dfmm.evaluation.localization import TOLD, locate_video
+from dfmm.evaluation.pages import Picture, render_page, write_uri
 from dfmm.evaluation.score import explain_untaught
 from dfmm.evaluation.slices import describe_alarms, describe_worst, list_slices
 from dfmm.files import write_whole
@@ -46,29 +41,11 @@ CAPTIONS = {
     "probability is above one half. The first clip of a method that is forged in a stretch.",
     "timeline": "what each stream found from window to window. In all lines, up is suspicious.",
 }
+FOREIGN = {"network": "as they came", "evidence": "as validation calibrated them"}  # imported scores
 LOCATED = 3  # videos whose stretches are drawn
 WORST = 10  # videos in the table of the most confidently wrong
+ROWS = 200  # videos in the table of all, each with a thumbnail of some 3 kB
 UNSCORED = 50  # videos in the table of those without a score
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the report and the sentence below it that says what to see."""
-
-    name: str
-    figure: Figure
-    caption: str
-
-    @property
-    def alt(self) -> str:
-        return (self.figure.get_suptitle() or self.figure.axes[0].get_title()).replace("\n", ", ")
-
-    def encode(self, form: str) -> bytes:
-        """The figure as `png`, or as `svg` that is the same whenever it is drawn."""
-        buffer = io.BytesIO()
-        with plt.rc_context({"svg.hashsalt": "dfmm"}):
-            self.figure.savefig(buffer, format=form, metadata={"Date": None} if form == "svg" else None)
-        return buffer.getvalue()
 
 
 def write_report(
@@ -80,6 +57,8 @@ def write_report(
     history: pd.DataFrame | None = None,
     opened: Sequence[Picture] = (),
     gone: Mapping[str, str] | None = None,
+    faces: Mapping[str, bytes] | None = None,
+    audit: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `figures/*` as PNG and SVG, and `report.html`, which holds the latter; each file is whole or not there.
 
@@ -90,6 +69,8 @@ def write_report(
         folder: where to write.
         history: the training curves, a row an epoch; None leaves their figure out.
         opened, gone: pictures of the worst errors, and why others cannot be shown, as from `draw_errors`.
+        faces: small JPEGs of `list_rows`, by `video_id`; those that are missing have none.
+        audit: of the data, as from `read_audit`; None where nobody made one.
 
     Returns:
         The path of `report.html`.
@@ -97,17 +78,15 @@ def write_report(
     drawn = draw_pictures(report, scores, windows, history=history)
     drawn += draw_stretches(report, scores, read_timeline(Path(folder)))
     images, errors = ([_write_picture(one, Path(folder)) for one in some] for some in (drawn, opened))
-    html = render_html(report, scores, images, errors=errors, gone=gone)
+    html = render_html(report, scores, images, errors=errors, gone=gone, faces=faces, audit=audit)
     return write_whole(html, Path(folder) / "report.html")
 
 
 def _write_picture(picture: Picture, folder: Path) -> dict[str, str]:
     """Write a picture's files, and return what the page needs of it."""
     for form in ("png", "svg"):
-        image = picture.encode(form)
-        write_whole(image, folder / "figures" / f"{picture.name}.{form}")
-    uri = "data:image/svg+xml;base64," + base64.b64encode(image).decode("ascii")
-    return {"uri": uri, "alt": picture.alt, "caption": picture.caption}
+        write_whole(picture.encode(form), folder / "figures" / f"{picture.name}.{form}")
+    return picture.embed()
 
 
 def draw_pictures(
@@ -124,7 +103,9 @@ def draw_pictures(
         "methods": figures.plot_methods(report.methods, unseen=report.unseen.methods, note=note),
     }
     if report.calibration:
-        drawn["reliability"] = figures.plot_reliability(report.calibration, note=note)
+        drawn["reliability"] = figures.plot_reliability(
+            report.calibration, names=FOREIGN if report.foreign else None, note=note
+        )
     if history is not None and len(history):
         drawn["curves"] = figures.plot_curves(history, best_epoch=report.checkpoint.epoch, note=note)
     pictures = [Picture(name, figure, CAPTIONS[name]) for name, figure in drawn.items()]
@@ -140,7 +121,10 @@ def draw_mistakes(scores: pd.DataFrame, windows: pd.DataFrame, *, threshold: flo
         (0, "false_alarm", "The worst false alarm"),
     ):
         for _, video in wrong[wrong["label"] == label].head(1).iterrows():
-            figure = figures.plot_timeline(figures.select_windows(windows, video), title, threshold, note=note)
+            shown = figures.select_windows(windows, video)
+            if shown["start"].isna().all():  # of imported scores that say nothing of when
+                continue
+            figure = figures.plot_timeline(shown, title, threshold, note=note)
             pictures.append(Picture(name, figure, f"{video['video_id']}: {CAPTIONS['timeline']}"))
     return pictures
 
@@ -167,6 +151,14 @@ def find_mistakes(scores: pd.DataFrame) -> pd.DataFrame:
     return wrong.loc[error.sort_values(ascending=False, kind="stable").index]
 
 
+def list_rows(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the scored videos that have a row in the report: of very many the `ROWS` most wrong, those first."""
+    scored = figures.select_scored(scores)
+    return scored.loc[
+        (scored["score"] - scored["label"]).abs().sort_values(ascending=False, kind="stable").index[:ROWS]
+    ]
+
+
 def render_html(
     report: Report,
     scores: pd.DataFrame,
@@ -174,6 +166,8 @@ def render_html(
     *,
     errors: Sequence[dict[str, str]] = (),
     gone: Mapping[str, str] | None = None,
+    faces: Mapping[str, bytes] | None = None,
+    audit: Mapping[str, Any] | None = None,
 ) -> str:
     """Fill the template. All that comes from outside is escaped: a file's name never becomes HTML.
 
@@ -181,19 +175,12 @@ def render_html(
         images: `{"uri", "alt", "caption"}` each, the URI holding the image itself.
         errors: alike, of the worst errors.
         gone: by the name of what cannot be shown, why.
+        faces, audit: as of `write_report`.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "plain": format_plain,
-        "number": figures.format_number,
-        "share": figures.format_share,
-        "interval": figures.format_interval,
-        "difference": figures.format_difference,
-    }
+    rows = list_rows(scores)
     unscored = scores[scores["status"] != "ok"]
-    return environment.get_template("report.html.jinja").render(
+    return render_page(
+        "report.html.jinja",
         report=report,
         pictures=images,
         errors=errors,
@@ -212,9 +199,13 @@ def render_html(
         list_slices=list_slices,
         told=TOLD,
         wrong=describe_mistakes(scores, report),
+        videos=rows.to_dict("records"),
+        videos_more=len(figures.select_scored(scores)) - len(rows),
+        faces={name: write_uri(face, "jpg") for name, face in (faces or {}).items()},
+        audit=audit,
+        findings=list_findings(audit) if audit else [],
         unscored=unscored.head(UNSCORED).to_dict("records"),
         unscored_more=max(len(unscored) - UNSCORED, 0),
-        written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
@@ -247,10 +238,3 @@ def describe_mistakes(scores: pd.DataFrame, report: Report) -> list[dict[str, An
     """Return the rows of the most confidently wrong videos, with what each piece of evidence says as `says`."""
     rows = find_mistakes(scores).head(WORST).to_dict("records")
     return [{**row, "says": describe_evidence(row, report.evidence) if report.evidence else {}} for row in rows]
-
-
-def format_plain(value: Any) -> str:
-    """A value as text: numbers to four digits, and `–` for what is not known."""
-    if value is None or value == "" or (isinstance(value, float) and pd.isna(value)):
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

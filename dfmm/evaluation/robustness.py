@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from dfmm.bars import show_progress
 from dfmm.dataset import MultimodalDataset, make_window_loader, open_manifest
 from dfmm.degrade import DEGRADATIONS, OFFSET, Degradation
 from dfmm.evaluation.contents import name_evaluation
@@ -27,14 +28,14 @@ from dfmm.evaluation.slices import measure_rate
 from dfmm.evaluation.summary import name_dataset, score_column
 from dfmm.evaluation.synchrony import judge_videos
 from dfmm.figures import format_difference, format_interval
-from dfmm.files import write_whole
+from dfmm.files import hash_file, write_json, write_whole
 from dfmm.manifest import fingerprint_manifest, select_split
 from dfmm.metrics import Interval, compute_drop
-from dfmm.model import MultimodalModel
+from dfmm.model import MultimodalModel, find_device
 from dfmm.model.aggregation import aggregate_windows
 from dfmm.model.synchrony import SynchronyModel
 from dfmm.people import assign_people
-from dfmm.runs import Run, RunError, hash_file, show_progress, write_json
+from dfmm.runs import Run, RunError
 from dfmm.settings import Settings
 
 SWEPT = (
@@ -107,7 +108,7 @@ def open_sweep(run: Run, split: str, *, progress: bool = True) -> Sweep:
     """Return what of a run a sweep is of: its model, what it learnt on validation, and the videos of the split."""
     evidence = learn_evidence(run, progress=progress)
     model, settings, _ = load_run(run)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(find_device())
     settings, chosen = _open_videos(run, settings, split, progress=progress)
     synchrony = open_synchrony(run.checkpoint, settings)
     name = name_evaluation(name_dataset(chosen), split)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,32 @@ import pandas as pd
 import torch
 from torch import nn
 
-from dfmm.dataset import make_dense_loader, make_evaluation_loader, make_window_loader
+from dfmm import figures
+from dfmm.bars import show_progress
+from dfmm.dataset import make_dense_loader, make_evaluation_loader, make_window_loader, skim_videos
 from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence, describe_evidence
 from dfmm.evaluation.localization import describe_stretches, list_stretches, trace_scores
-from dfmm.evaluation.synchrony import describe_synchrony, judge_tracks, judge_videos, tabulate_verdicts
+from dfmm.evaluation.synchrony import (
+    cut_path,
+    describe_looked,
+    describe_synchrony,
+    format_looked,
+    judge_tracks,
+    judge_videos,
+    tabulate_verdicts,
+)
 from dfmm.extraction.cures import choose_span
 from dfmm.extraction.extract import extract_tracks, tabulate_tracks
+from dfmm.extraction.pool import keep_workers
 from dfmm.extraction.tracks import Tracks
+from dfmm.faces.track import Track
 from dfmm.manifest import STREAM_LABELS
-from dfmm.model import MultimodalModel
+from dfmm.model import MultimodalModel, predict
 from dfmm.model.aggregation import SCORES, aggregate_windows
-from dfmm.model.synchrony import Synchrony, SynchronyModel
+from dfmm.model.synchrony import SynchronyModel
 from dfmm.people import assign_people
-from dfmm.runs import show_progress
 from dfmm.sections import Model
 from dfmm.settings import Settings
-from dfmm.training import predict
 
 # Of each video: the share of frames with the followed face, how many faces there are, of how many there was no room in
 # a shot, shots, and gaps in the following.
@@ -173,7 +183,10 @@ def _join_scores(manifest: pd.DataFrame, windows: pd.DataFrame, failures: dict[s
     rows = zip(presence.index, presence.to_numpy(), strict=True)
     reasons = {name: explain_presence(*row, streams=model.streams) for name, row in rows}
     videos["reason"] = videos["video_id"].map({**reasons, **failures}).fillna("")
-    seen, heard = videos["video_fake_score"].notna(), videos["audio_fake_score"].notna()
+    # Of what is there, not of what has a score of its own: a head that was taught nothing gives none.
+    there = presence.reindex(videos["video_id"], fill_value=False)
+    seen, heard = there["has_face"].to_numpy(bool), there["has_sound"].to_numpy(bool)
+    seen, heard = seen & (model.streams != "audio"), heard & (model.streams != "video")
     videos["streams"] = np.select([seen & heard, seen, heard], ["both", "video", "audio"], "")
     return videos
 
@@ -212,26 +225,42 @@ def score_files(
     *,
     evidence: Evidence | None = None,
     synchrony: SynchronyModel | None = None,
+    details: bool = False,
+    stride: float | None = None,
+    whole: bool = False,
     progress: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Score video files one by one; a bad one costs only itself.
 
+    A long file is decoded around its windows alone, unless `evaluate.stride` asks for all of it.
+
     Args:
         evidence: how to join what each sense says; without it a score is the network's own.
         synchrony: asked as well whether mouth and sound belong together, unless `synchrony.use` is off.
+        details: yield as well what a page draws, which is no JSON: `still` (a frame with the face, a JPEG), `curves`
+            (as from `trace_scores`) and `heard` (a `Synchrony`), each None where there is none.
+        stride: score windows every so many seconds, where `evaluate.stride` is not set, of files that are decoded as a
+            whole anyway.
+        whole: decode long files as a whole, too.
 
     Yields:
         For each file, in order: `path`, `status` (`ok`, `unscored`, `failed`), `reason`, `streams` (what was scored:
         `both`, `video`, `audio` or nothing), `score`, `video_fake`, `audio_fake`, `in_sync` (probabilities, None where
         that stream is absent), `called` (`fake` or `real`, by the `threshold` that validation chose; None for both
         without `evidence`), `face` (whose scores these are; 0 for the first), `windows` (of that face), the video's
-        length in `seconds`, and `evidence`: what each piece says, in words; with `synchrony` also that, as
+        length in `seconds`, what was `looked` at of a long file (as `describe_looked` returns it; None where all was
+        decoded), `evidence`: what each piece says, in words, and `log10_ratios`: how many times more often
+        it is seen in forgeries, by powers of ten, None where it is missing; with `synchrony` also that, as
         `describe_synchrony` returns it, None where mouth and sound cannot be compared; `in_sync` then is its answer.
         With `evaluate.stride` also `stretches`, where it is forged, as `list_stretches` returns them.
     """
-    files = list(dict.fromkeys(map(str, files)))
-    for at in show_progress(range(0, len(files), CHUNK), "files", unit=f"{CHUNK} files", show=progress):
-        yield from _score_chunk(files[at : at + CHUNK], model, settings, evidence, synchrony)
+    files, whole = list(dict.fromkeys(map(str, files))), whole or settings.evaluate.stride is not None
+    if stride and settings.evaluate.stride is None:
+        chosen = settings.evaluate.model_copy(update={"stride": stride})
+        settings = settings.model_copy(update={"evaluate": chosen})
+    with keep_workers():
+        for at in show_progress(range(0, len(files), CHUNK), "files", unit=f"{CHUNK} files", show=progress):
+            yield from _score_chunk(files[at : at + CHUNK], model, settings, evidence, synchrony, details, whole)
 
 
 def _score_chunk(
@@ -240,74 +269,107 @@ def _score_chunk(
     settings: Settings,
     evidence: Evidence | None,
     synchrony: SynchronyModel | None,
+    details: bool,
+    whole: bool,
 ) -> list[dict[str, Any]]:
     labels = dict.fromkeys(("label", *STREAM_LABELS), -1)
     rows = [{"video_id": file, "path": str(Path(file).absolute()), **labels} for file in files]
     table = pd.DataFrame(rows).assign(video_segments="", audio_segments="")
-    verdicts = _judge_chunk(table, settings, synchrony)  # first: whatever decodes a whole video finds its track as well
-    loader = make_window_loader(table, settings, windows=settings.evaluate.windows, progress=False)
-    tracks, failures = loader.dataset.tracks, loader.dataset.failures
-    columns = ["video_id", "face", "window", "start", *SCORES, "weight", "finite", "has_face", "has_sound"]
-    empty = pd.DataFrame(columns=columns)
-    windows = score_windows(model, loader, progress=False) if len(loader.dataset) else empty
+    parts, failures = _extract_files(
+        table, settings, talks=synchrony is not None and settings.synchrony.use, whole=whole
+    )
+    tracks = {name: part for part in parts for name in part}
+    verdicts = {name: one for part in parts for name, one in judge_tracks(part, synchrony).items()} if synchrony else {}
+    windows = _score_parts(parts, model, settings)
     videos = _join_scores(table, windows, failures, settings.model)
     videos["reason"] = [_add_left_out(*row, tracks) for row in zip(videos["reason"], videos["video_id"], strict=True)]
     videos = add_synchrony(videos, tabulate_verdicts(videos, verdicts)) if synchrony else videos
     videos = _refuse_scores(apply_evidence(videos, evidence) if evidence else videos).set_index("video_id")
-    lengths = {file: tracks[file].duration if file in tracks else None for file in files}
-    lines = [_describe_file(file, videos.loc[file], lengths[file], evidence) for file in files]
+    found = {file: tracks[file][file] if file in tracks else None for file in files}
+    lines = [_describe_file(file, videos.loc[file], found[file], evidence) for file in files]
     if synchrony is not None:
         judged = {name: describe_synchrony(verdict) for name, verdict in verdicts.items() if not verdict.reason}
         lines = [line | {"synchrony": judged.get(line["path"])} for line in lines]
+    curves = {}
     if settings.evaluate.stride:
-        stretches = _find_stretches(table, videos, model, settings)
+        curves = _trace_files(table[table["video_id"].isin(list(parts[-1]))], videos, model, settings)
+        stretches = {name: list_stretches(of) for name, of in curves.items()}
         lines = [line | {"stretches": stretches.get(line["path"], [])} for line in lines]
+    if details:
+        stills = [figures.draw_still(tracks.get(of["path"], {}), of["path"], face=of["face"] or 0) for of in lines]
+        drawn = zip(lines, stills, strict=True)
+        lines = [
+            line | {"still": still, "curves": curves.get(line["path"]), "heard": verdicts.get(line["path"])}
+            for line, still in drawn
+        ]
     return lines
 
 
-def _find_stretches(
+def _extract_files(
+    table: pd.DataFrame, settings: Settings, *, talks: bool, whole: bool
+) -> tuple[list[Tracks], dict[str, str]]:
+    """Return the tracks of long files, which are read in parts, and those of all others; and why some of them failed.
+
+    Where mouths are wanted as well as crops, both are found in one pass.
+    """
+    skimmed = skim_videos(table.iloc[:0] if whole else table, settings)
+    rest = table[~table["video_id"].isin(list(skimmed))].reset_index(drop=True)
+    kept = settings.data.read != "videos"
+    others, failures = extract_tracks(rest, settings, crops=kept, talks=talks, progress=False)
+    return [skimmed, others], failures
+
+
+def _score_parts(parts: Iterable[Tracks], model: MultimodalModel, settings: Settings) -> pd.DataFrame:
+    """Return the windows of all these videos, as `score_windows` does."""
+    columns = ["video_id", "face", "window", "start", *SCORES, "weight", "finite", "has_face", "has_sound"]
+    options = {"windows": settings.evaluate.windows, "progress": False}
+    loaders = [make_window_loader(part.manifest, settings, tracks=part, **options) for part in parts if len(part)]
+    scored = [score_windows(model, loader, progress=False) for loader in loaders]
+    return pd.concat(scored, ignore_index=True) if scored else pd.DataFrame(columns=columns)
+
+
+def _trace_files(
     table: pd.DataFrame, videos: pd.DataFrame, model: MultimodalModel, settings: Settings
-) -> dict[str, list[dict[str, Any]]]:
-    """Return where each file that has a score is forged."""
+) -> dict[str, pd.DataFrame]:
+    """Return the curves of each file that has a score."""
     scored = table[table["video_id"].map(videos["status"]) == "ok"]
     if scored.empty:
         return {}
     timeline = score_timeline(model, scored, settings, progress=False)
     stride = settings.evaluate.stride
-    return {name: list_stretches(trace_scores(windows, stride)) for name, windows in timeline.groupby("video_id")}
+    return {str(name): trace_scores(windows, stride) for name, windows in timeline.groupby("video_id")}
 
 
-def _add_left_out(reason: str, video_id: str, tracks: Tracks) -> str:
+def _add_left_out(reason: str, video_id: str, tracks: Mapping[str, Tracks]) -> str:
     """Say beside a reason how many people are not followed, though all were asked for."""
-    count = tracks[video_id].left_out if video_id in tracks else 0
+    count = tracks[video_id][video_id].left_out if video_id in tracks else 0
     said = f"not followed: {count} of the faces, for a shot has too many" if count else ""
     return "; ".join(filter(None, (reason, said)))
 
 
-def _judge_chunk(table: pd.DataFrame, settings: Settings, synchrony: SynchronyModel | None) -> dict[str, Synchrony]:
-    """Return what is said of the synchrony of each file."""
-    if synchrony is None or not settings.synchrony.use:
-        return {}
-    tracks, _ = extract_tracks(table, settings, talks=True, progress=False)
-    return judge_tracks(tracks, synchrony)
-
-
-def _describe_file(file: str, row: pd.Series, seconds: float | None, evidence: Evidence | None) -> dict[str, Any]:
+def _describe_file(file: str, row: pd.Series, track: Track | None, evidence: Evidence | None) -> dict[str, Any]:
     scores = {
         name.removesuffix("_score"): None if pd.isna(row[name]) else round(float(row[name]), 6) for name in SCORES
     }
     return {
         "path": file,
         "status": row["status"],
-        "reason": row["reason"],
+        "reason": cut_path(row["reason"], file),
         "streams": row["streams"],
         **scores,
         **_call(scores["score"], evidence),
         "face": None if pd.isna(row["face"]) else int(row["face"]),
         "windows": int(row["windows"]),
-        "seconds": None if seconds is None else round(seconds, 3),
+        "seconds": None if track is None else round(track.duration, 3),
+        "looked": None if track is None else describe_looked(track),
         "evidence": describe_evidence(row, evidence) if evidence and row["status"] == "ok" else {},
+        "log10_ratios": _list_ratios(row, evidence) if evidence and row["status"] == "ok" else {},
     }
+
+
+def _list_ratios(row: pd.Series, evidence: Evidence) -> dict[str, float | None]:
+    ratios = {name: row[f"{name}_evidence"] for name in evidence.weighed}
+    return {name: None if pd.isna(ratio) else round(float(ratio), 4) for name, ratio in ratios.items()}
 
 
 def _call(score: float | None, evidence: Evidence | None) -> dict[str, Any]:
@@ -327,4 +389,7 @@ def format_scores(line: dict[str, Any]) -> str:
     reason = f"  {line['reason']}" if line["reason"] else ""
     first = f"{line['score']:8.3f}  {line['path']}: {verdict} ({scores or 'no stream alone'}){reason}"
     said = line["evidence"] | describe_stretches(line.get("stretches", ()))
-    return "\n".join([first, *(f"{name:>20}: {says}" for name, says in said.items())])
+    looked = format_looked(line)
+    return "\n".join(
+        [first, *(f"{name:>20}: {says}" for name, says in said.items()), *([f"{'':>20}  {looked}"] * bool(looked))]
+    )

@@ -6,17 +6,22 @@ an interval that is widened for all comparisons made (Bonferroni), and one of fe
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+import scipy
 
+from dfmm.audit.shortcuts import measure_trivia
 from dfmm.evaluation.contents import Column, Slices
 from dfmm.manifest import COLUMNS, ManifestError
-from dfmm.metrics import Interval, compute_auc, compute_metrics
+from dfmm.metrics import Interval, compute_accuracy, compute_auc
+from dfmm.settings import Settings
+
+log = logging.getLogger("dfmm")
 
 FEWEST = 20  # reals for a rate of false alarms, fakes for one of misses, of each for an AUC
 KINDS = 12  # values of a number up to which each is a slice; numbers of more are cut into `BANDS` of equal counts
@@ -42,6 +47,19 @@ def check_columns(columns: Sequence[str], manifest: pd.DataFrame) -> None:
             f"evaluate.slices: no column {', '.join(unknown)} to slice by; there are {', '.join(there)}, and of what "
             f"extraction knows {', '.join(KNOWN)}"
         )
+
+
+def choose_slices(columns: Sequence[str], own: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+    """Return by which of these columns a table can be sliced; another dataset than the run's own may lack some.
+
+    Raises:
+        ManifestError: neither of the tables has such a column.
+    """
+    check_columns(columns, table.join(own[own.columns.difference(table.columns)].head(0)))
+    chosen = [name for name in columns if name in table or name in KNOWN]
+    if missing := sorted(set(columns) - set(chosen)):
+        log.warning("errors are not told apart by %s: this dataset has no such column", ", ".join(missing))
+    return chosen
 
 
 def describe_videos(videos: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
@@ -84,6 +102,14 @@ def measure_slices(scored: pd.DataFrame, columns: Sequence[str], *, threshold: f
         for column, table in tables.items()
     }
     return Slices(threshold=threshold, comparisons=len(pairs), worst=worst, columns=columns)
+
+
+def slice_errors(videos: pd.DataFrame, columns: Sequence[str], settings: Settings, threshold: float) -> Slices:
+    """Return what `measure_slices` finds in the videos that were scored."""
+    scored = videos[videos["status"] == "ok"]
+    if not set(columns) <= set(scored):
+        scored = describe_videos(scored, measure_trivia(scored, settings, progress=False))
+    return measure_slices(scored, columns, threshold=threshold, replicates=settings.evaluate.replicates)
 
 
 def cut_slices(values: pd.Series) -> pd.Series:
@@ -152,7 +178,7 @@ def measure_rate(rows: pd.DataFrame, threshold: float, replicates: int) -> Inter
     if rows.empty:
         return {"value": None, "low": None, "high": None}
     options = {"threshold": threshold, "identities": list(rows["identities"]), "replicates": replicates}
-    right = compute_metrics(rows["label"], rows["score"], **options)["accuracy"]
+    right = compute_accuracy(rows["label"], rows["score"], **options)
     return {"value": 1 - right["value"], "low": 1 - right["high"], "high": 1 - right["low"]}
 
 
@@ -192,7 +218,7 @@ def subtract_intervals(first: Interval, second: Interval) -> dict[str, float]:
 def widen_interval(interval: dict[str, float], comparisons: int) -> dict[str, float]:
     """Return a 95 % interval made wide enough for so many comparisons together (Bonferroni), as a normal one widens."""
     tail = (1 - CONFIDENCE) / 2
-    factor = norm.isf(tail / max(comparisons, 1)) / norm.isf(tail)
+    factor = scipy.stats.norm.isf(tail / max(comparisons, 1)) / scipy.stats.norm.isf(tail)
     value, low, high = (interval[name] for name in ("value", "low", "high"))
     return {"value": value, "low": value - factor * (value - low), "high": value + factor * (high - value)}
 

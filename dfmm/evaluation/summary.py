@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from dfmm.evaluation.contents import FURTHER, METRICS
 from dfmm.manifest import find_unseen
 from dfmm.metrics import Costs, compare_aucs, compute_auc, compute_macro_auc, compute_metrics
 from dfmm.people import assign_people
 from dfmm.runs import RunError
+from dfmm.settings import Settings
 
 UNNAMED = "unnamed"  # a dataset whose manifest does not say
 
@@ -41,7 +43,7 @@ def summarise_split(
         threshold, window_threshold: from which score on a video, and a window, is called fake; both chosen on
             validation, each on its own kind. Without the second a window is judged as a video is.
         streams: that the model uses, as `model.streams`: no video is without what is not looked for.
-        seen: the methods of the fakes that the model was trained on; None for those of this split.
+        seen: the methods of the fakes that the model was trained on; None where nobody knows.
         prior: the share of fakes that scores assume; None: that of this split.
         costs: of wrong decisions.
     """
@@ -66,11 +68,8 @@ def summarise_split(
         "one_label": describe_one_label(video),
         "video": video,
         "macro_auc": _average_methods(scored, replicates),
-        "window": compute_metrics(
-            known["label"],
-            known["score"],
-            identities=list(people),
-            **options | {"threshold": threshold if window_threshold is None else window_threshold},
+        "window": _measure_windows(
+            known, list(people), **options | {"threshold": threshold if window_threshold is None else window_threshold}
         ),
         "rivals": _score_rivals(scored, replicates),
         "pieces": _score_pieces(scored, replicates),
@@ -78,6 +77,21 @@ def summarise_split(
         "methods": _score_methods(scored, replicates),
         "sources": _score_sources(scored, replicates),
     }
+
+
+def _measure_windows(known: pd.DataFrame, people: list[str], **options: Any) -> dict[str, Any]:
+    """Return the metrics of windows; those of none are undefined, where scores were imported video by video."""
+    if known.empty:
+        nothing = {"value": None, "low": None, "high": None}
+        counts = {"confusion": dict.fromkeys(("tn", "fp", "fn", "tp"), 0), "n": 0, "n_fake": 0}
+        return dict.fromkeys(METRICS | FURTHER, nothing) | counts
+    return compute_metrics(known["label"], known["score"], identities=people, **options)
+
+
+def choose_costs(settings: Settings) -> Costs:
+    """Return what wrong decisions cost, as the settings say."""
+    chosen = settings.evaluate
+    return Costs(chosen.dcf_prior, chosen.false_alarm_cost, chosen.miss_cost)
 
 
 def describe_one_label(video: dict[str, Any]) -> dict[str, Any] | None:
@@ -108,7 +122,8 @@ def describe_one_label(video: dict[str, Any]) -> dict[str, Any] | None:
 def _count_coverage(videos: pd.DataFrame, streams: str) -> dict[str, Any]:
     counts = videos["status"].value_counts()
     scored = videos[videos["status"] == "ok"]
-    scored_from = {name: int((scored["streams"] == name).sum()) for name in ("both", "video", "audio")}
+    kinds = ("both", "video", "audio") if "streams" in videos else ()  # of imported scores nobody knows
+    scored_from = {name: int((scored["streams"] == name).sum()) for name in kinds}
     left_out = videos[videos["status"] != "ok"]
     return {
         "scored": int(counts.get("ok", 0)),
@@ -116,15 +131,19 @@ def _count_coverage(videos: pd.DataFrame, streams: str) -> dict[str, Any]:
         "failed": int(counts.get("failed", 0)),
         "share": float((videos["status"] == "ok").mean()),
         "streams": scored_from,
-        "without_face": scored_from["audio"] if streams != "audio" else 0,
-        "without_sound": scored_from["video"] if streams != "video" else 0,
-        "faces": {
-            "followed": float(scored["face_coverage"].mean()),
-            "several": int((scored["faces"] > 1).sum()),
-            "cut": int((scored["shots"] > 1).sum()),
-            "lost": int((scored["gaps"] > 0).sum()),
-        },
+        "without_face": scored_from.get("audio", 0) if streams != "audio" else 0,
+        "without_sound": scored_from.get("video", 0) if streams != "video" else 0,
+        "faces": _count_faces(scored) if "faces" in scored else None,
         "reasons": dict(zip(left_out["video_id"], left_out["reason"], strict=True)),
+    }
+
+
+def _count_faces(scored: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "followed": float(scored["face_coverage"].mean()),
+        "several": int((scored["faces"] > 1).sum()),
+        "cut": int((scored["shots"] > 1).sum()),
+        "lost": int((scored["gaps"] > 0).sum()),
     }
 
 
@@ -154,10 +173,15 @@ def _average_methods(scored: pd.DataFrame, replicates: int) -> dict[str, float |
 
 
 def _score_novelty(scored: pd.DataFrame, replicates: int, seen: Collection[str] | None) -> dict[str, Any]:
-    """Return the AUC of all fakes of seen methods, and of all of unseen ones, each against all reals."""
+    """Return the AUC of all fakes of seen methods, and of all of unseen ones, each against all reals.
+
+    Where nobody knows what the detector was trained on, there is neither.
+    """
+    if seen is None:
+        return {}
     fakes = scored[scored["label"] == 1]
     methods = sorted(fakes["method"].unique())
-    unseen = find_unseen(methods, methods if seen is None else seen)
+    unseen = find_unseen(methods, seen)
     groups = {}
     for name, members in (("seen", sorted(set(methods) - set(unseen))), ("unseen", unseen)):
         rows = scored[(scored["label"] == 0) | scored["method"].isin(members)]

@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dfmm import figures
+from dfmm.dataset import skim_videos
 from dfmm.extraction.extract import extract_tracks
+from dfmm.extraction.pool import keep_workers
 from dfmm.extraction.store import CacheError
 from dfmm.extraction.tracks import Tracks
+from dfmm.faces.track import Track
 from dfmm.media.container import MediaError
 from dfmm.model.synchrony import Synchrony, SynchronyModel, load_synchrony
 from dfmm.settings import Settings
@@ -77,33 +81,75 @@ def tabulate_verdicts(videos: pd.DataFrame, verdicts: Mapping[str, Synchrony]) -
 
 
 def judge_files(
-    files: Iterable[str | Path], model: SynchronyModel | None = None, settings: Settings | None = None
+    files: Iterable[str | Path],
+    model: SynchronyModel | None = None,
+    settings: Settings | None = None,
+    *,
+    details: bool = False,
+    whole: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Judge the synchrony of video files one by one; a bad one costs only itself, and nothing is kept.
 
+    A long file is judged by stretches around `evaluate.windows` windows.
+
     Args:
         model: by default the weights in the package, which were fitted on GRID.
+        details: yield as well what a page draws, which is no JSON: `still` (a frame with the face, a JPEG, or None)
+            and `heard` (a `Synchrony`).
+        whole: judge long files by all of them.
 
     Yields:
-        For each file `path`, `status` (`ok`, `unscored`, `failed`), `reason`, and `synchrony` as `describe_synchrony`
-        returns it, None where there is none.
+        For each file `path`, `status` (`ok`, `unscored`, `failed`), `reason`, `looked` as `describe_looked` returns it,
+        and `synchrony` as `describe_synchrony` does, None where there is none.
     """
     model, settings = model or load_synchrony(), settings or Settings()
-    for file in dict.fromkeys(map(str, files)):
-        with tempfile.TemporaryDirectory() as folder:
-            data = settings.data.model_copy(update={"root": "/", "cache": folder, "read": "videos"})
-            alone = settings.model_copy(
-                update={"data": data, "extract": settings.extract.model_copy(update={"workers": 1})}
-            )
-            table = pd.DataFrame([{"video_id": file, "path": str(Path(file).absolute())}])
+    with keep_workers():
+        for file in dict.fromkeys(map(str, files)):
+            yield _judge_file(file, model, settings, details=details, whole=whole)
+
+
+def _judge_file(file: str, model: SynchronyModel, settings: Settings, *, details: bool, whole: bool) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        data = settings.data.model_copy(update={"root": "/", "cache": folder, "read": "videos"})
+        alone = settings.model_copy(
+            update={"data": data, "extract": settings.extract.model_copy(update={"workers": 1})}
+        )
+        table = pd.DataFrame([{"video_id": file, "path": str(Path(file).absolute())}])
+        tracks, failures = skim_videos(table.iloc[:0] if whole else table, alone), {}
+        if file not in tracks:
             tracks, failures = extract_tracks(table, alone, talks=True, progress=False)
-            verdict = judge_tracks(tracks, model).get(file, Synchrony("no face"))
-        if file in failures:
-            yield {"path": file, "status": "failed", "reason": failures[file], "synchrony": None}
-        elif verdict.reason:
-            yield {"path": file, "status": "unscored", "reason": verdict.reason, "synchrony": None}
-        else:
-            yield {"path": file, "status": "ok", "reason": "", "synchrony": describe_synchrony(verdict)}
+        verdict = judge_tracks(tracks, model).get(file, Synchrony("no face"))
+        looked = describe_looked(tracks[file]) if file in tracks else None
+        still = figures.draw_still(tracks, file) if details else None
+    if file in failures:
+        reason = cut_path(failures[file], file)
+        line = {"path": file, "status": "failed", "reason": reason, "synchrony": None}
+    elif verdict.reason:
+        line = {"path": file, "status": "unscored", "reason": verdict.reason, "synchrony": None}
+    else:
+        line = {"path": file, "status": "ok", "reason": "", "synchrony": describe_synchrony(verdict)}
+    line["looked"] = looked
+    return line | ({"still": still, "heard": verdict} if details else {})
+
+
+def describe_looked(track: Track) -> dict[str, Any] | None:
+    """Return the `stretches` of a long file that were decoded, in seconds, and how many frames were looked at alone.
+
+    None where all of it was decoded.
+    """
+    if not len(track.looked):
+        return None
+    long = track.looked[:, 1] > track.looked[:, 0]
+    return {"stretches": track.looked[long].round(2).tolist(), "glances": int((~long).sum())}
+
+
+def format_looked(line: Mapping[str, Any]) -> str:
+    """Say in words what was looked at of a long file; empty where all of it was."""
+    looked = line.get("looked")
+    if not looked:
+        return ""
+    times = ", ".join(f"{start:.1f}–{end:.1f} s" for start, end in looked["stretches"])
+    return f"looked at: {times}, {looked['glances']} frames between, and all of the sound"
 
 
 def describe_synchrony(verdict: Synchrony) -> dict[str, Any]:
@@ -111,7 +157,8 @@ def describe_synchrony(verdict: Synchrony) -> dict[str, Any]:
 
     `lag_ms` (positive: the sound is late), `confidence` of it, `correlation`, `surprise`, `foreign` (share of other
     people's speech that fits as well), `in_step` (probability), `genuine` (share of genuine clips that look as bad),
-    `worst` (start, end and correlation of the stretch of 2 s that fits worst), `seconds` compared, and `features`.
+    `worst` (start, end and correlation of the stretch of 2 s that fits worst), `clips` and `people` (how many of either
+    the genuine ones are), `seconds` compared, and `features`.
     """
     numbers = {
         "lag_ms": verdict.lag_ms,
@@ -127,21 +174,37 @@ def describe_synchrony(verdict: Synchrony) -> dict[str, Any]:
         name: round(float(value), 4) if np.isfinite(value) else None for name, value in numbers.items()
     }
     described["worst"] = [round(float(value), 3) for value in verdict.worst] if verdict.worst else None
-    return {**described, "features": list(verdict.features)}
+    return {**described, "clips": verdict.clips, "people": verdict.people, "features": list(verdict.features)}
+
+
+def tell_genuine(found: Mapping[str, Any]) -> str:
+    """Return `31% of 141 genuine clips of one person look as bad or worse`, or less where less is known."""
+    people = {0: "", 1: " of one person"}.get(found.get("people", 0), f" of {found.get('people')} people")
+    clips = f"{found['clips']} genuine clips{people}" if found.get("clips") else "genuine clips"
+    return f"{found['genuine']:.0%} of {clips} look as bad or worse"
+
+
+def cut_path(reason: str, file: str | Path) -> str:
+    """Return why a file failed without its path, which stands beside it."""
+    return reason.removeprefix(f"{Path(file).absolute()}: ")
 
 
 def format_synchrony(line: dict[str, Any]) -> str:
     """Return a line of `judge_files` in words that an analyst can repeat."""
     if line["status"] != "ok":
-        return f"{line['path']}: {line['reason']}" + (": not compared" if line["status"] == "unscored" else "")
+        return f"{line['path']}: not judged: {line['reason']}"
     found = line["synchrony"]
     lag = found["lag_ms"]
     late = f"the sound fits best {abs(lag):.0f} ms {'late' if lag >= 0 else 'early'}"
     parts = [f"{late} (confidence {found['confidence']:.2f})"]
     if found["in_step"] is not None:
-        parts.append(f"in step: {found['in_step']:.2f}; {found['genuine']:.0%} of genuine clips look as bad or worse")
+        parts.append(f"in step: {found['in_step']:.2f}; {tell_genuine(found)}")
     parts.append(f"{found['foreign']:.0%} of other speech fits as well")
     if found["worst"]:
         start, end, correlation = found["worst"]
-        parts.append(f"worst from {max(start, 0):.1f} to {end:.1f} s ({correlation:.2f} of {found['correlation']:.2f})")
+        parts.append(
+            f"worst from {max(start, 0):.1f} to {end:.1f} s (correlation {correlation:.2f} there, "
+            f"{found['correlation']:.2f} over all)"
+        )
+    parts += filter(None, [format_looked(line)])
     return f"{line['path']}: " + "; ".join(parts)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from dfmm.bars import show_progress
 from dfmm.extraction.pool import run_tasks
 from dfmm.extraction.shards import Shards
 from dfmm.extraction.store import (
@@ -23,8 +24,9 @@ from dfmm.extraction.tracks import Tracks, find_root, hash_values, make_entry, m
 from dfmm.faces.track import Track
 from dfmm.files import write_whole
 from dfmm.media.container import MediaError
-from dfmm.runs import show_progress
 from dfmm.settings import Settings, resolve_path
+
+NAMED = 3  # videos that a warning names
 
 log = logging.getLogger("dfmm")
 
@@ -83,7 +85,8 @@ def _extract_missing(videos: Tracks, missing: list[int], *, progress: bool) -> d
             results = {missing[number]: result for number, result in found}
             failures |= {number: str(result) for number, result in results.items() if isinstance(result, MediaError)}
             write_whole(json.dumps({keys[number]: failures[number] for number in sorted(failures)}), record)
-            _report_fallbacks([name for name in results.values() if isinstance(name, str)], settings.video.detector)
+            named = {videos.manifest["video_id"].iat[number]: results[number] for number in sorted(results)}
+            _report_fallbacks(named, settings.video.detector)
     return {videos.manifest["video_id"].iat[number]: reason for number, reason in failures.items()}
 
 
@@ -160,8 +163,11 @@ def _extract_in_parallel(
     return run_tasks(make_entry, tasks, settings.extract)
 
 
-def _report_fallbacks(detectors: list[str], wanted: str) -> None:
-    """Say once how many videos needed another detector, or show nobody."""
-    for name in sorted(set(detectors) - {wanted}):
+def _report_fallbacks(detectors: Mapping[str, str | MediaError], wanted: str) -> None:
+    """Say once how many videos needed another detector, or show nobody, and name the first of them."""
+    found = {video: name for video, name in detectors.items() if isinstance(name, str)}
+    for name in sorted(set(found.values()) - {wanted}):
         what = "no face was found, their frames are masked" if name == "nobody" else f"face found by {name} only"
-        log.warning("%d of %d videos: %s", detectors.count(name), len(detectors), what)
+        such = [video for video, detector in found.items() if detector == name]
+        named = ", ".join(such[:NAMED]) + (", …" if len(such) > NAMED else "")
+        log.warning("%d of %d videos: %s (%s)", len(such), len(found), what, named)

@@ -181,16 +181,48 @@ def _find_guard() -> Guard:
 
 
 @contextmanager
+def keep_workers() -> Iterator[None]:
+    """Let this machine's workers wait for more tasks, meanwhile, once theirs are done: each takes seconds to start."""
+    global _kept
+    before, _kept = _kept, []
+    try:
+        yield
+    finally:
+        for guard in _kept:
+            guard.close()
+        _kept = before
+
+
+_kept: list[Guard] | None = None  # those that wait; None where nobody asked for it
+
+
+@contextmanager
 def _open_processes(settings: Extract, most: int) -> Iterator[tuple[Submit, int]]:
     slots = min(settings.workers or count_cores(), most)
     guards: list[Guard] = []
-    executor = ThreadPoolExecutor(slots, initializer=lambda: guards.append(_find_guard()))
+
+    def start() -> None:
+        _own.guard = _take_kept()
+        guards.append(_find_guard())
+
+    executor, done = ThreadPoolExecutor(slots, initializer=start), False
     try:
         yield lambda *what: executor.submit(guard_task, *what), slots
+        done = True
     finally:  # interrupted, nobody waits for what is still to be done
         executor.shutdown(wait=False, cancel_futures=True)
-        for guard in guards:
-            guard.close()
+        if done and _kept is not None:
+            _kept.extend(guards)
+        else:
+            for guard in guards:
+                guard.close()
+
+
+def _take_kept() -> Guard | None:
+    try:
+        return _kept.pop() if _kept else None
+    except IndexError:  # another thread was quicker
+        return None
 
 
 @contextmanager

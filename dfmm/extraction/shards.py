@@ -15,13 +15,13 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from dfmm.bars import show_progress
 from dfmm.extraction.store import CHECKSUMS, ArrayFile, CacheError, read_mouths, read_speech
 from dfmm.extraction.tracks import FORMAT, Tracks, list_crop_settings, list_track_settings
 from dfmm.faces.lips import Mouths
-from dfmm.files import write_beside
+from dfmm.files import write_beside, write_json
 from dfmm.manifest import ManifestError, write_manifest
 from dfmm.media.speech import Speech
-from dfmm.runs import show_progress, write_json
 from dfmm.settings import Settings
 
 MANIFEST, FACTS = "manifest.parquet", "shards.json"

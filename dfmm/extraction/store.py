@@ -6,7 +6,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -158,6 +158,7 @@ class ArrayFile:
             if zlib.crc32((values + blocks).encode()) != int(facts["checksum"]):
                 raise ValueError("its header is not what was written")
             self.values, self.blocks = json.loads(values), json.loads(blocks)
+            self.found: dict[str, Any] = {}  # the arrays asked for so far
         except FileNotFoundError as error:
             raise CacheError(f"{path}: no such file") from error
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
@@ -186,10 +187,12 @@ class ArrayFile:
         return found[start - first * step : stop - first * step]
 
     def _find(self, name: str) -> Any:
-        try:
-            return self.file.get_slice(name)
-        except SafetensorError as error:
-            raise CacheError(f"{self.path}: damaged ({error})") from error
+        if name not in self.found:
+            try:
+                self.found[name] = self.file.get_slice(name)
+            except SafetensorError as error:
+                raise CacheError(f"{self.path}: damaged ({error})") from error
+        return self.found[name]
 
 
 class _Content:
@@ -229,16 +232,30 @@ class _Rows:
 
 
 class StoredSamples:
-    """A sound of the cache, `[S]`, of which only what is sliced is read."""
+    """A sound of the cache, `[S]`, of which only what is sliced is read.
 
-    def __init__(self, file: ArrayFile):
-        self.file = file
+    Args:
+        pieces: from which sample to which it is kept, where it is not kept as a whole, `[K, 2]`; all else is silence.
+    """
+
+    def __init__(self, file: ArrayFile, pieces: np.ndarray | None, length: int):
+        self.file, self.length = file, length
+        self.pieces = np.array([[0, length]]) if pieces is None else pieces
 
     def __len__(self) -> int:
-        return self.file.count("sound")
+        return self.length
 
     def __getitem__(self, part: slice) -> np.ndarray:
-        return self.file.read("sound", part.start, part.stop)
+        start, stop, _ = part.indices(self.length)
+        lengths = self.pieces[:, 1] - self.pieces[:, 0]
+        samples = np.zeros(stop - start, np.float32)
+        for (first, last), before in zip(self.pieces.tolist(), (np.cumsum(lengths) - lengths).tolist(), strict=True):
+            low, high = max(first, start), min(last, stop)
+            if low < high:
+                samples[low - start : high - start] = self.file.read(
+                    "sound", before + low - first, before + high - first
+                )
+        return samples
 
 
 def write_track(writer: ArrayWriter, track: Track) -> None:
@@ -259,18 +276,35 @@ def read_track(file: ArrayFile) -> Track:
     return Track(**values)
 
 
-def write_sound(writer: ArrayWriter, sound: Sound | None) -> None:
-    """Write a sound in blocks of a second, or that there is none."""
+def write_sound(writer: ArrayWriter, sound: Sound | None, *, spans: Sequence[tuple[float, float]] = ()) -> None:
+    """Write a sound in blocks of a second, or that there is none.
+
+    Args:
+        spans: from when to when it is kept, in seconds, in order and apart from each other; empty for all of it.
+    """
     writer.values["sound"] = None if sound is None else {"sample_rate": sound.sample_rate, "start": sound.start}
-    if sound is not None:
-        for at in range(0, max(len(sound.samples), 1), sound.sample_rate):
-            writer.append("sound", sound.samples[at : at + sound.sample_rate])
+    if sound is None:
+        return
+    samples, rate = sound.samples, sound.sample_rate
+    if spans:
+        edges = (np.array(spans) - sound.start) * rate
+        pieces = np.stack([np.floor(edges[:, 0]), np.ceil(edges[:, 1])], axis=1).clip(0, len(samples)).astype(np.int64)
+        writer.values["sound_length"] = len(samples)
+        writer.append("sound_pieces", pieces)
+        samples = np.concatenate([samples[first:last] for first, last in pieces.tolist()])
+    for at in range(0, max(len(samples), 1), rate):
+        writer.append("sound", samples[at : at + rate])
 
 
 def read_sound(file: ArrayFile) -> Sound | None:
     """Return the sound, whose samples are read as they are cut out; None where the video has none."""
     facts = file.values["sound"]
-    return None if facts is None else Sound(StoredSamples(file), **facts)
+    if facts is None:
+        return None
+    length = file.values.get("sound_length")
+    if length is None:
+        return Sound(StoredSamples(file, None, file.count("sound")), **facts)
+    return Sound(StoredSamples(file, file.read("sound_pieces"), length), **facts)
 
 
 def name_crops(face: int) -> tuple[str, str]:

@@ -8,8 +8,10 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,13 +68,29 @@ def load_track(file: Path) -> Track | None:
         return None
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is kept of a video that is not decoded as a whole."""
+
+    looked: Collection[int]  # frames that are decoded, for their mouths,
+    shown: Collection[int]  # and those of them whose canvases are kept
+    spans: Sequence[tuple[float, float]]  # from when to when its sound is kept, in seconds
+
+
 def save_crops(
-    path: str | Path | Recording, track: Track, file: Path, settings: Settings, *, talk_file: Path | None = None
+    path: str | Path | Recording,
+    track: Track,
+    file: Path,
+    settings: Settings,
+    *,
+    talk_file: Path | None = None,
+    part: Part | None = None,
 ) -> None:
     """Write a video's track, the canvases of all frames with a face, and its sound; no frame is kept in memory.
 
     Args:
         talk_file: where to write mouths and speech, which are found as the frames go by.
+        part: of the video, if not all of it is kept; phonemes are not recognised then.
 
     Raises:
         MediaError: the video cannot be read.
@@ -81,14 +99,14 @@ def save_crops(
     finders = find_mouths(track, settings) if talk_file else None
     with ArrayWriter(file, more=2 * (track.followable - 1)) as writer:
         relays = lay_relays(track, settings)
-        sounds = [_write_crops(writer, path, track, relay, finders, settings) for relay in relays]
-        write_sound(writer, sounds[0])
+        sounds = [_write_crops(writer, path, track, relay, finders, settings, part) for relay in relays]
+        write_sound(writer, sounds[0], spans=part.spans if part else ())
         write_track(writer, track)
     if talk_file:
         sound = sounds[0]
         if sound is not None and sound.sample_rate != SAMPLE_RATE:
             sound = read_media(path, keep=lambda number: False, sample_rate=SAMPLE_RATE, mix=track.mix).sound
-        save_talk(finders, sound, talk_file, settings)
+        save_talk(finders, sound, talk_file, phonemes=choose_extra("phonemes", settings) and part is None)
 
 
 def lay_relays(track: Track, settings: Settings) -> list[Relay]:
@@ -109,11 +127,14 @@ def _write_crops(
     relay: Relay,
     finders: list[MouthFinder] | None,
     settings: Settings,
+    part: Part | None,
 ) -> Sound | None:
     """Write the canvases of the faces of one pass, face after face; return the sound."""
     numbers: dict[int, list[int]] = {face: [] for face in relay.laid}
 
     def take(number: int, crop: np.ndarray) -> None:
+        if part and number not in part.shown:
+            return
         face = int(relay.owners[number])
         writer.append(name_crops(face)[0], crop[None])
         numbers[face].append(number)
@@ -121,7 +142,7 @@ def _write_crops(
     def watch(number: int, frame: np.ndarray) -> None:
         finders[relay.owners[number]].take(number, frame)
 
-    wanted, looking = range(len(track.times)), watch if finders else None
+    wanted, looking = part.looked if part else range(len(track.times)), watch if finders else None
     sound = crop_faces(path, relay, settings, numbers=wanted, take=take, watch=looking, mix=track.mix)
     for face, canvases in relay.laid.items():
         crops, names = name_crops(face)
@@ -136,12 +157,12 @@ def find_mouths(track: Track, settings: Settings) -> list[MouthFinder]:
     return [MouthFinder(track.follow(face), settings.video, mesh) for face in range(track.followable)]
 
 
-def save_talk(finders: list[MouthFinder], sound: Sound | None, file: Path, settings: Settings) -> None:
+def save_talk(finders: list[MouthFinder], sound: Sound | None, file: Path, *, phonemes: bool) -> None:
     """Write the mouths that were found in a video, and what is said in its sound."""
     with ArrayWriter(file, more=len(Mouths.__dataclass_fields__) * (len(finders) - 1)) as writer:
         for face, finder in enumerate(finders):
             write_mouths(writer, finder.finish(), face=face)
-        write_speech(writer, describe_speech(sound, phonemes=choose_extra("phonemes", settings)))
+        write_speech(writer, describe_speech(sound, phonemes=phonemes))
 
 
 def find_talk(path: str | Path | Recording, track: Track, file: Path, settings: Settings) -> None:
@@ -164,7 +185,7 @@ def find_talk(path: str | Path | Recording, track: Track, file: Path, settings: 
         take=take,
         mix=track.mix,
     )
-    save_talk(finders, media.sound, file, settings)
+    save_talk(finders, media.sound, file, phonemes=choose_extra("phonemes", settings))
 
 
 def choose_extra(name: str, settings: Settings) -> bool:
@@ -218,6 +239,7 @@ class Tracks(Mapping[str, Track]):
         """Return the tracks of a manifest whose row n stands for the video of this one's row `rows[n]`."""
         taken = copy.copy(self)
         taken.manifest, taken.keys = manifest, self.keys[rows]
+        taken.recent = OrderedDict()  # by rows, as they were
         taken.__dict__.pop("_index", None)
         return taken
 
@@ -369,3 +391,10 @@ def make_entry(
     elif talk_file is not None:
         find_talk(video, track, talk_file, settings)
     return track.detector
+
+
+def time_entry(*task: Any) -> float:
+    """Do what `make_entry` does, in a worker; return the seconds that it took."""
+    began = time.perf_counter()
+    make_entry(*task)
+    return time.perf_counter() - began

@@ -37,22 +37,34 @@ def find_track(path: str | Path | Recording, video: Video) -> Track:
     Raises:
         MediaError: the file is missing, broken, or has neither picture nor sound.
     """
-    looks, detector = _look_for_faces(path, video)
-    media, numbers = looks.media, np.array(list(looks.faces), int)
-    cuts = find_cuts(path, looks.thumbnails, turns=media.sizes[:, 0])
+    looks, detector = look_for_faces(path, video)
+    cuts = find_cuts(path, looks.thumbnails, turns=looks.media.sizes[:, 0])
+    return lay_track(describe_media(looks.media), looks.faces, cuts, video, detector)
+
+
+def lay_track(track: Track, faces: Mapping[int, np.ndarray], cuts: np.ndarray, video: Video, detector: str) -> Track:
+    """Return a video's track with the faces that are followed of all that were found.
+
+    Args:
+        track: of the video, as from `describe_media`.
+        faces: detections `[K, 15]` by the number of their frame, in order.
+        cuts: numbers of the frames with which another shot begins, int64 `[C]`.
+    """
+    numbers = np.array(list(faces), int)
     starts = set(np.searchsorted(numbers, cuts).tolist())
-    tracks = drop_false_alarms(link_faces(list(looks.faces.values()), starts=starts), len(numbers), starts=starts)
+    tracks = drop_false_alarms(link_faces(list(faces.values()), starts=starts), len(numbers), starts=starts)
     chosen = choose_faces(tracks, video.face, starts=starts)
+    times = track.times[numbers]
     return replace(
-        describe_media(media),
-        look_times=media.times[numbers],
-        cut_times=media.times[cuts],
+        track,
+        look_times=times,
+        cut_times=track.times[cuts],
         faces=count_faces(tracks),
         left_out=count_left_out(tracks, chosen) if video.face == "all" else 0,
         detector=detector,
-        **dict(zip(FOLLOWED, _stack_faces(chosen[:1], media.times[numbers]), strict=True)),
+        **dict(zip(FOLLOWED, _stack_faces(chosen[:1], times), strict=True)),
         other_faces=np.repeat(np.arange(1, max(len(chosen), 1)), [len(face) for face in chosen[1:]]),
-        **dict(zip(OTHERS, _stack_faces(chosen[1:], media.times[numbers]), strict=True)),
+        **dict(zip(OTHERS, _stack_faces(chosen[1:], times), strict=True)),
     )
 
 
@@ -92,30 +104,38 @@ class Looks:
     media: Media  # the video without its frames
     faces: dict[int, np.ndarray]  # detections [K, 15], in pixels of the video
     thumbnails: dict[int, np.ndarray]
+    side: int = 0  # of the frames that they were found in, the short one, in pixels
 
     @property
     def found(self) -> bool:
         return any(map(len, self.faces.values()))
 
 
-def _look_for_faces(path: str | Path | Recording, video: Video) -> tuple[Looks, str]:
+def look_for_faces(
+    path: str | Path | Recording, video: Video, *, numbers: Sequence[int] | None = None
+) -> tuple[Looks, str]:
     """Detect faces, in larger frames or with the other detector where the first finds none in the whole video.
 
     Looks of a video in which one is found, but not in all looks, are looked at again larger, too: it may be small.
+
+    Args:
+        numbers: of frames that are far apart, if only these are to be looked at.
 
     Returns:
         What was found, and the detector that found it.
     """
     looks, side = None, video.detect_side
+    every = video.detect_every if numbers is None else COARSE_FRAMES
     for name, size in [(name, size) for name in DETECTORS[video.detector] for size in (side, LARGER * side)]:
         detect = load_detector(name)
         if detect is None or (size > side and (looks is None or min(looks.media.width, looks.media.height) <= side)):
             continue
         if looks is not None:  # a second look
-            stride = video.detect_every * -(-len(looks.faces) // SECOND_LOOK)
-            if not _detect_faces(path, detect, side=size, every=stride).found:
+            stride = -(-len(looks.faces) // SECOND_LOOK)
+            few = None if numbers is None else numbers[::stride]
+            if not _detect_faces(path, detect, side=size, every=every * stride, numbers=few).found:
                 continue
-        looks = _detect_faces(path, detect, side=size, every=video.detect_every)
+        looks = _detect_faces(path, detect, side=size, every=every, numbers=numbers)
         if looks.found:
             return (_look_closer(path, detect, looks, side=LARGER * side) if size == side else looks), name
         if not len(looks.media.times):  # there is only sound
@@ -123,6 +143,20 @@ def _look_for_faces(path: str | Path | Recording, video: Video) -> tuple[Looks, 
     if looks is None:
         looks = Looks(read_media(path, keep=lambda number: False, sample_rate=SAMPLE_RATE), {}, {})
     return looks, "none" if video.detector == "none" and len(looks.media.times) else "nobody"
+
+
+def look_through(
+    path: str | Path | Recording, video: Video, numbers: Sequence[int], *, detector: str, side: int
+) -> Looks:
+    """Detect faces in every `detect_every`-th frame of a stretch, as another look at the same video has found them.
+
+    Args:
+        numbers: of these frames.
+        detector, side: that found faces, and the short side of the frames in which it did.
+    """
+    detect = load_detector(detector)
+    looks = _detect_faces(path, detect, side=side, every=video.detect_every, numbers=numbers)
+    return _look_closer(path, detect, looks, side=LARGER * side) if side == video.detect_side else looks
 
 
 def _look_closer(path: str | Path | Recording, detect: Detect, looks: Looks, *, side: int) -> Looks:
@@ -160,11 +194,11 @@ def _detect_faces(
     )
     watcher.settle()
     if not watcher.faces:
-        return Looks(media, {}, {})
+        return Looks(media, {}, {}, side)
     faces = {
         number: rows * _scale_rows(media, number, watcher.shapes[number]) for number, rows in watcher.faces.items()
     }
-    return Looks(media, faces, watcher.thumbnails)
+    return Looks(media, faces, watcher.thumbnails, side)
 
 
 def _scale_rows(media: Media, number: int, shape: tuple[int, int]) -> np.ndarray:
@@ -217,9 +251,9 @@ def measure_sound(samples: np.ndarray, *, sample_rate: int) -> dict[str, float]:
     What never moves, such as the offset of a microphone that is switched off, is none.
     """
     samples = samples if has_motion(samples, sample_rate) else np.zeros_like(samples)
-    above = np.abs(samples) > ONSET
+    above = (samples > ONSET) | (samples < -ONSET)  # an hour's copy is a quarter of a gigabyte: none that need not be
     return {
-        "sound_peak": float(np.abs(samples).max(initial=0)),
+        "sound_peak": float(max(samples.max(initial=0), -samples.min(initial=0))),
         "loudness": _measure_level(samples**2),
         "level": _measure_level(gate_power(samples, sample_rate=sample_rate)),
         "leading_silence": (int(above.argmax()) if above.any() else len(samples)) / sample_rate,

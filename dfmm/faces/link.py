@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from dfmm.faces.detect import BOX, SCORE
 
@@ -69,7 +69,7 @@ def _pair_faces(tracks: Sequence[FaceTrack], faces: np.ndarray, look: int) -> di
     here, there = measure_overlaps(faces, last), measure_overlaps(faces, expected)
     # A head that is shaken is not where it was heading; that it is near where it was must do.
     similar = np.where(np.maximum(here, there) >= SAME_FACE_IOU, here + 2 * there, 0)
-    pairs = zip(*linear_sum_assignment(similar, maximize=True), strict=True)
+    pairs = zip(*scipy.optimize.linear_sum_assignment(similar, maximize=True), strict=True)
     return {int(face): int(track) for face, track in pairs if similar[face, track] > 0}
 
 

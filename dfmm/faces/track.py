@@ -52,6 +52,9 @@ class Track:
     sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.int64))
     face: int = 0  # which one is followed
     left_out: int = 0  # faces that cannot be, where all are asked for: a shot had too many
+    # Of a long video that was not decoded as a whole: from when to when it was, and frames that were looked at alone,
+    # whose start and end are one; float64 [K, 2], empty where all of it was. Between them faces are guessed.
+    looked: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     other_faces: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # int64 [K], 1 and more
     other_times: np.ndarray = field(default_factory=lambda: np.zeros(0))  # float64 [K], frames they were found in
     other_boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))  # float32 [K, 4]

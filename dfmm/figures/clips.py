@@ -67,7 +67,7 @@ def plot_timeline(
 @style_figure
 def plot_stretches(
     curves: pd.DataFrame,
-    truth: Mapping[str, NDArray[np.floating] | None],
+    truth: Mapping[str, NDArray[np.floating] | None] | None,
     found: Sequence[Mapping[str, Any]],
     title: str = "",
     *,
@@ -77,12 +77,12 @@ def plot_stretches(
 
     Args:
         curves: `start` and `end` of each step in seconds, and a column for each curve; NaN where nothing was scored.
-        truth: by curve, the forged stretches, [n, 2] in seconds; None where nobody knows.
+        truth: by curve, the forged stretches, [n, 2] in seconds; None where nobody knows, and for all of a new file.
         found: `stream` (which curve), `start` and `end` of each.
         note: the title's second line.
     """
     looks = {"joint": JOINT, **STREAMS}
-    names = [name for name in truth if curves[name].notna().any()]
+    names = [name for name in looks if name in curves and curves[name].notna().any()]
     figure, (above, below) = plt.subplots(2, 1, figsize=(6, 4.2), sharex=True, height_ratios=(5, 1 + len(names)))
     above.set_title(join_title(shorten_text(title, 60), note))
     label_axes(above, "", "probability of forgery")
@@ -90,10 +90,12 @@ def plot_stretches(
     for name in names[::-1]:  # the one of all streams on top
         _draw_curve(above, curves, name, looks[name])
     for row, name in enumerate(names):
-        _draw_stretches(below, truth[name], -row + 0.2, facecolor=GREY)
+        if truth is not None:
+            _draw_stretches(below, truth[name], -row + 0.2, facecolor=GREY)
         some = [(one["start"], one["end"]) for one in found if one["stream"] == name]
         _draw_stretches(below, some, -row - 0.2, facecolor=looks[name]["color"], hatch="////", edgecolor="white")
-    below.barh([0], [np.nan], color=GREY, label="forged")
+    if truth is not None:
+        below.barh([0], [np.nan], color=GREY, label="forged")
     below.barh([0], [np.nan], facecolor="white", hatch="////", edgecolor=GREY, label="found")
     label_axes(below, "seconds", "")
     below.grid(visible=False, axis="y")
@@ -207,15 +209,15 @@ def plot_log_mels(log_mels: Mapping[str, NDArray[np.floating]], *, audio: Audio,
     return figure
 
 
-def list_hertz(audio: Audio) -> list[tuple[float, str]]:
+def list_hertz(audio: Audio, hertz: Sequence[int] = HERTZ) -> list[tuple[float, str]]:
     """Return frequencies and where they lie on a log-mel whose lowest band is at 0."""
-    marks = [hertz for hertz in HERTZ if hertz < audio.sample_rate / 2]
-    return [(float(place), f"{hertz:,}") for place, hertz in zip(place_hertz(marks, audio), marks, strict=True)]
+    marks = [one for one in hertz if one < audio.sample_rate / 2]
+    return [(float(place), f"{one:,}") for place, one in zip(place_hertz(marks, audio), marks, strict=True)]
 
 
-def mark_hertz(axes: Axes, audio: Audio) -> None:
+def mark_hertz(axes: Axes, audio: Audio, hertz: Sequence[int] = HERTZ) -> None:
     """Say at the side of a log-mel, whose lowest band is at 0, what its bands are in Hz."""
-    axes.set_yticks(*zip(*list_hertz(audio), strict=True))
+    axes.set_yticks(*zip(*list_hertz(audio, hertz), strict=True))
     axes.set_ylabel("frequency (Hz)")
     axes.set_ylim(-0.5, audio.n_mels - 0.5)
 

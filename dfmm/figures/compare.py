@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from dfmm.figures.scores import find_rarest, place_errors, say_undefined, select_scored, span_deviates, span_unit_square
 from dfmm.figures.style import (
@@ -120,6 +121,39 @@ def plot_seeds(
         spread = f"{values['mean']:.3f} ± {values['between']:.3f} (SD)"
         _write_rows(axes, [spread, *(format_interval(interval) for interval in intervals)])
     return _add_one_legend(figure)
+
+
+@style_figure
+def plot_novelty(methods: pd.DataFrame, *, note: str = "") -> Figure:
+    """A row a run, a column a method: the AUC of its fakes against all reals; framed where training never saw it.
+
+    Args:
+        methods: as from `measure_methods`.
+        note: the title's second line.
+    """
+    runs, columns = list(methods["run"].unique()), list(methods["method"].unique())
+    figure, axes = plt.subplots(figsize=(1.6 + 0.95 * len(columns), 1.9 + 0.55 * len(runs)))
+    axes.set_title(join_title("AUC on each method's fakes", note))
+    values = methods.pivot(index="run", columns="method", values="value").reindex(runs, columns=columns)
+    image = axes.imshow(values.to_numpy(float), cmap="cividis", vmin=0.5, vmax=1, aspect="auto")
+    for row in methods.itertuples():
+        x, y = columns.index(row.method), runs.index(row.run)
+        ends = f"\n[{row.low:.2f}, {row.high:.2f}]" if pd.notna(row.low) else ""
+        axes.text(x, y, f"{row.value:.2f}{ends}", ha="center", va="center", fontsize=8, color=_choose_ink(row.value))
+        if row.unseen:
+            axes.add_patch(Rectangle((x - 0.46, y - 0.42), 0.92, 0.84, fill=False, edgecolor=FAKE, linewidth=2.5))
+    axes.set_xticks(range(len(columns)), [shorten_text(name, 16) for name in columns], rotation=20, ha="right")
+    axes.set_yticks(range(len(runs)), [shorten_text(name, 24) for name in name_runs(runs)])
+    label_axes(axes, "method in test" + "; framed: never seen in training" * (True in set(methods["unseen"])), "run")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, label="AUC", extend="min")
+    return figure
+
+
+def _choose_ink(value: float) -> str:
+    """Dark on what is light in `plot_novelty`, and the other way round."""
+    return "black" if value > 0.78 else "white"
 
 
 # Curves

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from dfmm.dataset import compute_log_mel
 from dfmm.degrade import Degradation, Scene
-from dfmm.figures.style import GREY, GRID, REAL, STREAMS, style_figure
+from dfmm.figures.clips import mark_hertz
+from dfmm.figures.style import FEW_HERTZ, GREY, GRID, REAL, STREAMS, style_figure
 from dfmm.sections import Audio
 
 STRENGTHS = (1 / 3, 2 / 3, 1.0)
@@ -41,14 +42,11 @@ def format_amount(one: Degradation, strength: float) -> str:
 
 
 def measure_pictures(scene: Scene, table: Sequence[Degradation]) -> pd.DataFrame:
-    """Peak signal-to-noise ratio, in dB, of a scene's frames to the degraded ones: a row each, a column a strength."""
+    """Mean absolute change of a scene's frames, of 255 levels: a row each, a column a strength."""
     frames = scene.frames.astype(float)
-
-    def measure(one: Degradation, strength: float) -> float:
-        error = np.mean((degrade_scene(one, scene, strength).frames - frames) ** 2)
-        return float(10 * np.log10(255**2 / max(error, 1e-9)))
-
-    return _tabulate(table, measure)
+    return _tabulate(
+        table, lambda one, strength: float(np.abs(degrade_scene(one, scene, strength).frames - frames).mean())
+    )
 
 
 def measure_sounds(scene: Scene, table: Sequence[Degradation], audio: Audio) -> pd.DataFrame:
@@ -107,7 +105,7 @@ def plot_sounds(scene: Scene, table: Sequence[Degradation], audio: Audio, *, not
         "aspect": "auto",
         "cmap": "cividis",
         "interpolation": "nearest",
-        "extent": (0, seconds, 0, audio.n_mels),
+        "extent": (0, seconds, -0.5, audio.n_mels - 0.5),
     }
     low, high = float(plain.min()), float(plain.max())
     for (row, one), (column, strength) in product(enumerate(table), enumerate((0.0, *STRENGTHS))):
@@ -117,7 +115,8 @@ def plot_sounds(scene: Scene, table: Sequence[Degradation], audio: Audio, *, not
         if column:
             axes.set_yticks([])
         else:
-            axes.set_ylabel(f"{one.name.replace('_', ' ')}\nmel band", fontsize=9)
+            mark_hertz(axes, audio, FEW_HERTZ)
+            axes.set_ylabel(f"{one.name.replace('_', ' ')}\n(Hz)", fontsize=9)
         if row == len(table) - 1:
             axes.set_xlabel("time (seconds)")
         else:

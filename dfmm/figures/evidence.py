@@ -23,7 +23,7 @@ from dfmm.figures.style import (
     shorten_text,
     style_figure,
 )
-from dfmm.metrics import Calibration
+from dfmm.metrics import TELLING, Calibration
 
 LOOKS = {
     "network": {"label": "network's own", "color": GREY, "linestyle": "--", "marker": "s"},
@@ -40,7 +40,7 @@ def plot_evidence(video: Mapping[str, Any], names: Sequence[str], title: str = "
         names: of the pieces that weigh something in the score.
     """
     figure, axes = open_axes(shorten_text(title, 60), note, size=(6, 1.4 + 0.4 * max(len(names), 1)))
-    label_axes(axes, "times more often seen, by powers of ten", "")
+    label_axes(axes, "times more often seen, by powers of ten (grey: says nothing)", "")
     axes.grid(visible=False, axis="y")
     values = [video.get(f"{name}_evidence", np.nan) for name in names]
     for row, value in enumerate(values):
@@ -48,10 +48,13 @@ def plot_evidence(video: Mapping[str, Any], names: Sequence[str], title: str = "
             axes.text(0, row, " missing", va="center", color=GREY)
         else:
             look = {"color": FAKE, "hatch": "////"} if value > 0 else {"color": REAL}
+            look = look if abs(value) >= np.log10(TELLING) else {"color": GREY}
             axes.barh(row, value, height=0.6, edgecolor="white", **look)
     axes.axvline(0, color="black", linewidth=1)
+    for side in (-1, 1):
+        axes.axvline(side * np.log10(TELLING), color=GREY, linestyle=":", linewidth=1)
     reach = max([1.0, *(abs(value) for value in values if pd.notna(value))]) * 1.1
-    axes.set(xlim=(-reach, reach), ylim=(max(len(names), 1) - 0.5, -0.5))
+    axes.set(xlim=(-reach, reach), ylim=(max(len(names), 1) - 0.5, -1))  # room for words
     axes.set_yticks(range(len(names)), names)
     axes.annotate("← genuine", (0, 1), (3, -3), xycoords="axes fraction", textcoords="offset points", va="top")
     axes.annotate(
@@ -95,18 +98,21 @@ def plot_synchrony(
 
 
 @style_figure
-def plot_reliability(calibration: Mapping[str, Calibration], *, note: str = "") -> Figure:
+def plot_reliability(
+    calibration: Mapping[str, Calibration], *, names: Mapping[str, str] | None = None, note: str = ""
+) -> Figure:
     """How often videos of a score are fake, for the network's own scores and those joined from all evidence.
 
     Args:
         calibration: `network` and `evidence`, as an evaluation's report has them.
+        names: what these are called, where the scores are not ours.
     """
     figure, axes = open_axes("Are scores probabilities?", note)
     label_axes(axes, "mean score of the videos in a bin", "share of them that are fake")
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="a probability")
     for name, look in LOOKS.items():
         found = calibration[name]
-        label = f"{look['label']}: Brier {found['brier']:.3f}, ECE {found['ece']:.3f}"
+        label = f"{(names or {}).get(name, look['label'])}: Brier {found['brier']:.3f}, ECE {found['ece']:.3f}"
         points = [(each["score"], each["share"]) for each in found["bins"]]
         axes.plot(*zip(*points, strict=True), **look | {"label": label})
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from dfmm.dataset import MultimodalDataset, compute_log_mel
 from dfmm.degrade import Scene
-from dfmm.figures.clips import show_frames
-from dfmm.figures.style import style_figure
+from dfmm.figures.clips import mark_hertz, show_frames
+from dfmm.figures.style import FEW_HERTZ, style_figure
 from dfmm.forge import Forgery
 from dfmm.sections import Audio, ForgeMethod
 from dfmm.settings import Settings
@@ -84,11 +84,13 @@ def plot_forged_sounds(pairs: Pairs, audio: Audio, *, note: str = "") -> Figure:
         low, high = min(before.min(), after.min()), max(before.max(), after.max())
         most = max(float((after - before).abs().quantile(0.99)), 1e-3)  # what is faint is seen, too
         looks = [{"vmin": low, "vmax": high, "cmap": "cividis"}] * 2 + [{"vmin": -most, "vmax": most, "cmap": "PuOr"}]
-        extent = (0, before.shape[1] * audio.hop_ms / 1000, 0, audio.n_mels)
+        extent = (0, before.shape[1] * audio.hop_ms / 1000, -0.5, audio.n_mels - 0.5)
         for axes, shown, look in zip(row, (before, after, after - before), looks, strict=True):
             axes.imshow(shown.numpy(), origin="lower", aspect="auto", extent=extent, **look)
             axes.set_yticks([])
-        row[0].set_ylabel(f"{row[0].get_ylabel()}\nmel band")
+        name = row[0].get_ylabel()
+        mark_hertz(row[0], audio, FEW_HERTZ)
+        row[0].set_ylabel(f"{name}\n(Hz)", fontsize=9)
     for axes in grid[-1]:
         axes.set_xlabel("time (seconds)")
     return figure

@@ -9,14 +9,6 @@ const LANE = 16, AXIS = 20, OVERVIEW = 34; // heights, in pixels
 const TRUE = "#D55E00", FOUND = "#0072B2", GREY = "#707070", MOUTH = "#009E73", LOUD = "#707070";
 const BATCH = 25, FEW = 4, KEPT = 250; // frames that are asked for at once, few where one seeks; and how many are held
 
-function make(tag, name, parent, words) {
-  const node = document.createElement(tag);
-  if (name) node.className = name;
-  if (words !== undefined) node.textContent = words;
-  if (parent) parent.append(node);
-  return node;
-}
-
 function viewBytes(view) { // what a kernel sends is a DataView
   return view && view.byteLength ? new Uint8Array(view.buffer, view.byteOffset, view.byteLength) : null;
 }

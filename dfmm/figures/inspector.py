@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -25,7 +24,7 @@ from dfmm.extraction.store import CacheError
 from dfmm.figures.clips import select_windows
 from dfmm.figures.footage import Clip, Stretches, encode_sound, find_face, open_footage
 from dfmm.figures.serve import FileServer, find_url
-from dfmm.figures.still import Still
+from dfmm.figures.still import Still, read_view
 from dfmm.figures.style import FAKE, GREY, add_legend, label_axes, mark_threshold, shorten_text, style_figure
 from dfmm.media.container import MediaError
 from dfmm.settings import Settings
@@ -38,7 +37,7 @@ SOUND_SECONDS = 900  # of a clip that the browser cannot play: of longer ones th
 class Inspector(anywidget.AnyWidget):
     """The widget: what it shows of a clip first comes with it, pages and crops when they are looked at."""
 
-    _esm, _css = (Path(__file__).with_suffix(ending) for ending in (".js", ".css"))
+    _esm, _css = read_view(__file__)
     clip = traitlets.Dict().tag(sync=True)
     frames = traitlets.Bytes().tag(sync=True)  # float32 [N, 4]: seconds, and x, y and side of the face
     poster = traitlets.Bytes().tag(sync=True)  # the first frame, a JPEG

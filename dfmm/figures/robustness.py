@@ -11,7 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dfmm.figures.style import FAKE, GREY, GRID, REAL, format_interval, join_title, style_figure
+from dfmm.figures.clips import mark_hertz
+from dfmm.figures.style import FAKE, FEW_HERTZ, GREY, GRID, REAL, format_interval, join_title, style_figure
+from dfmm.sections import Audio
 
 COLUMNS = 4
 MARKED = 0.5  # the strength from which on its amount is written below
@@ -72,14 +74,12 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 @style_figure
-def plot_degraded(
-    samples: Mapping[str, Mapping[str, Any]], *, hop_ms: float, title: str = "", note: str = ""
-) -> Figure:
+def plot_degraded(samples: Mapping[str, Mapping[str, Any]], *, audio: Audio, title: str = "", note: str = "") -> Figure:
     """One window as the model sees and hears it, a row for each way: some of its frames, and its log-mel.
 
     Args:
         samples: as from a dataset, by what is written beside each; all log-mels have the same colours.
-        hop_ms: the step between spectrogram frames, in ms.
+        audio: the settings of the log-mel.
         note: the title's second line.
     """
     figure, grid = plt.subplots(
@@ -97,10 +97,10 @@ def plot_degraded(
             axes.spines[:].set_visible(False)
         row[0].set_ylabel(name, fontsize=10)
         bands, length = sample["log_mel"][0].shape
-        extent = (0, length * hop_ms / 1000, 0, bands)
+        extent = (0, length * audio.hop_ms / 1000, -0.5, bands - 0.5)
         row[-1].imshow(
             sample["log_mel"][0].numpy(), origin="lower", aspect="auto", cmap="cividis", extent=extent, **colours
         )
-        row[-1].set_ylabel("mel band")
+        mark_hertz(row[-1], audio, FEW_HERTZ)
     grid[-1, -1].set_xlabel("time (seconds)")
     return figure

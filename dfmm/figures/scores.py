@@ -7,11 +7,11 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
+import scipy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
-from scipy.stats import norm
+from numpy.typing import ArrayLike, NDArray
 
 from dfmm.figures.style import (
     BAND,
@@ -114,10 +114,20 @@ def plot_precision_recall(scores: pd.DataFrame, *, ap: Interval | None = None, n
     labels, values = scored["label"], scored["score"]
     # The average precision needs no threshold; any serves.
     ap = ap or compute_metrics(labels, values, threshold=0.5, identities=list(scored["identities"]))["ap"]
-    precision, recall, _ = compute_precision_recall(labels, values)
-    axes.plot(recall, precision, color=JOINT["color"], drawstyle="steps-post", label=f"AP {format_interval(ap)}")
+    axes.plot(*trace_precision(labels, values), color=JOINT["color"], label=f"AP {format_interval(ap)}")
     axes.axhline(labels.mean(), color=GREY, linestyle=":", label=f"prevalence {labels.mean():.2f}")
     return add_legend(figure)
+
+
+def trace_precision(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Return recall and precision where fakes are found, as steps whose area is the average precision.
+
+    Between two finds precision only falls, and then leaps back at the same recall: spikes that say nothing more.
+    """
+    precision, recall, _ = compute_precision_recall(labels, scores)
+    found = np.diff(recall) != 0  # the last, and so the highest, precision at each recall; not the point made up at 0
+    precision, recall = precision[:-1][found], recall[:-1][found]
+    return np.repeat(np.append(recall, 0), 2)[1:-1], np.repeat(precision, 2)
 
 
 @style_figure
@@ -226,15 +236,15 @@ def find_rarest(scored: pd.DataFrame) -> float:
 def place_errors(scored: pd.DataFrame) -> NDArray[np.floating]:
     """False alarms and misses at every threshold as normal deviates, [2, thresholds]; 0 and 1 have none: the rarest."""
     least = find_rarest(scored)
-    return norm.ppf(np.clip(compute_det(scored["label"], scored["score"])[:2], least, 1 - least))
+    return scipy.stats.norm.ppf(np.clip(compute_det(scored["label"], scored["score"])[:2], least, 1 - least))
 
 
 def span_deviates(axes: Axes, least: float) -> None:
     """Write rates from the rarest on beside both axes, and draw where errors are equal and what chance gives."""
     marks = [share for share in (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999) if least <= share <= 1 - least]
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(norm.ppf(marks), [f"{100 * share:g} %" for share in marks])
-    border = norm.ppf([least, 1 - least])
+        axis.set_ticks(scipy.stats.norm.ppf(marks), [f"{100 * share:g} %" for share in marks])
+    border = scipy.stats.norm.ppf([least, 1 - least])
     axes.plot(border, border, color=GREY, linestyle=":", label="equal errors")
     axes.plot(border, border[::-1], color=GREY, linestyle="--", label="chance")
 

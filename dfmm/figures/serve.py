@@ -109,10 +109,13 @@ def _send(source: BinaryIO, target: BinaryIO, first: int, last: int) -> None:
         first += len(piece)
 
 
-def find_url(path: str | Path) -> str | None:
+def find_url(path: str | Path, *, service: str = "files") -> str | None:
     """Return where the Jupyter server that started this kernel serves a file, by ranges; None if it does not.
 
     It serves what lies below its root and is not hidden, to whoever is logged in there.
+
+    Args:
+        service: `api/contents` is where a file is written.
     """
     record = Path(jupyter_runtime_dir()) / f"jpserver-{os.environ.get('JPY_PARENT_PID', '')}.json"
     try:
@@ -121,4 +124,4 @@ def find_url(path: str | Path) -> str | None:
     except (OSError, ValueError, KeyError):
         return None
     hidden = any(part.startswith(".") for part in below.parts)
-    return None if hidden else f"{server['base_url']}files/{quote(below.as_posix())}"
+    return None if hidden else f"{server['base_url']}{service}/{quote(below.as_posix())}"

@@ -12,8 +12,9 @@ import io
 import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from IPython.display import display
+from IPython.display import DisplayHandle, display
 from ipywidgets import DOMWidget
 from matplotlib.figure import Figure
 
@@ -26,6 +27,15 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 def is_headless() -> bool:
     """Is nobody there to use a widget, as where `dfmm run` executes a notebook?"""
     return "DFMM_HEADLESS" in os.environ
+
+
+def read_view(file: str) -> tuple[str, Path]:
+    """Return a widget's JavaScript, behind what all widgets draw with, and its stylesheet: they lie beside its Python.
+
+    One module each, without an import: a notebook may be open anywhere, and no page can be asked for the rest.
+    """
+    scripts = Path(file).with_name("nodes.js"), Path(file).with_suffix(".js")
+    return "".join(script.read_text(encoding="utf-8") for script in scripts), Path(file).with_suffix(".css")
 
 
 class Still:
@@ -43,6 +53,7 @@ class Still:
         self, title: str, words: Mapping[str, str], hint: str, draw: Callable[[], Figure], make: Callable[[], DOMWidget]
     ):
         self.title, self.words, self.hint, self.draw, self.make = title, words, hint, draw, make
+        self.place: DisplayHandle | None = None  # where the still is, once it is shown with its widget
 
     @property
     def text(self) -> str:
@@ -53,11 +64,16 @@ class Still:
         if is_headless():
             display({"image/png": self._paint(), "text/plain": self.text}, raw=True)
             return
-        place = display({"text/plain": self.text}, raw=True, display_id=True)  # a still takes longer than a widget
+        # A still takes longer than a widget.
+        self.place = display({"text/plain": self.text}, raw=True, display_id=True)
         self.widget = self.make()
         model = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
         display({VIEW: model, "text/plain": ""}, raw=True)
-        place.update({"image/png": self._paint(), "text/plain": self.text}, raw=True)
+        self.repaint()
+
+    def repaint(self) -> None:
+        """Put a new still in the place of the one that is shown."""
+        self.place.update({"image/png": self._paint(), "text/plain": self.text}, raw=True)
 
     def _write_caption(self) -> str:
         hint = f"<span class='dfmm-hint' style='opacity: 0.7'>{html.escape(self.hint)}</span>"

@@ -46,7 +46,8 @@ STYLE = {
     "text.parse_math": False,  # a "$" in a name is a "$"
 }
 LEGEND_LENGTH = 34  # characters of a label in a legend, where several stand in a row
-HERTZ = (100, 500, 1000, 2000, 4000, 8000, 16_000)  # marks of a log-mel
+HERTZ = (100, 500, 1000, 2000, 4000, 8000, 16_000)  # marks of a log-mel,
+FEW_HERTZ = (500, 2000)  # and of a low one
 LABEL_LENGTH = 26  # characters of a method's name beside an axis
 
 

@@ -2,14 +2,6 @@
 
 const ROW = 44, SIGHT = 8, MOST_PIXELS = 8e6; // height of a row; rows in sight; a browser draws no higher
 
-function make(tag, name, parent, words) {
-  const node = document.createElement(tag);
-  if (name) node.className = name;
-  if (words !== undefined) node.textContent = words;
-  if (parent) parent.append(node);
-  return node;
-}
-
 class Table {
   constructor(model, el) {
     this.model = model;

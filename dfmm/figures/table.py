@@ -23,7 +23,7 @@ from dfmm.extraction.store import CacheError
 from dfmm.figures.annotations import VERDICTS, append_annotation, find_latest, find_login, read_annotations
 from dfmm.figures.footage import TOLD, Clip, Stretches, read_thumbnail
 from dfmm.figures.inspector import Inspector, read_clip
-from dfmm.figures.still import Still
+from dfmm.figures.still import Still, read_view
 from dfmm.figures.style import format_number, shorten_text, style_figure
 from dfmm.media.container import MediaError
 from dfmm.settings import Settings
@@ -125,7 +125,7 @@ class ClipTable(anywidget.AnyWidget):
         annotations: the file of what people say, or None for no such columns; `who` is at work here.
     """
 
-    _esm, _css = (Path(__file__).with_suffix(ending) for ending in (".js", ".css"))
+    _esm, _css = read_view(__file__)
     about = traitlets.Dict().tag(sync=True)
 
     def __init__(

@@ -9,16 +9,26 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dfmm.figures.style import GREY, JOINT, VALIDATION, add_legend, join_title, label_axes, open_axes, style_figure
+from dfmm.figures.style import (
+    BAND,
+    GREY,
+    JOINT,
+    VALIDATION,
+    add_legend,
+    join_title,
+    label_axes,
+    open_axes,
+    style_figure,
+)
 
 
 @style_figure
 def plot_curves(history: pd.DataFrame, *, best_epoch: int | None = None, note: str = "") -> Figure:
-    """Training and validation loss, and validation AUC, over the epochs.
+    """Training and validation loss, and validation AUC with its interval, over the epochs.
 
     Args:
         history: a row an epoch, as `read_history` returns it.
-        best_epoch: the epoch kept; None marks the one with the highest validation AUC.
+        best_epoch: the epoch that is kept, if it is to be marked.
         note: the title's second line.
     """
     figure, (above, below) = plt.subplots(2, sharex=True)
@@ -29,11 +39,13 @@ def plot_curves(history: pd.DataFrame, *, best_epoch: int | None = None, note: s
     )
     above.plot(history["epoch"], history["val_loss"], **val, label="validation")
     below.plot(history["epoch"], history["val_auc"], **val)
+    if "val_auc_low" in history:
+        ends = (history[f"val_auc_{end}"].astype(float) for end in ("low", "high"))
+        below.fill_between(history["epoch"], *ends, color=BAND, linewidth=0, label="95 % interval over people")
     label_axes(above, "", "loss")
     label_axes(below, "epoch", "AUC")
     below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     below.set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
-    best_epoch = find_best_epoch(history) if best_epoch is None else best_epoch
     if best_epoch is not None:
         above.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch ({best_epoch})")
         below.axvline(best_epoch, color=GREY, linestyle=":")
@@ -61,9 +73,3 @@ def plot_stages(stages: pd.Series, *, note: str = "") -> Figure:
     axes.margins(x=0.12)
     label_axes(axes, "ms a batch", "")
     return figure
-
-
-def find_best_epoch(history: pd.DataFrame) -> int | None:
-    """The epoch with the highest validation AUC, among equals the one with the lowest loss; None without an AUC."""
-    known = history.dropna(subset="val_auc").sort_values(["val_auc", "val_loss"], ascending=[False, True])
-    return int(known["epoch"].iloc[0]) if len(known) else None

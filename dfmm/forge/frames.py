@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
-from scipy.interpolate import splev, splprep
+import scipy
 
 from dfmm.degrade.frames import GREY
 
@@ -111,8 +111,8 @@ def draw_outline(part: Part) -> np.ndarray:
     """Return a smooth closed outline of a part of the face in its own coordinates, float64 `[n, 2]`."""
     right = np.array(OUTLINES[part], float)
     around = np.concatenate([right, right[-2:0:-1] * [-1, 1], right[:1]])
-    spline, _ = splprep(around.T, s=0, per=True)
-    return np.stack(splev(np.linspace(0, 1, 128, endpoint=False), spline), axis=-1)
+    spline, _ = scipy.interpolate.splprep(around.T, s=0, per=True)
+    return np.stack(scipy.interpolate.splev(np.linspace(0, 1, 128, endpoint=False), spline), axis=-1)
 
 
 def fill_outline(points: np.ndarray) -> np.ndarray:

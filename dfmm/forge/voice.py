@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_toeplitz
-from scipy.signal import lfilter
+import scipy  # whose parts are imported when they are used
 
 from dfmm.forge.sound import hush, match_level
 
@@ -54,24 +53,24 @@ def speak_predicted(samples: np.ndarray, speaker: Speaker, *, sample_rate: int) 
     """Drive filters of linear prediction by pulses and noise (Atal and Hanauer, JASA 1971): float `[S]` → the same."""
     size, rng = speaker.frame, np.random.default_rng(speaker.seed)
     window = np.hanning(size + 2)[1:-1]
-    heard = lfilter([1, -EMPHASIS], [1], np.pad(samples.astype(float), size))
+    heard = scipy.signal.lfilter([1, -EMPHASIS], [1], np.pad(samples.astype(float), size))
     sound, weight, pulse = np.zeros(len(heard)), np.zeros(len(heard)), 0
     for start in range(0, len(heard) - size, speaker.hop):
         power = np.correlate(heard[start : start + size] * window, heard[start : start + size] * window, "full")
         power = power[size - 1 :] * np.r_[1.0001, np.ones(size - 1)]  # a little white noise, for silence to be solved
         if power[0] < 1e-7:
             continue
-        filters = solve_toeplitz(power[: speaker.order], power[1 : speaker.order + 1])
+        filters = scipy.linalg.solve_toeplitz(power[: speaker.order], power[1 : speaker.order + 1])
         left = max(power[0] - filters @ power[1 : speaker.order + 1], 1e-9)
         period = find_period(power, speaker, sample_rate=sample_rate)
         pulse = max(pulse, start)
         driven = _drive(size, period, pulse - start, rng)
         if period:  # pulses go on from frame to frame
             pulse += period * -(-max(start + speaker.hop - pulse, 0) // period)
-        spoken = lfilter([1], np.r_[1, -filters], driven * np.sqrt(left / (window**2).sum()))
+        spoken = scipy.signal.lfilter([1], np.r_[1, -filters], driven * np.sqrt(left / (window**2).sum()))
         sound[start : start + size] += spoken * window
         weight[start : start + size] += window**2
-    sound = lfilter([1], [1, -EMPHASIS], sound / np.sqrt(np.maximum(weight, 0.3)))
+    sound = scipy.signal.lfilter([1], [1, -EMPHASIS], sound / np.sqrt(np.maximum(weight, 0.3)))
     return sound[size : size + len(samples)]
 
 

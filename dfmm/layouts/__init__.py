@@ -4,38 +4,66 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from dfmm.layouts.asvspoof import read_asvspoof
-from dfmm.layouts.avdeepfake1m import read_avdeepfake1m
-from dfmm.layouts.celebdf import read_celebdf
-from dfmm.layouts.dfdc import read_dfdc
-from dfmm.layouts.faceforensics import read_faceforensics
-from dfmm.layouts.fakeavceleb import read_fakeavceleb
-from dfmm.layouts.folders import read_folders, read_realfake
-from dfmm.layouts.lavdf import read_lavdf
+from dfmm.layouts.asvspoof import ASVSPOOF
+from dfmm.layouts.asvspoof5 import ASVSPOOF5
+from dfmm.layouts.avdeepfake1m import AVDEEPFAKE1M
+from dfmm.layouts.avdeepfake1mpp import AVDEEPFAKE1MPP
+from dfmm.layouts.avlips import AVLIPS
+from dfmm.layouts.celebdf import CELEBDF
+from dfmm.layouts.celebdfpp import CELEBDFPP
+from dfmm.layouts.deepfakeeval2024 import DEEPFAKEEVAL2024
+from dfmm.layouts.deepspeak import DEEPSPEAK
+from dfmm.layouts.dfdc import DFDC
+from dfmm.layouts.faceforensics import FACEFORENSICS
+from dfmm.layouts.fakeavceleb import FAKEAVCELEB
+from dfmm.layouts.folders import FOLDERS, REALFAKE
+from dfmm.layouts.idforge import IDFORGE
+from dfmm.layouts.kodf import KODF
+from dfmm.layouts.lavdf import LAVDF
 from dfmm.layouts.listing import Listing, Problems
+from dfmm.layouts.mavosdd import MAVOSDD
+from dfmm.layouts.megammdf import MEGAMMDF
+from dfmm.layouts.polyglotfake import POLYGLOTFAKE
+from dfmm.layouts.release import Layout
 from dfmm.layouts.split import SHARES, Division, check_shares, check_split, split_by_identity
+from dfmm.layouts.talkingheadbench import TALKINGHEADBENCH
 from dfmm.manifest import COLUMNS, NO_SPLIT, SPLITS, ManifestError, validate_manifest
 
-__all__ = ["build_manifest", "search", "split_by_identity"]
+__all__ = ["LAYOUTS", "build_manifest", "search", "split_by_identity", "verify"]
 
 MANY = 20  # a column with more values is no property to spread
 
-LAYOUTS: dict[str, Callable[..., Listing]] = {
-    "faceforensics": read_faceforensics,
-    "celebdf": read_celebdf,
-    "dfdc": read_dfdc,
-    "fakeavceleb": read_fakeavceleb,
-    "lavdf": read_lavdf,
-    "avdeepfake1m": read_avdeepfake1m,
-    "asvspoof": read_asvspoof,
-    "folders": read_folders,
-    "realfake": read_realfake,
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        FACEFORENSICS,
+        CELEBDF,
+        CELEBDFPP,
+        DFDC,
+        FAKEAVCELEB,
+        LAVDF,
+        AVDEEPFAKE1M,
+        AVDEEPFAKE1MPP,
+        DEEPSPEAK,
+        TALKINGHEADBENCH,
+        IDFORGE,
+        POLYGLOTFAKE,
+        MAVOSDD,
+        AVLIPS,
+        DEEPFAKEEVAL2024,
+        KODF,
+        MEGAMMDF,
+        ASVSPOOF,
+        ASVSPOOF5,
+        FOLDERS,
+        REALFAKE,
+    )
 }
 
 
@@ -52,10 +80,10 @@ def read_layout(layout: str, root: str | Path, **options: str) -> Listing:
         near = difflib.get_close_matches(layout.lower(), LAYOUTS, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ManifestError(f"no layout {layout!r}{hint} There are: {', '.join(LAYOUTS)}")
-    strange = sorted(set(options) - set(inspect.signature(LAYOUTS[layout]).parameters))
+    strange = sorted(set(options) - set(inspect.signature(LAYOUTS[layout].read).parameters))
     if strange:
         raise ManifestError(f"the layout {layout} has no option {', '.join(strange)}")
-    return LAYOUTS[layout](root, **options)
+    return LAYOUTS[layout].read(root, **options)
 
 
 def build_manifest(
@@ -70,8 +98,8 @@ def build_manifest(
 ) -> Listing:
     """Read a dataset and give every video a split: the official one, or else one by identity, or `none`.
 
-    Where only a test split is published, the other videos are divided among train and val. What crosses the splits
-    is noted: videos that were left out for it, identities and originals that official splits share.
+    Where only a test split is published, the other videos are divided among train and val; where no val is, train is.
+    What crosses the splits is noted: videos that were left out for it, and what official splits share.
 
     Args:
         shares, seed, by: of the division, as in `split_by_identity`.
@@ -108,11 +136,16 @@ def _divide_rest(
     official = [split for split in SPLITS if (table["split"] == split).any()]
     notes = [f"official {', '.join(official)}"] if official else []
     open_to = {split: share for split, share in shares.items() if split not in official}
-    if not rest.any():
-        return table, notes
     if "train" in official or not open_to:
         problems.add("in no official split", table.loc[rest, "path"], "the others are in one")
-        return table.assign(split=table["split"].where(~rest, NO_SPLIT)), notes
+        table = table.assign(split=table["split"].where(~rest, NO_SPLIT))
+        if official != ["train", "test"] or not {"train", "val"} <= set(shares):
+            return table, notes
+        # Without val no epoch could be chosen, and no threshold.
+        rest, open_to = table["split"] == "train", {split: shares[split] for split in ("train", "val")}
+        notes.append("there is no official val: it is taken out of train")
+    if not rest.any():
+        return table, notes
     whole = sum(open_to.values())
     division = split_by_identity(
         table[rest], shares={split: share / whole for split, share in open_to.items()}, seed=seed, by=by
@@ -127,7 +160,8 @@ def describe_division(division: Division) -> list[str]:
     """Say in words who is where, how many videos that cost, and what it cannot vouch for."""
     total, lost = len(division.table), len(division.left_out)
     people = ", ".join(f"{split} {count}" for split, count in division.identities.items())
-    lines = [f"{total - lost} of {total} videos divided by identity ({people} identities)"]
+    how = f"by identity ({people} identities)" if any(division.identities.values()) else "among splits"
+    lines = [f"{total - lost} of {total} videos divided {how}"]
     if lost:
         lines.append(f"{lost} videos left out ({lost / total:.1%}): they name people of two splits")
     if division.unnamed:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from dfmm.layouts.listing import Listing, Problems, Tree, list_tree, make_listing, match_files
+from dfmm.layouts.release import Layout
 from dfmm.manifest import AUDIO_ENDINGS, ManifestError
 
 PROTOCOLS = {  # split: the dataset's word for it, and the ending of its list
@@ -68,3 +69,26 @@ def _read_protocol(tree: Tree, path: str, split: str, problems: Problems) -> pd.
             "source": "vctk",
         }
     )
+
+
+ASVSPOOF = Layout(
+    "asvspoof",
+    "ASVspoof 2019 LA",
+    read_asvspoof,
+    picture=False,
+    identities="speakers",
+    split="train, val, test",
+    licence="ODC-By",
+    ask="datashare.ed.ac.uk/handle/10283/3336",
+    counted="its protocols",
+    counts={
+        "split == 'train'": 25_380,
+        "split == 'val'": 24_844,
+        "split == 'test' and label == 0": 7_355,
+        "split == 'test' and label == 1": 63_882,
+    },
+    parts={
+        f"the folder {name}": f"{name}/"
+        for name in ("ASVspoof2019_LA_train", "ASVspoof2019_LA_dev", "ASVspoof2019_LA_eval")
+    },
+)

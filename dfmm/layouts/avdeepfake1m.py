@@ -6,38 +6,35 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from dfmm.layouts.listing import (
-    Listing,
-    Problems,
-    Tree,
-    is_among,
-    list_tree,
-    make_listing,
-    match_files,
-    name_videos,
-    read_json,
-)
-from dfmm.manifest import VIDEO_ENDINGS, ManifestError, format_segments
+from dfmm.layouts.columns import PERIODS, extract_texts, format_periods, read_objects, take_texts
+from dfmm.layouts.listing import Listing, Problems, Tree, is_among, list_tree, make_listing, match_files, name_videos
+from dfmm.layouts.release import Layout
+from dfmm.manifest import VIDEO_ENDINGS, ManifestError
 
+FIELDS = {
+    **dict.fromkeys(("file", "original", "modify_type", "audio_model", "video_model"), pa.string()),
+    **dict.fromkeys(("fake_segments", "visual_fake_segments", "audio_fake_segments"), PERIODS),
+}
 STREAMS = {  # picture and sound forged; one published loader looks for `both-modified`, and finds neither forged
     "real": (0, 0),
     "visual_modified": (1, 0),
     "audio_modified": (0, 1),
     "both_modified": (1, 1),
 }
-PERSON = re.compile(r"(?:^|/)(id\d{5})/")
 NAMES = {
-    "real": (0, 0),
-    "fake_video_real_audio": (1, 0),
-    "real_video_fake_audio": (0, 1),
-    "fake_video_fake_audio": (1, 1),
+    "real": "real",
+    "visual_modified": "fake_video_real_audio",
+    "audio_modified": "real_video_fake_audio",
+    "both_modified": "fake_video_fake_audio",
 }
+People = Callable[[pd.Series], pd.DataFrame]  # files → columns identities and source
 
 
 def read_avdeepfake1m(root: str | Path) -> Listing:
@@ -48,86 +45,126 @@ def read_avdeepfake1m(root: str | Path) -> Listing:
     Raises:
         ManifestError: there is no metadata, or none of its files.
     """
+    return read_release(root, "av-deepfake1m", name_people=_name_people, picture="talklip", tests=("test",))
+
+
+def _name_people(files: pd.Series) -> pd.DataFrame:
+    person = extract_texts(files, r"(?:^|/)(?P<person>id\d{5})/")["person"]
+    return pd.DataFrame({"identities": ("voxceleb2/" + person).where(person != "", ""), "source": "voxceleb2"})
+
+
+def read_release(
+    root: str | Path, dataset: str, *, name_people: People, picture: str, tests: tuple[str, ...], beside: str = ""
+) -> Listing:
+    """Read a release of AV-Deepfake1M, whose table of a million rows is never an object a row.
+
+    Args:
+        picture: the method of a forged picture, where `video_model` names none.
+        tests: folders of videos whose labels are hidden, each with a list `<folder>_files.txt`.
+        beside: the ending of files that lie beside the videos and say nothing more.
+
+    Raises:
+        ManifestError: as `read_avdeepfake1m`.
+    """
     problems = Problems()
-    tree = list_tree(root, problems, endings=(*VIDEO_ENDINGS, "_metadata.json", "test_files.txt"))
+    lists = ("_metadata.json", *(f"{test}_files.txt" for test in tests), *filter(None, [beside]))
+    tree = list_tree(root, problems, endings=(*VIDEO_ENDINGS, *lists))
     videos = tree.select(VIDEO_ENDINGS)
     found = {split: path for split in ("train", "val") for path in tree.find(f"{split}_metadata.json")[:1]}
     if not found:
         raise ManifestError(f"{root}: expected train_metadata.json and val_metadata.json with train/ and val/")
-    rows = pd.concat([_read_metadata(tree, path, split, videos, problems) for split, path in found.items()])
-    rows = rows.reset_index(drop=True)
-    videos = _note_hidden(tree, videos, problems)
-    if len(rows):
-        rows = match_files(rows, videos, tree, problems)
+    parts = [_read_metadata(tree, path, split, videos, picture, problems) for split, path in found.items()]
+    rows = pd.concat(parts, ignore_index=True).assign(dataset=dataset)
+    rows = rows.join(name_people(rows["path"]))
+    for test in tests:
+        videos = _note_hidden(tree, videos, test, problems)
+    rows = match_files(rows, videos, tree, problems)
     return make_listing(rows, problems, root=root, expected="the files that the metadata name")
 
 
-def _read_metadata(tree: Tree, path: str, split: str, videos: pd.Series, problems: Problems) -> pd.DataFrame:
+def _read_metadata(
+    tree: Tree, path: str, split: str, videos: pd.Series, picture: str, problems: Problems
+) -> pd.DataFrame:
     """Read the rows of a split; `file` is relative to the split's folder, in some copies to that above."""
-    rows = pd.DataFrame([row for entry in read_json(tree.root / path) if (row := read_entry(entry, problems))])
-    if rows.empty:
-        return rows
+    table, odd = read_objects(tree.root / path, FIELDS)
+    problems.add("malformed row", odd, f"in {path}: expected texts, and segments as pairs of seconds")
+    rows = _read_streams(table, picture, problems)
     above = path.removesuffix(f"{split}_metadata.json")
     folder = above + split + "/"
     if not is_among(folder + rows["path"], videos).any() and is_among(above + rows["path"], videos).any():
         folder = above
-    original = name_videos(folder + rows["original"])
-    return rows.assign(
-        path=folder + rows["path"],
-        split=split,
-        original=original.where(rows["original"] != "", ""),
-        dataset="av-deepfake1m",
-        source="voxceleb2",
-    )
+    inside = is_among(rows["original"], rows["path"])  # otherwise it is called as the corpus that it is from calls it
+    original = name_videos((folder + rows["original"]).where(inside, rows["original"]))
+    return rows.assign(path=folder + rows["path"], split=split, original=original)
 
 
-def read_entry(entry: Any, problems: Problems) -> dict[str, Any] | None:
-    """Read a video's entry as a row of the manifest; None, noted, for one that contradicts itself.
+def _read_streams(table: pa.Table, picture: str, problems: Problems) -> pd.DataFrame:
+    """Read what is forged of each video, where and how; what contradicts itself is noted and left out.
 
     `modify_type` is believed: some entries repeat a segment in the list of the stream that is untouched.
     Picture and sound of a stretch that was forged in both were made for each other, so they are in sync; of one that
     was forged in one only, nobody says.
     """
-    try:
-        path = str(entry["file"])
-        streams = STREAMS[entry["modify_type"].replace("-", "_")]
-        video, audio = (
-            format_segments(own or entry["fake_segments"]) if forged else ""
-            for forged, own in zip(streams, (entry["visual_fake_segments"], entry["audio_fake_segments"]), strict=True)
-        )
-        if (bool(video), bool(audio)) != tuple(map(bool, streams)) or bool(entry["fake_segments"]) != any(streams):
-            raise ValueError(f"{entry['modify_type']}, but the fake segments are {entry['fake_segments'] or 'none'}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        name = entry.get("file", "") if isinstance(entry, dict) else entry
-        problems.add("malformed row", [str(name)], f"{type(error).__name__}: {error}")
-        return None
-    if (entry["visual_fake_segments"] and not streams[0]) or (entry["audio_fake_segments"] and not streams[1]):
-        problems.add("segments repaired", [path], f"{entry['modify_type']}: those of the untouched stream are dropped")
-    if NAMES.get(path.rpartition("/")[2].partition(".")[0], streams) != streams:
-        problems.add("label conflict", [path], f"its name says otherwise; {entry['modify_type']} is believed")
-    person, sound = PERSON.search(path), str(entry.get("audio_model") or "tts").lower()
-    return {
-        "path": path,
-        "label": int(any(streams)),
-        "video_fake": streams[0],
-        "audio_fake": streams[1],
-        "in_sync": 1 if streams[0] == streams[1] else -1,
-        "method": "+".join(["talklip"] * streams[0] + [sound] * streams[1]) or "real",
-        "identities": f"voxceleb2/{person[1]}" if person else "",
-        "original": str(entry.get("original") or "") if any(streams) else "",
-        "video_segments": video,
-        "audio_segments": audio,
-    }
+    path, kind = take_texts(table, "file"), take_texts(table, "modify_type").str.replace("-", "_")
+    video, audio = (kind.map({name: streams[at] for name, streams in STREAMS.items()}) == 1 for at in (0, 1))
+    (either, wrong), (seen, wrong_seen), (heard, wrong_heard) = (
+        format_periods(table[f"{part}fake_segments"]) for part in ("", "visual_", "audio_")
+    )
+    good = kind.isin(STREAMS) & (path != "") & ~(wrong | wrong_seen | wrong_heard)
+    problems.add("malformed row", path[~good], "expected a file, a known modify_type, and segments that end after 0")
+    askew = good & (((either != "") != (video | audio)) | (video & (seen + either == "")))
+    problems.add("malformed row", path[askew], "its modify_type and its fake segments contradict each other")
+    extra = good & ~askew & (((seen != "") & ~video) | ((heard != "") & ~audio))
+    problems.add("segments repaired", path[extra], "those of a stream that is untouched are dropped")
+    called = extract_texts(path, r"(?:^|/)(?P<name>[^/.]*)\.[^/]*$")["name"]
+    misled = good & ~askew & called.isin(NAMES.values()) & (called != kind.map(NAMES))
+    problems.add("label conflict", path[misled], "its name says otherwise; modify_type is believed")
+    rows = pd.DataFrame(
+        {
+            "path": path,
+            "label": (video | audio).astype(int),
+            "video_fake": video.astype(int),
+            "audio_fake": audio.astype(int),
+            "in_sync": np.where(video == audio, 1, -1),
+            "method": _name_methods(table, video, audio, picture),
+            "original": take_texts(table, "original").where(video | audio, ""),
+            "video_segments": seen.mask(seen == "", either).where(video, ""),
+            "audio_segments": heard.mask(heard == "", either).where(audio, ""),
+        }
+    )
+    return rows[good & ~askew].reset_index(drop=True)
 
 
-def _note_hidden(tree: Tree, videos: pd.Series, problems: Problems) -> pd.Series:
-    """Note the test videos, whose labels are hidden, and return the others."""
-    lists = tree.find("test_files.txt")
-    above = lists[0].removesuffix("test_files.txt") if lists else ""
-    hidden = videos.str.startswith(f"{above}test/")
-    problems.add("no label", videos[hidden], "the labels of test are hidden")
+def _name_methods(table: pa.Table, video: pd.Series, audio: pd.Series, picture: str) -> pd.Series:
+    seen, heard = (take_texts(table, name).str.lower() for name in ("video_model", "audio_model"))
+    seen, heard = seen.mask(seen == "", picture), heard.mask(heard == "", "tts")
+    method = seen.where(video, heard).where(video | audio, "real")
+    return (method + "+" + heard).where(video & audio, method)
+
+
+def _note_hidden(tree: Tree, videos: pd.Series, test: str, problems: Problems) -> pd.Series:
+    """Note the videos of a test whose labels are hidden, and return the others."""
+    lists = tree.find(f"{test}_files.txt")
+    above = lists[0].removesuffix(f"{test}_files.txt") if lists else ""
+    hidden = videos.str.startswith(f"{above}{test}/")
+    problems.add("no label", videos[hidden], f"the labels of {test} are hidden")
     if lists:
         named = (tree.root / lists[0]).read_text(encoding="utf-8", errors="replace").splitlines()
-        gone = {f"{above}test/{name}" for name in named if name} - set(videos[hidden])
+        gone = {f"{above}{test}/{name}" for name in named if name} - set(videos[hidden])
         problems.add("missing file", sorted(gone), f"named in {lists[0]}")
     return videos[~hidden]
+
+
+AVDEEPFAKE1M = Layout(
+    "avdeepfake1m",
+    "AV-Deepfake1M",
+    read_avdeepfake1m,
+    segments=True,
+    identities="speakers",
+    split="train, val; test has no labels",
+    licence="CC BY-NC 4.0 and the terms of its form",
+    ask="huggingface.co/datasets/ControlNet/AV-Deepfake1M",
+    counted="arXiv 2311.15308",
+    counts={"split == 'train'": 746_180, "split == 'val'": 57_340},
+    parts={"train.zip.001, …": "train/", "val.zip.001, …": "val/", "test.zip.001, …": "test/"},
+)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from dfmm.layouts.listing import Listing, Problems, Tree, list_tree, make_listing, name_videos
+from dfmm.layouts.release import Layout
 from dfmm.manifest import VIDEO_ENDINGS
 
 PLACE = r"^(?:.*/)?(?P<folder>Celeb-real|Celeb-synthesis|YouTube-real)/(?:videos/)?(?P<name>[^/]+)$"
@@ -38,7 +39,7 @@ def read_celebdf(root: str | Path) -> Listing:
     rows = rows.assign(key=rows["folder"] + "/" + rows["name"])
     double = rows["key"].duplicated()
     problems.add("duplicate file", rows.loc[double, "path"], "the same video in another folder")
-    rows = _assign_test(_read_names(rows[~double], problems), tree, problems)
+    rows = assign_test(_read_names(rows[~double], problems), tree, problems)
     expected = "Celeb-real, YouTube-real and Celeb-synthesis with videos"
     return make_listing(rows.drop(columns=["folder", "name", "key"]), problems, root=root, expected=expected)
 
@@ -65,8 +66,12 @@ def _read_names(rows: pd.DataFrame, problems: Problems) -> pd.DataFrame:
     return rows[~unread]
 
 
-def _assign_test(rows: pd.DataFrame, tree: Tree, problems: Problems) -> pd.DataFrame:
-    """Put the listed videos into test. The list's own label, 1 = real, must agree with the folder's."""
+def assign_test(rows: pd.DataFrame, tree: Tree, problems: Problems) -> pd.DataFrame:
+    """Put the listed videos into test. The list's own label, 1 = real, must agree with the folder's.
+
+    Args:
+        rows: with `key`, a file's path from the dataset's own folders on, in small letters but for its name.
+    """
     lists = tree.find(TEST_LIST)
     if not lists:
         problems.add("missing file", [TEST_LIST], "no official test videos, so all splits are made by identity")
@@ -87,3 +92,23 @@ def _assign_test(rows: pd.DataFrame, tree: Tree, problems: Problems) -> pd.DataF
     odd = label.notna() & (label != rows["label"])
     problems.add("label conflict", rows.loc[odd, "path"], f"{lists[0]} says otherwise; the folder is believed")
     return rows.assign(split=label.notna().map({True: "test", False: ""}))
+
+
+CELEBDF = Layout(
+    "celebdf",
+    "Celeb-DF v2",
+    read_celebdf,
+    sound=False,
+    identities="celebrities; not of YouTube-real",
+    split="test",
+    licence="terms of use, non-commercial research",
+    ask="github.com/yuezunli/celeb-deepfakeforensics",
+    counted="its README",
+    counts={
+        "label == 0 and source == 'celeb'": 590,
+        "label == 0 and source == 'youtube'": 300,
+        "label == 1": 5_639,
+        "split == 'test'": 518,
+    },
+    parts={f"the folder {name}": f"{name}/" for name in ("Celeb-real", "YouTube-real", "Celeb-synthesis")},
+)

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from dfmm.layouts.listing import Listing, Problems, Tree, list_tree, make_listing, match_files, name_videos, read_json
+from dfmm.layouts.release import Layout
 from dfmm.manifest import VIDEO_ENDINGS, ManifestError
 
 LABELS = {"REAL": 0, "FAKE": 1, "0": 0, "1": 1}
@@ -94,3 +95,17 @@ def _describe(table: pd.DataFrame) -> pd.DataFrame:
         dataset="dfdc",
         source="dfdc",
     )
+
+
+DFDC = Layout(
+    "dfdc",
+    "DFDC",
+    read_dfdc,
+    identities="originals",
+    split="test, where `labels.csv` is",
+    licence="an agreement to sign",
+    ask="ai.meta.com/datasets/dfdc",
+    counted="arXiv 2006.07397, of train",
+    counts={"split == ''": 119_154, "split == '' and label == 1": 100_000},
+    parts={f"dfdc_train_part_{number:02}.zip": f"dfdc_train_part_{number}/" for number in range(50)},
+)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from dfmm.layouts.listing import Listing, Problems, Tree, list_tree, make_listing, read_json
+from dfmm.layouts.release import Layout
 from dfmm.manifest import SPLITS, VIDEO_ENDINGS, ManifestError
 
 PLACE = (
@@ -25,6 +26,8 @@ NAMES = {  # of the files of each part, real and fake; of a fake, the target com
     ("dfd", 0): r"^(?P<target>\d+)__(?P<scene>.+)$",
     ("dfd", 1): r"^(?P<target>\d+)_(?P<source>\d+)__(?P<scene>.+)__[0-9A-Z]{8}$",
 }
+METHODS = ("deepfakes", "face2face", "faceswap", "neuraltextures", "faceshifter")
+PAIRED = {"train": 720, "val": 140, "test": 140}
 ORIGINALS = {"ff": "youtube", "dfd": "actors"}
 DATASETS = {"ff": "faceforensics++", "dfd": "deepfakedetection"}
 
@@ -129,3 +132,21 @@ def _name_sources(rows: pd.DataFrame, tree: Tree, problems: Problems) -> pd.Data
             said = ", ".join(f"{number} {split}" for number, split in zip(group["name"], group["split"], strict=True))
             problems.add("source in two splits", [name], said)
     return rows
+
+
+FACEFORENSICS = Layout(
+    "faceforensics",
+    "FaceForensics++ with DFD, in one compression",
+    read_faceforensics,
+    sound=False,
+    identities="sequences, DFD's actors",
+    split="train, val, test, by pairs; DFD none",
+    licence="FaceForensics Terms of Use",
+    ask="github.com/ondyari/FaceForensics",
+    counted="its README and its splits",
+    counted_of="faceforensics++",
+    counts={
+        **{f"method == '{name}'": 1_000 for name in METHODS},
+        **{f"label == 0 and split == '{split}'": count for split, count in PAIRED.items()},
+    },
+)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from dfmm.layouts.listing import Listing, Problems, Tree, list_tree, make_listing, match_files, name_videos
+from dfmm.layouts.release import Layout
 from dfmm.manifest import VIDEO_ENDINGS, ManifestError
 
 HEADER = ["source", "target1", "target2", "method", "category", "type", "race", "gender", "name", "folder"]
@@ -121,3 +122,20 @@ def _find_originals(fakes: pd.Series, paths: pd.Series) -> pd.Series:
     real = fakes.str.replace(r"(?:Real|Fake)Video-(?:Real|Fake)Audio", "RealVideo-RealAudio", regex=True)
     clip = real.str.replace(r"(/\d{5})[^/]*$", r"\1.mp4", regex=True)
     return name_videos(_make_keys(clip).map(paths).fillna(clip))
+
+
+FAKEAVCELEB = Layout(
+    "fakeavceleb",
+    "FakeAVCeleb v1.2",
+    read_fakeavceleb,
+    identities="celebrities",
+    licence="terms of its form",
+    ask="github.com/DASH-Lab/FakeAVCeleb",
+    counted="its README; 21,566 rows are of 21,544 files",
+    counts={
+        "video_fake == 0 and audio_fake == 0": 500,
+        "video_fake == 0 and audio_fake == 1": 500,
+        "video_fake == 1 and audio_fake == 0": 9_709,
+        "video_fake == 1 and audio_fake == 1": 10_835,
+    },
+)

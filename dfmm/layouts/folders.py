@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dfmm.layouts.listing import Listing, Problems, list_tree, make_listing
+from dfmm.layouts.release import Layout
 from dfmm.manifest import (
     AUDIO_ENDINGS,
     STREAM_LABELS,
@@ -96,4 +97,25 @@ def read_realfake(root: str | Path) -> Listing:
         rows[name] = labels.map({0: int(name == "in_sync"), 1: -1}) if not heard else -1
     if heard:
         rows["audio_fake"] = labels
-    return make_listing(rows[labels >= 0], problems, root=root, expected="videos or sounds below folders real and fake")
+    place, expected = Path(root).resolve(), "videos or sounds below folders real and fake"
+    if place.name.lower() in LABELS:
+        expected += f" (this is one of them: name the folder above, {place.parent})"
+    return make_listing(rows[labels >= 0], problems, root=root, expected=expected)
+
+
+FOLDERS = Layout(
+    "folders",
+    "`<split>/<video folder>/` with a `meta.json`",
+    read_folders,
+    segments=True,
+    identities="as told",
+    split="its folders",
+    licence="your own",
+)
+REALFAKE = Layout(
+    "realfake",
+    "plain `real/` and `fake/`, of videos or of sound alone",
+    read_realfake,
+    split="folders train, val, test, where they are",
+    licence="your own",
+)

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from dfmm.layouts.listing import Listing, Problems, list_tree, make_listing, match_files, name_videos, read_json
+from dfmm.layouts.release import Layout
 from dfmm.manifest import VIDEO_ENDINGS, ManifestError, format_segments, name_video
 
 SPLIT = {"train": "train", "dev": "val", "test": "test"}
@@ -75,3 +76,23 @@ def read_entry(entry: Any, problems: Problems) -> dict[str, Any] | None:
         "dataset": "lav-df",
         "source": "voxceleb2",
     }
+
+
+LAVDF = Layout(
+    "lavdf",
+    "LAV-DF",
+    read_lavdf,
+    segments=True,
+    identities="originals",
+    split="train, val, test",
+    licence="Creative Commons, as stated there",
+    ask="huggingface.co/datasets/ControlNet/LAV-DF",
+    counted="its metadata; labels, the README of DeepfakeBench-MM",
+    counts={
+        "split == 'train'": 78_703,
+        "split == 'val'": 31_501,
+        "split == 'test'": 26_100,
+        "label == 0": 36_431,
+        "label == 1": 99_873,
+    },
+)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 
 from dfmm.manifest import VIDEO_ENDINGS, ManifestError, complete_manifest
 from dfmm.paths import find_outside, normalise_paths
+from dfmm.tables import is_among
 
 
 @dataclass
@@ -64,7 +66,8 @@ class Tree:
 
     def find(self, name: str) -> list[str]:
         """Return the files with this name, in whatever folder, the least deep first."""
-        found = [path for path in self.files if path == name or path.endswith(f"/{name}")]
+        end = f"/{name}"
+        found = [path for path in self.files if path.endswith(end) or path == name]
         return sorted(found, key=lambda path: (path.count("/"), path))
 
     def select(self, endings: tuple[str, ...]) -> pd.Series:
@@ -125,6 +128,43 @@ def _drop_unwritable(files: list[str], problems: Problems) -> list[str]:
     return sorted(set(files) - set(bad)) if bad else files
 
 
+def read_names(files: pd.Series, patterns: Sequence[str], problems: Problems) -> pd.DataFrame:
+    """Read what the paths of files say: the named groups of the first pattern that is found in each, whatever its case.
+
+    Returns:
+        Columns `path`, `pattern` (its number) and the groups, empty where they take no part; other files are noted.
+    """
+    parts, rest = [], files
+    for number, pattern in enumerate(patterns):
+        named = rest.str.extract(pattern, flags=re.IGNORECASE)
+        met = named.notna().any(axis=1)
+        parts.append(named[met].assign(path=rest[met], pattern=number))
+        rest = rest[~met]
+    problems.add("malformed name", rest, "neither lies nor is called as the dataset's videos")
+    rows = pd.concat(parts)
+    texts = rows.columns.difference(["pattern"])
+    return rows.assign(**{name: rows[name].astype("str").fillna("") for name in texts}).sort_index()
+
+
+def drop_doubles(rows: pd.DataFrame, keys: Sequence[str], problems: Problems) -> pd.DataFrame:
+    """Keep one of the files that are the same video by these columns."""
+    double = rows.duplicated(list(keys))
+    problems.add("duplicate file", rows.loc[double, "path"], "the same video in another folder")
+    return rows[~double]
+
+
+def look_up(keys: pd.Series, told: Mapping[str, str] | pd.Series, otherwise: pd.Series | str = "") -> pd.Series:
+    """Return what is told of each key, as texts, and of those of which nothing is what stands otherwise."""
+    found = keys.map(told).astype(object)  # of nothing at all, pandas would make a column of numbers
+    return found.where(found.notna(), otherwise).astype("str")
+
+
+def place_by_name(names: pd.Series, files: pd.Series, otherwise: pd.Series) -> pd.Series:
+    """Return the path of the first file with each name, in whatever folder, or else what is expected."""
+    places = pd.Series(files.to_numpy(), index=files.str.extract(r"([^/]*)$")[0])
+    return look_up(names, places[~places.index.duplicated()], otherwise)
+
+
 def match_files(rows: pd.DataFrame, files: pd.Series, tree: Tree, problems: Problems) -> pd.DataFrame:
     """Return the rows, with a column `path`, whose file is there: one for each file.
 
@@ -166,13 +206,23 @@ def make_listing(rows: pd.DataFrame, problems: Problems, *, root: str | Path, ex
 
 def name_videos(paths: pd.Series) -> pd.Series:
     """Return the ids of many videos, as `name_video` does of one; no name here begins with a dot."""
-    return paths.str.replace(r"\.[^./]*$", "", regex=True)
+    names = pc.replace_substring_regex(pa.array(paths, pa.large_string()), r"\.[^./]*$", "")
+    return pd.Series(names.to_pandas().to_numpy(object), paths.index, dtype="str")
 
 
-def is_among(names: pd.Series, others: pd.Series) -> pd.Series:
-    """Which names are among others, bool? pandas' own `isin` turns a million texts into objects first."""
-    found = pc.is_in(pa.array(names, pa.large_string()), pa.array(others, pa.large_string()))
-    return pd.Series(found.to_numpy(zero_copy_only=False), index=names.index)
+def read_csv(path: Path, needed: Sequence[str]) -> pd.DataFrame:
+    """Read a CSV with a header as texts.
+
+    Raises:
+        ManifestError: it is none, or lacks a column that is needed.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{path}: cannot be read as CSV: {error}") from error
+    if missing := [name for name in needed if name not in table]:
+        raise ManifestError(f"{path}: lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+    return table.apply(lambda column: column.str.strip())
 
 
 def read_json(path: Path) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import av
 
@@ -19,6 +20,11 @@ def restarts(seconds: float, before: float, *, keyframe: bool = True) -> bool:
     """Does a clock start again that tells this time after that? FFmpeg takes one far back for one that has run over."""
     allowed = RESTART_SECONDS if keyframe else DISORDER_SECONDS
     return seconds < before - allowed or before + LONGEST_SECONDS < seconds < math.inf
+
+
+def count_seconds(ticks: int, base: Fraction) -> float:
+    """Return what `float(ticks * base)` is, to the bit and ten times as fast: no fraction is made."""
+    return ticks * base.numerator / base.denominator
 
 
 @dataclass
@@ -37,11 +43,11 @@ class Line:
             restarts(seconds, before, keyframe=packet.is_keyframe) for before in self.before if before < math.inf
         )
 
-    def go_on(self, packet: av.Packet, seconds: float) -> None:
+    def go_on(self, packet: av.Packet, seconds: float, base: Fraction) -> None:
         shown, lasts = packet.pts if packet.pts is not None else packet.dts, packet.duration or 0
-        self.start = min(self.start, float(shown * packet.time_base))
-        self.end = max(self.end, float((shown + lasts) * packet.time_base))
-        self.woven += float(lasts * packet.time_base)
+        self.start = min(self.start, count_seconds(shown, base))
+        self.end = max(self.end, count_seconds(shown + lasts, base))
+        self.woven += count_seconds(lasts, base)
         self.before = self.before[1], seconds
 
 
@@ -64,7 +70,7 @@ class Joiner:
         for packet in packets:
             told = packet.pts if packet.dts is None else packet.dts
             if told is not None:
-                yield from self._find_part(packet, float(told * packet.time_base))
+                yield from self._find_part(packet, told)
             elif not packet.size:  # the end, at which decoders give out what they hold
                 yield from self._settle()
             line = self.lines.get(packet.stream.index)
@@ -76,8 +82,10 @@ class Joiner:
                 yield from self._settle()
         yield from self._settle()
 
-    def _find_part(self, packet: av.Packet, seconds: float) -> Iterator[av.Packet]:
+    def _find_part(self, packet: av.Packet, told: int) -> Iterator[av.Packet]:
         """Note to which part a packet belongs; yield what waited for that."""
+        base = packet.time_base  # made anew whenever it is asked for
+        seconds = count_seconds(told, base)
         index, latest = packet.stream.index, len(self.shifts) - (not self.waiting)
         line = self.lines.setdefault(index, Line(latest))
         if line.before[1] < math.inf and line.begins(packet, seconds):
@@ -90,7 +98,7 @@ class Joiner:
             line = self.lines[index] = Line(max(line.part + 1, latest))
         if line.before == (seconds, seconds):
             warn_once(f"{self.name}: its clock stands still, as where MXF files were joined: what follows is lost")
-        line.go_on(packet, seconds)
+        line.go_on(packet, seconds, base)
 
     def _has_begun(self) -> bool:
         """Have all streams begun the part that waits, as far as they ever will?"""

@@ -75,7 +75,9 @@ def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
             yield container
     except (av.error.FFmpegError, OSError, ValueError, EOFError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise MediaError(f"{path}: cannot be decoded ({reason})") from error
+        broken = isinstance(error, (av.error.InvalidDataError, EOFError))
+        cure = ": no video, or one that is damaged or cut off; copy it again" if broken else ""
+        raise MediaError(f"{path}: cannot be decoded ({reason}){cure}") from error
 
 
 def _open(path: str | Path) -> av.container.InputContainer:

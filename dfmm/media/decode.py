@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -155,11 +155,11 @@ def read_media(
         wanted = [number for number in range(min(last_frame + 1, len(times))) if keep(number)]
         late, given = _read_late(path, wanted, times, short_side, hand_over)
         if late is not None:
-            sound = _read_sound(path, late.origin, SoundTrack(sample_rate, mix), sound_until)
+            sound = read_sound(path, late.origin, SoundTrack(sample_rate, mix), sound_until)
             return Media(frames, times, sound, *late.size)
     with open_media(path) as container:
         streams = find_streams(container)
-        pictures = _Pictures(streams[0], lambda number: number not in given and keep(number), short_side, hand_over)
+        pictures = Pictures(streams[0], lambda number: number not in given and keep(number), short_side, hand_over)
         sound = SoundTrack(sample_rate, mix, counted=container.format.name in COUNTED)
         media = _read_streams(path, streams, pictures, sound, last_frame, sound_until)
         return replace(media, frames=dict(sorted(frames.items())))
@@ -168,7 +168,7 @@ def read_media(
 def _read_streams(
     path: str | Path | Recording,
     streams: list[av.VideoStream | av.AudioStream],
-    pictures: _Pictures,
+    pictures: Pictures,
     sound: SoundTrack,
     last_frame: int | None,
     sound_until: float | None,
@@ -181,11 +181,11 @@ def _read_streams(
     if streams[-1].type == "video":
         sound_until = None
     takers = [pictures if stream.type == "video" else sound for stream in streams]
-    for packet in _demux(streams, path):
+    for packet in demux(streams, path):
         # By identity: where streams appear midway, PyAV tells wrong types.
         taker = takers[0] if packet.stream is streams[0] else takers[-1]
         taker.expect(packet)
-        frames = _decode(packet)
+        frames = decode_packet(packet)
         taker.note(packet)
         for frame in frames:
             taker.take(frame)
@@ -200,14 +200,21 @@ def _read_streams(
     # Frames come in the order they are shown in; times that do not rise were told for another order.
     times = np.sort(np.array(pictures.times, np.float64))
     origin = times[0] if len(times) else sound.start
-    origin, heard = origin + pictures.late, sound.finish(origin + pictures.late)
-    if better := sound.find_better():  # what came late, in a long file, asks for another mix of all
-        again = SoundTrack(sound.sample_rate, better, counted=sound.counted)
-        heard = _read_sound(path, origin, again, sound_until)
+    heard = finish_sound(path, sound, origin + pictures.late, sound_until)
     media = Media({}, times - times[0] if len(times) else times, heard, *pictures.size, pictures.list_sizes())
     if recording and last_frame is None and recording.room > 0:  # else its sound alone would be of no use
         recording.media = media
     return media
+
+
+def finish_sound(
+    path: str | Path | Recording, sound: SoundTrack, origin: float, sound_until: float | None
+) -> Sound | None:
+    """Return the sound that was collected; decoded once more where what came late asks for another mix of all."""
+    heard = sound.finish(origin)
+    if better := sound.find_better():
+        return read_sound(path, origin, SoundTrack(sound.sample_rate, better, counted=sound.counted), sound_until)
+    return heard
 
 
 def _read_late(
@@ -216,7 +223,7 @@ def _read_late(
     times: np.ndarray,
     short_side: int | None,
     hand_over: Callable[[int, np.ndarray], None],
-) -> tuple[_Pictures | None, set[int]]:
+) -> tuple[Pictures | None, set[int]]:
     """Leap to the keyframe before the first wanted frame, and tell frames by their times.
 
     Returns:
@@ -228,8 +235,8 @@ def _read_late(
         return None, given
     with open_media(path) as container:
         picture = find_streams(container)[0]
-        pictures = _Pictures(picture, set(wanted).__contains__, short_side, hand_over)
-        decoded = _decode_whole(picture, path, pictures)
+        pictures = Pictures(picture, set(wanted).__contains__, short_side, hand_over)
+        decoded = decode_whole(demux([picture], path), pictures)
         first = next(decoded, None)
         if first is None or first.time is None:
             return None, given
@@ -249,9 +256,9 @@ def _read_late(
     return (pictures if given == set(wanted) else None), given
 
 
-def _decode_whole(picture: av.VideoStream, path: str | Path, pictures: _Pictures) -> Iterator[av.VideoFrame]:
+def decode_whole(packets: Iterable[av.Packet], pictures: Pictures) -> Iterator[av.VideoFrame]:
     """Yield frames up to the first that is damaged: what a decoder makes of it depends on all that went before."""
-    for packet in _demux([picture], path):
+    for packet in packets:
         pictures.expect(packet)
         try:
             frames = packet.decode()
@@ -276,7 +283,7 @@ def _leap(picture: av.VideoStream, start: float, seconds: float) -> bool:
     return True
 
 
-def _read_sound(
+def read_sound(
     path: str | Path | Recording, origin: float, sound: SoundTrack, sound_until: float | None
 ) -> Sound | None:
     """Decode a file's sound alone, from its start; the picture, if any, begins at `origin` on the file's clock."""
@@ -286,15 +293,15 @@ def _read_sound(
             return None
         if container.format.name.startswith("mov"):  # its clock never starts again, so that the picture is not needed
             streams = streams[-1:]
-        for packet in _demux(streams, path):
-            for frame in _decode(packet) if packet.stream is streams[-1] else ():
+        for packet in demux(streams, path):
+            for frame in decode_packet(packet) if packet.stream is streams[-1] else ():
                 sound.take(frame)
             if sound_until is not None and sound.reaches(sound_until, [origin]):
                 break
         return sound.finish(origin)
 
 
-def _demux(streams: list[av.VideoStream | av.AudioStream], path: str | Path) -> Iterator[av.Packet]:
+def demux(streams: list[av.VideoStream | av.AudioStream], path: str | Path) -> Iterator[av.Packet]:
     """Yield the packets of these streams in file order."""
     for stream in streams:
         if stream.codec_context is None:
@@ -315,14 +322,14 @@ def _demux(streams: list[av.VideoStream | av.AudioStream], path: str | Path) -> 
         warn_once(f"{path}: more streams begin in the middle of the file; what they hold is not read")
 
 
-def _decode(packet: av.Packet) -> list[av.VideoFrame] | list[av.AudioFrame]:
+def decode_packet(packet: av.Packet) -> list[av.VideoFrame] | list[av.AudioFrame]:
     try:
         return packet.decode()
     except DAMAGE:
         return []
 
 
-class _Pictures:
+class Pictures:
     """Hands over the wanted frames, and collects the times of all; of a stream of sound there are none."""
 
     def __init__(

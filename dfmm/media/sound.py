@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 import av
 import numpy as np
-from scipy.ndimage import maximum_filter1d, minimum_filter1d
-from scipy.signal import butter, sosfiltfilt
+import scipy  # whose parts are imported when they are used
 
 from dfmm.media.clock import restarts
 from dfmm.media.container import LONGEST_SECONDS
@@ -98,7 +97,7 @@ class SoundTrack:
         self.start: float | None = None
         self.resampler: av.AudioResampler | None = None
         self.kind: tuple[str, str, int] | None = None
-        self.layout = "mono"
+        self.layout, self.channels = "mono", 1
         self.waiting: deque[tuple[str, np.ndarray]] = deque()  # layouts and their channels, [n, C]
         self.heard: dict[str, Channels] = {}  # of the layouts whose mix was not given
         self.length = 0  # of all samples, with those that wait
@@ -122,7 +121,7 @@ class SoundTrack:
         if kind != self.kind:  # streams may change midway, and a damaged packet may claim to
             self._append(self._resample(None))
             self.timed &= not (self.counted and self.kind and self.kind[2] != frame.sample_rate)
-            self.layout, self.kind = frame.layout.name, kind
+            self.layout, self.channels, self.kind = frame.layout.name, frame.layout.nb_channels, kind
             self.resampler = av.AudioResampler("flt", self.layout, self.sample_rate)
         gap = 0.0 if told is None or not self.timed else told - self.start - self.length / self.sample_rate
         chunk = self._resample(frame)
@@ -158,11 +157,10 @@ class SoundTrack:
 
     def _resample(self, frame: av.AudioFrame | None) -> np.ndarray:
         """Return what comes out of the resampler, float32 `[n, C]`."""
-        channels = av.AudioLayout(self.layout).nb_channels
         chunks = self.resampler.resample(frame) if self.resampler else []
-        planes = [np.frombuffer(chunk.planes[0], np.float32)[: chunk.samples * channels] for chunk in chunks]
+        planes = [np.frombuffer(chunk.planes[0], np.float32)[: chunk.samples * self.channels] for chunk in chunks]
         samples = planes[0] if len(planes) == 1 else np.concatenate([np.zeros(0, np.float32), *planes])
-        return samples.reshape(-1, channels)
+        return samples.reshape(-1, self.channels)
 
     def _append(self, chunk: np.ndarray) -> None:
         self._check_room(len(chunk))
@@ -181,8 +179,8 @@ class SoundTrack:
         """Let a chunk wait until it is known how to mix it, which may be now."""
         self.waiting.append((layout, chunk))
         self.length += len(chunk)
-        if layout not in self.mix and layout != "silence":
-            self.heard.setdefault(layout, Channels(layout, self.sample_rate))
+        if layout not in self.mix and layout not in self.heard and layout != "silence":
+            self.heard[layout] = Channels(layout, self.sample_rate)
         if layout in self.heard:
             self.heard[layout].hear(chunk)
         self._mix()
@@ -315,14 +313,19 @@ def _moves(samples: np.ndarray, sample_rate: int) -> bool:
         return True
     starts = np.arange(0, len(samples), max(round(BLOCK_SECONDS * sample_rate), 1))
     constant, motion = (
-        np.maximum.reduceat(np.abs(sosfiltfilt(sections, samples, padlen=min(15, len(samples) - 1))), starts)
+        np.maximum.reduceat(
+            np.abs(scipy.signal.sosfiltfilt(sections, samples, padlen=min(15, len(samples) - 1))), starts
+        )
         for sections in _design_filters(sample_rate)
     )
     rings = min(round(RINGING_SECONDS / BLOCK_SECONDS), len(starts) // 4)
-    loud = motion > np.maximum(SILENCE, RIPPLE * maximum_filter1d(constant, 2 * rings + 1))
-    turns = maximum_filter1d(constant, 3) - minimum_filter1d(constant, 3) > TURN * constant.max()
+    loud = motion > np.maximum(SILENCE, RIPPLE * scipy.ndimage.maximum_filter1d(constant, 2 * rings + 1))
+    turns = (
+        scipy.ndimage.maximum_filter1d(constant, 3) - scipy.ndimage.minimum_filter1d(constant, 3)
+        > TURN * constant.max()
+    )
     turns[[0, -1]] = True
-    near = maximum_filter1d(turns, 2 * rings + 1)
+    near = scipy.ndimage.maximum_filter1d(turns, 2 * rings + 1)
     lasting = round(LASTING_SECONDS / BLOCK_SECONDS)
     return bool(
         (loud & (~near | (motion > 2 * constant.max()))).any() or (np.convolve(loud, np.ones(lasting)) >= lasting).any()
@@ -333,7 +336,7 @@ def _moves(samples: np.ndarray, sample_rate: int) -> bool:
 def _design_filters(sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     """Return second-order sections that let pass what is constant, and what voices are made of."""
     limits = ((OFFSET_HZ, "lowpass"), (VOICE_HZ, "highpass"))
-    return tuple(butter(4, limit, kind, fs=sample_rate, output="sos") for limit, kind in limits)
+    return tuple(scipy.signal.butter(4, limit, kind, fs=sample_rate, output="sos") for limit, kind in limits)
 
 
 def set_level(sound: np.ndarray, *, loudness: float, crest: float) -> np.ndarray:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from scipy.signal import resample_poly
+import scipy  # whose parts are imported when they are used
 
 from dfmm.media.sound import Sound
 
@@ -60,7 +61,7 @@ def describe_speech(sound: Sound | None, *, phonemes: bool = False) -> Speech | 
         return None
     samples = np.asarray(sound.samples[:], np.float32)
     if sound.sample_rate != SAMPLE_RATE:
-        samples = resample_poly(samples, SAMPLE_RATE, sound.sample_rate).astype(np.float32)
+        samples = scipy.signal.resample_poly(samples, SAMPLE_RATE, sound.sample_rate).astype(np.float32)
     told = recognise_phonemes(samples) if phonemes else np.zeros((0, 0), np.float32)
     return Speech(sound.start, measure_log_mel(samples), told)
 
@@ -70,15 +71,19 @@ def measure_log_mel(samples: np.ndarray) -> np.ndarray:
 
     Row n is about the 25 ms around sample n · 160.
     """
-    around = np.pad(samples, WINDOW // 2)
-    pieces = np.lib.stride_tricks.sliding_window_view(around, WINDOW)[::HOP]
     bands, taper = _make_bands(), np.hanning(WINDOW).astype(np.float32)
-    rows = [np.abs(np.fft.rfft(block * taper, SPECTRUM)) ** 2 @ bands for block in _split(pieces, 4096)]
+    rows = [np.abs(np.fft.rfft(block * taper, SPECTRUM)) ** 2 @ bands for block in _list_pieces(samples, 4096)]
     return np.log(np.concatenate(rows) + POWER_FLOOR).astype(np.float32)
 
 
-def _split(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    return [rows[at : at + size] for at in range(0, len(rows), size)]
+def _list_pieces(samples: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Yield the samples around every row, `[n, WINDOW]`, so many rows at once: hours of sound are not copied."""
+    count = (len(samples) + 2 * (WINDOW // 2) - WINDOW) // HOP + 1
+    for row in range(0, count, size):
+        first = row * HOP - WINDOW // 2
+        last = first + (min(size, count - row) - 1) * HOP + WINDOW
+        around = np.pad(samples[max(first, 0) : last], (max(-first, 0), max(last - len(samples), 0)))
+        yield np.lib.stride_tricks.sliding_window_view(around, WINDOW)[::HOP]
 
 
 @functools.cache

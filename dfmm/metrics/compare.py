@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.sparse import csr_array
-from scipy.stats import norm, rankdata, t
 from typing_extensions import TypedDict
 
-from dfmm.metrics.compute import MOST_RUNS, UNBOUNDED, Measure, count_least, describe_auc, replicate
+from dfmm.metrics.compute import MOST_RUNS, Measure, count_least, describe_auc, find_most, replicate
 from dfmm.metrics.costs import Costs, are_probabilities, measure_hulls, measure_losses, tabulate_losses
 from dfmm.metrics.decisions import measure_decisions
 from dfmm.metrics.intervals import TINY, check_options, find_reach, keep_finite
@@ -78,7 +77,9 @@ def compare_metrics(
         _choose_measure(ranking, threshold, prior, costs or Costs())
         for ranking, threshold, prior in zip(rankings, thresholds or (None, None), priors, strict=True)
     ]
-    compared = _compare(rankings, measures, confidence, replicates, seed)
+    # A difference of precisions hangs on the few reals that either detector calls fake, however many there are.
+    called = {"precision": _count_called(rankings, thresholds)} if thresholds else {}
+    compared = _compare(rankings, measures, costs or Costs(), confidence, replicates, seed, called)
     counted = {"n": rankings[0].labels.size, "n_fake": rankings[0].n_fake}
     return compared | {"delong": compare_delong(*rankings, confidence=confidence)} | counted
 
@@ -132,6 +133,12 @@ def compute_drop(
     return _describe_difference(values[0]["auc"], float(mean), draws[0]["auc"], drawn, size, confidence)
 
 
+def _count_called(rankings: Sequence[Ranking], thresholds: tuple[float, float]) -> int:
+    """How many reals one of the two detectors, or both, call fake."""
+    called = [ranking.scores >= threshold for ranking, threshold in zip(rankings, thresholds, strict=True)]
+    return int(((rankings[0].labels == 0) & (called[0] | called[1])).sum())
+
+
 def _rank_both(
     labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, identities: Sequence[str] | None
 ) -> list[Ranking]:
@@ -164,8 +171,15 @@ def _replicate(
 
 
 def _compare(
-    rankings: Sequence[Ranking], measures: Sequence[Measure], confidence: float, replicates: int, seed: int
+    rankings: Sequence[Ranking],
+    measures: Sequence[Measure],
+    costs: Costs,
+    confidence: float,
+    replicates: int,
+    seed: int,
+    fewer: Mapping[str, float],
 ) -> dict[str, Difference]:
+    """The difference of each metric; `fewer` are those on how many it hangs, where these are not all."""
     (values_a, draws_a), (values_b, draws_b) = (
         _replicate(ranking, measure, replicates, seed) for ranking, measure in zip(rankings, measures, strict=True)
     )
@@ -177,9 +191,9 @@ def _compare(
             values_b[name],
             draws_a[name],
             draws_b[name],
-            size,
+            min(size, fewer.get(name, size)),
             confidence,
-            most=np.inf if name in UNBOUNDED else 1,
+            most=find_most(name, costs),
         )
         for name in values_a
         if name in values_b
@@ -207,7 +221,7 @@ def _describe_normal(difference: float, error: float, size: float, confidence: f
     if error < TINY or size < LEAST:
         return {"difference": difference, "low": None, "high": None, "p": None}
     reach, ratio = find_reach(size, confidence) * error, abs(difference) / error
-    p = t.sf(ratio * np.sqrt((size - 1) / size), size - 1) if size > 1 else norm.sf(ratio)
+    p = scipy.stats.t.sf(ratio * np.sqrt((size - 1) / size), size - 1) if size > 1 else scipy.stats.norm.sf(ratio)
     low, high = max(difference - reach, -most), min(difference + reach, most)
     return {"difference": difference, "low": low, "high": high, "p": float(2 * p)}
 
@@ -228,9 +242,9 @@ def _place_videos(ranking: Ranking) -> tuple[float, Floats]:
     """The AUC, and what each video adds to its error, [n]: how far its placement is from the mean of its class."""
     labels, scores = ranking.labels, ranking.scores
     fakes, reals = labels == 1, labels == 0
-    whole, parts = rankdata(scores), np.zeros(labels.size)
-    parts[fakes] = (whole[fakes] - rankdata(scores[fakes])) / ranking.n_real  # share of reals below
-    parts[reals] = 1 - (whole[reals] - rankdata(scores[reals])) / ranking.n_fake  # share of fakes above
+    whole, parts = scipy.stats.rankdata(scores), np.zeros(labels.size)
+    parts[fakes] = (whole[fakes] - scipy.stats.rankdata(scores[fakes])) / ranking.n_real  # share of reals below
+    parts[reals] = 1 - (whole[reals] - scipy.stats.rankdata(scores[reals])) / ranking.n_fake  # share of fakes above
     auc = float(parts[fakes].mean())
     for rows in (fakes, reals):
         n = np.count_nonzero(rows)
@@ -242,7 +256,8 @@ def sum_products(parts: Floats, crowd: Crowd) -> float:
     """The sum of x y over all pairs of videos that share a person, and of each with itself."""
     there = crowd.members < crowd.people
     groups, places = np.nonzero(there)
-    member = csr_array((np.ones(groups.size), (groups, crowd.members[groups, places])), (len(there), crowd.people))
+    ones, shape = np.ones(groups.size), (len(there), crowd.people)
+    member = scipy.sparse.csr_array((ones, (groups, crowd.members[groups, places])), shape)
     sums = np.bincount(crowd.groups, parts, minlength=len(there))
     if there.shape[1] == 1:
         return float(sums @ sums)

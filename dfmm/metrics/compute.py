@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.stats import entropy
 
 from dfmm.metrics.costs import (
     HULLS,
@@ -54,7 +54,7 @@ Measure = Callable[[Counts], dict[str, Floats]]
 CELLS = 2**18  # replicates times videos measured at a time: what is computed from them stays in the processor's cache
 MOST_RUNS = 1000  # of neighbours that replicates tell apart for `min_cllr`, which moves it by less than 0.001
 MEANS = ("log_loss", "brier", "cllr", "act_dcf")  # of losses, whose logarithms are nearer to normal
-UNBOUNDED = ("log_loss", "cllr", "act_dcf")  # the others end at 1
+UNBOUNDED = ("log_loss", "cllr")  # these losses have no upper end
 
 
 def compute_metrics(
@@ -111,7 +111,7 @@ def compute_metrics(
     for name, value in values.items():
         options = bounds.get(name), ranking, confidence, excess.get(name, 0.0)
         found = (0, 0) if np.isnan(value) else _bound(name, value, draws[name], *options)
-        intervals[name] = describe(value, found, np.inf if name in UNBOUNDED else 1)
+        intervals[name] = describe(value, found, find_most(name, costs))
     intervals |= {name: describe(np.nan, (0, 0)) for name in LOSSES if name not in values}
     counted = {"confusion": count_confusion(ranking, cut), "n": ranking.labels.size, "n_fake": ranking.n_fake}
     return _add_notes(intervals, ranking, confidence) | counted
@@ -132,6 +132,30 @@ def compute_auc(
     value = float(measure_auc(count_videos(ranking))["auc"][0])
     draws = replicate(ranking, measure_auc, replicates, seed)["auc"]
     return describe_auc(value, draws, ranking, ranking.worth, confidence)
+
+
+def compute_accuracy(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    *,
+    threshold: float,
+    identities: Sequence[str] | None = None,
+    confidence: float = 0.95,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """The share of videos that are called what they are, alone; all else as in `compute_metrics`."""
+    check_options(confidence, replicates)
+    ranking = rank_videos(labels, scores, find_people(identities, len(np.asarray(labels))))
+    cut = ranking.find_cut(threshold)
+
+    def measure(counts: Counts) -> dict[str, Floats]:
+        return measure_decisions(counts, cut)
+
+    values = {name: float(value[0]) for name, value in measure(count_videos(ranking)).items()}
+    draws, value = replicate(ranking, measure, replicates, seed)["accuracy"], values["accuracy"]
+    analytic = bound_decisions(values, ranking, cut, confidence)["accuracy"]
+    return describe(value, bound_rate(value, draws, analytic, ranking, confidence))
 
 
 def compute_macro_auc(
@@ -213,6 +237,11 @@ def replicate(ranking: Ranking, measure: Measure, replicates: int, seed: int) ->
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def find_most(name: str, costs: Costs) -> float:
+    """How large a metric can be: 1, but for losses, and for a cost what it is where every decision is wrong."""
+    return np.inf if name in UNBOUNDED else sum(costs.weights) if name == "act_dcf" else 1
+
+
 def _bound(
     name: str, value: float, draws: Floats, analytic: Bounds | None, ranking: Ranking, confidence: float, excess: float
 ) -> Bounds:
@@ -278,7 +307,7 @@ def _bound_ranking(values: dict[str, float], ranking: Ranking, costs: Costs, con
     bounds["auc"] = bound_auc(values["auc"], fakes, reals, confidence)
     most = min(bounds["eer"][1], 0.5)
     bounds["min_dcf"] = 0, min(1, sum(costs.weights) * most)
-    bounds["min_cllr"] = 0, entropy([most, 1 - most], base=2)
+    bounds["min_cllr"] = 0, scipy.stats.entropy([most, 1 - most], base=2)
     curves = ranking.fakes_in, ranking.reals_in
     bounds["fpr_at_95_tpr"] = bound_rate_at(FOUND, values["fpr_at_95_tpr"], *curves, ranking.worth, confidence)
     for name, rate in FALSE_ALARMS.items():

@@ -15,6 +15,8 @@ from dfmm.metrics.intervals import Bounds
 from dfmm.metrics.people import Floats, Ints, MetricError
 from dfmm.metrics.ranking import Counts, Ranking, both_or_nan, check_videos, divide, pool_violators
 
+# So many times more often seen, evidence says something (ENFSI, guideline for evaluative reporting, 2015).
+TELLING = 2.0
 BINS = 10
 EDGE = 1e-7  # a probability of 0 or 1 has no odds
 LOSSES = ("log_loss", "brier", "ece", "cllr", "act_dcf")  # of scores that are probabilities

@@ -12,9 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
+import scipy
 from scipy.special import expit, logit
-from scipy.stats import binom, norm, t
 from typing_extensions import NotRequired, TypedDict
 
 from dfmm.metrics.people import Floats, Ints, MetricError
@@ -54,10 +53,10 @@ def take_percentiles(draws: Floats, people: float, confidence: float) -> Bounds:
     draws = keep_finite(draws)
     if not draws.size:
         return np.inf, -np.inf
-    tail = norm.sf(find_reach(people, confidence))
+    tail = scipy.stats.norm.sf(find_reach(people, confidence))
     seen = min(max(tail, SEEN / len(draws)), 0.25)
     low, middle, high = np.quantile(draws, [seen, 0.5, 1 - seen], axis=0)
-    stretch = norm.ppf(tail) / norm.ppf(seen)
+    stretch = scipy.stats.norm.ppf(tail) / scipy.stats.norm.ppf(seen)
     return middle - (middle - low) * stretch, middle + (high - middle) * stretch
 
 
@@ -69,7 +68,9 @@ def keep_finite(draws: Floats) -> Floats:
 def find_reach(people: float, confidence: float) -> float:
     """How many standard errors an interval reaches to either side; more where people are few."""
     tail = (1 - confidence) / 2
-    return t.isf(tail, people - 1) * np.sqrt(people / (people - 1)) if people > 1 else norm.isf(tail)
+    if people <= 1:
+        return scipy.stats.norm.isf(tail)
+    return scipy.stats.t.isf(tail, people - 1) * np.sqrt(people / (people - 1))
 
 
 def bound_share(value: Any, draws: Floats, people: float, confidence: float, edge: float) -> Bounds:
@@ -103,13 +104,14 @@ def bound_loss(value: float, draws: Floats, people: float, confidence: float, ex
 def bound_excess(value: float, draws: Floats, people: float, confidence: float) -> Bounds:
     """Student's interval of what is above 0 by chance alone, such as a mean distance.
 
-    By how much is not known: at most as much as replicates, drawn from what was drawn, are above the value.
+    By how much is not known: at most as much as replicates, drawn from what was drawn, are above the value. Chance adds
+    to a distance by squares, so to a small one more than to the value, which has grown by it already.
     """
     draws = keep_finite(draws)
     if not draws.size:
         return np.inf, -np.inf
-    reach = find_reach(people, confidence) * draws.std()
-    return value - max(draws.mean() - value, 0) - reach, value + reach
+    reach, excess = find_reach(people, confidence) * draws.std(), max(draws.mean() ** 2 - value**2, 0)
+    return np.sqrt(max(value**2 - excess, 0)) - reach, value + reach
 
 
 def unite(first: Bounds, second: Bounds) -> Bounds:
@@ -147,7 +149,7 @@ def describe(value: float, bounds: Bounds, most: float = 1) -> Interval:
 
 def bound_proportion(value: Any, size: Any, confidence: float) -> Bounds:
     """Wilson's score interval (J. Am. Stat. Assoc. 1927) of one proportion, or of an array of them."""
-    z2 = norm.ppf(0.5 + confidence / 2) ** 2 / size
+    z2 = scipy.stats.norm.ppf(0.5 + confidence / 2) ** 2 / size
     centre = (value + z2 / 2) / (1 + z2)
     reach = np.sqrt(z2 * value * (1 - value) + z2**2 / 4) / (1 + z2)
     return centre - reach, centre + reach
@@ -168,7 +170,7 @@ def bound_auc(auc: float, fakes: float, reals: float, confidence: float) -> Boun
     The theta at which |auc - theta| = z sqrt(V(theta)); V is Hanley & McNeil's variance with their two class sizes
     less one replaced by the mean of both. V is thus symmetric: the high bound is 1 - the low one of 1 - auc.
     """
-    z, rest = norm.ppf(0.5 + confidence / 2), (fakes + reals) / 2 - 1
+    z, rest = scipy.stats.norm.ppf(0.5 + confidence / 2), (fakes + reals) / 2 - 1
 
     def exceed(theta: float, auc: float) -> float:
         pairs = 1 + rest * ((1 - theta) / (2 - theta) + theta / (1 + theta))
@@ -176,7 +178,7 @@ def bound_auc(auc: float, fakes: float, reals: float, confidence: float) -> Boun
 
     def find_low(auc: float) -> float:
         # Where auc is 1, theta = 1 is a root too, but the bound is the one below it.
-        return brentq(exceed, 0, min(auc, 1 - 1e-12), args=(auc,)) if auc > 0 else 0.0
+        return scipy.optimize.brentq(exceed, 0, min(auc, 1 - 1e-12), args=(auc,)) if auc > 0 else 0.0
 
     if np.isnan(auc):
         return np.nan, np.nan
@@ -200,7 +202,7 @@ def bound_rate_at(
     """
     tail, (size, other_size), n = (1 - confidence) / 2, sizes, fixed[-1]
     worth = max(1, round(size))
-    fewest, most = binom.ppf([tail, 1 - tail], worth, rate) / worth * n
+    fewest, most = scipy.stats.binom.ppf([tail, 1 - tail], worth, rate) / worth * n
     low = other[np.searchsorted(fixed, np.floor(fewest))] / other[-1]
     high = other[np.searchsorted(fixed, np.ceil(most), side="right") - 1] / other[-1]
     wilson = bound_proportion(value, other_size, confidence)

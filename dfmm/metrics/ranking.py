@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression
-from scipy.stats import rankdata
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from dfmm.metrics.people import Crowd, Floats, Ints, MetricError, count_independent, find_people
 
@@ -107,7 +105,7 @@ def rank_videos(
     ends = np.flatnonzero(np.append(np.diff(falling), -1))
     fakes, reals = order[sorted_labels == 1], order[sorted_labels == 0]
     fakes_in, reals_in = (np.append(0, np.cumsum(sorted_labels == label)[ends]).astype(np.int64) for label in (1, 0))
-    worth = tuple(count_independent(rankdata(scores[rows]), crowd.select(rows)) for rows in (fakes, reals))
+    worth = tuple(count_independent(scipy.stats.rankdata(scores[rows]), crowd.select(rows)) for rows in (fakes, reals))
     return Ranking(labels, scores, crowd, falling[ends], fakes, reals, fakes_in, reals_in, worth)
 
 
@@ -231,7 +229,7 @@ def pool_violators(tp: Floats, fp: Floats) -> Iterator[tuple[Floats, Floats]]:
     """
     weights = np.maximum(tp + fp, NOBODY)
     for shares, weight, found in zip(tp / weights, weights, np.stack([tp, fp], axis=1), strict=True):
-        starts = isotonic_regression(shares, weights=weight, increasing=False).blocks[:-1]
+        starts = scipy.optimize.isotonic_regression(shares, weights=weight, increasing=False).blocks[:-1]
         yield tuple(np.add.reduceat(found, starts, axis=1))
 
 
@@ -245,6 +243,8 @@ def find_undefined(ranking: Ranking) -> set[str]:
 
 def compute_roc(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """FPR, TPR and thresholds, [steps + 1] each, from the strictest, infinity. MetricError for one class only."""
+    from sklearn.metrics import roc_curve  # which takes seconds, and scoring does not need it
+
     ranking = rank_videos(labels, scores, need_both=True)
     return roc_curve(ranking.labels, ranking.scores, drop_intermediate=False)
 
@@ -261,6 +261,8 @@ def compute_det(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats, F
 
 def compute_precision_recall(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """Precision, recall, [steps + 1], and thresholds, [steps], from the mildest. MetricError for one class only."""
+    from sklearn.metrics import precision_recall_curve
+
     ranking = rank_videos(labels, scores, need_both=True)
     return precision_recall_curve(ranking.labels, ranking.scores)
 

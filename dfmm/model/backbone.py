@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-import timm
 import torch
-from timm.layers import to_2tuple
-from timm.models import group_parameters
 from torch import nn
 
 from dfmm.model.pretrained import BackboneError, fetch_backbone, fill_backbone, read_weights, shorten
+from dfmm.model.zoo import group_parameters, timm, to_2tuple
 
 STRIDES = (14, 16, 32)  # of patches and of the last stage of most models: sizes that work are their multiples
 # Convolutions without padding that step by two, as the stems of Inception, Xception and PoolFormer are published, leave

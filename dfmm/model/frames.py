@@ -36,8 +36,8 @@ class FrameEncoder(nn.Module):
             module.eval()
         return self
 
-    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        found = encode_present(self, self._encode, frames.flatten(0, 1), mask.flatten())
+    def forward(self, frames: Tensor, mask: Tensor, seen: Tensor | None = None) -> Tensor:
+        found = encode_present(self, self._encode, frames.flatten(0, 1), mask.flatten(), seen)
         return found.unflatten(0, mask.shape)
 
     def _encode(self, frames: Tensor) -> Tensor:
@@ -46,7 +46,13 @@ class FrameEncoder(nn.Module):
 
 
 def encode_present(
-    encoder: nn.Module, encode: Callable[[Tensor], Tensor], values: Tensor, present: Tensor, *, steps: int = 1
+    encoder: nn.Module,
+    encode: Callable[[Tensor], Tensor],
+    values: Tensor,
+    present: Tensor,
+    rows: Tensor | None = None,
+    *,
+    steps: int = 1,
 ) -> Tensor:
     """Encode the rows that are present and return zeros for the others: `[N, …]`, bool `[N]` → `[N, …]`.
 
@@ -55,15 +61,20 @@ def encode_present(
 
     Args:
         encoder: the module whose method `encode` is.
+        rows: the numbers of those that are present, where they are known: a GPU must be waited for to count them.
         steps: time steps in a row.
     """
-    chosen = values[present]
+    if torch.onnx.is_in_onnx_export():  # a graph has no branches: all rows are encoded, which costs time alone
+        found = encode(values)
+        return torch.where(present.view(-1, *[1] * (found.ndim - 1)), found, 0.0)
+    rows = present.nonzero()[:, 0] if rows is None else rows
+    chosen = values[rows]
     if len(chosen) * steps > 1:
         found = encode(chosen)
     else:
         with evaluation_mode(encoder):
             found = encode(chosen) if len(chosen) else encode(torch.zeros_like(values[:1]))[:0]
-    return found.new_zeros(len(values), *found.shape[1:]).index_put((present,), found)
+    return found.new_zeros(len(values), *found.shape[1:]).index_put((rows,), found)
 
 
 class TemporalEncoder(nn.Module):
@@ -91,7 +102,7 @@ class TemporalEncoder(nn.Module):
             for layer in self.layers:
                 steps = layer(steps, mask)
             return steps
-        steps = steps + encode_positions(steps.shape[1], steps.shape[2]).to(steps)
+        steps = steps + encode_positions(steps.shape[1], steps.shape[2]).to(steps, non_blocking=True)
         # A row without any step would make attention divide by zero: let it look at its padding, unused later.
         hidden = ~mask & mask.any(dim=1, keepdim=True)
         return self.layers(steps, src_key_padding_mask=hidden)

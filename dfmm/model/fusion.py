@@ -38,10 +38,10 @@ class AttentionFusion(nn.Module):
 
     def forward(self, video: Tensor, audio: Tensor, video_mask: Tensor, audio_mask: Tensor) -> Tensor:
         """Mix `[B, T, D]` and `[B, T, D]`, with masks `[B, T]`, to `[B, D]`."""
-        places = encode_positions(video.shape[1], video.shape[2]).to(video)
+        places = encode_positions(video.shape[1], video.shape[2]).to(video, non_blocking=True)
         streams = [steps + places + marker for steps, marker in zip((video, audio), self.markers, strict=True)]
         steps, mask = self.norm(torch.cat(streams, dim=1)), torch.cat([video_mask, audio_mask], dim=1)
-        return _attend(self.attention, self.query.expand(len(steps), 1, -1), steps, mask)[:, 0]
+        return _attend(self.attention, self.query.expand(steps.shape[0], 1, -1), steps, mask)[:, 0]
 
 
 class CrossModalFusion(nn.Module):
@@ -62,7 +62,7 @@ class CrossModalFusion(nn.Module):
 
     def forward(self, video: Tensor, audio: Tensor, video_mask: Tensor, audio_mask: Tensor) -> Tensor:
         """Mix `[B, T, D]` and `[B, T, D]`, with masks `[B, T]`, to `[B, D]`."""
-        places = encode_positions(video.shape[1], video.shape[2]).to(video)
+        places = encode_positions(video.shape[1], video.shape[2]).to(video, non_blocking=True)
         seen = _attend(self.video_asks, video + places, audio + places, audio_mask)
         heard = _attend(self.audio_asks, audio + places, video + places, video_mask)
         streams = [(video, video_mask), (seen, video_mask), (audio, audio_mask), (heard, audio_mask)]

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import timm
-import timm.models
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.utils import HfHubHTTPError
 from torch import Tensor, nn
 
+from dfmm.model.zoo import timm
 from dfmm.settings import resolve_path
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import timm
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dfmm.model.backbone import check_name, evaluation_mode, fix_size
 from dfmm.model.frames import encode_present
 from dfmm.model.pretrained import BackboneError, shorten
+from dfmm.model.zoo import timm
 
 
 class SoundEncoder(nn.Module):
@@ -35,15 +36,29 @@ class SoundEncoder(nn.Module):
             width = self.layers.width
         self.project = nn.Sequential(nn.Linear(2 * width, dim), nn.LayerNorm(dim))
 
-    def forward(self, log_mel: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, log_mel: Tensor, mask: Tensor, heard: Tensor | None = None) -> Tensor:
         steps = mask.shape[1]
-        return encode_present(self, lambda some: self._encode(some, steps), log_mel, mask.any(dim=1), steps=steps)
+        return encode_present(
+            self, lambda some: self._encode(some, steps), log_mel, mask.any(dim=1), heard, steps=steps
+        )
 
     def _encode(self, log_mel: Tensor, steps: int) -> Tensor:
         maps = self.layers(log_mel)
         # Mean and maximum over the bands: a constant hiss and a single odd partial both come through.
         heard = torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1)
-        return self.project(nn.functional.adaptive_avg_pool1d(heard, steps).transpose(1, 2))
+        return self.project(average_into(heard, steps).transpose(1, 2))
+
+
+def average_into(columns: Tensor, steps: int) -> Tensor:
+    """Return the mean of each time step's columns, `[B, C, F]` → `[B, C, T]`."""
+    if not torch.onnx.is_in_onnx_export():
+        return nn.functional.adaptive_avg_pool1d(columns, steps)
+    count, steps = int(columns.shape[2]), int(steps)  # plain numbers, as no tracer follows them
+    shares = np.zeros((count, steps), np.float32)
+    for step in range(steps):  # ONNX pools evenly alone: the same as a product
+        begin, end = step * count // steps, -(-(step + 1) * count // steps)
+        shares[begin:end, step] = 1 / (end - begin)
+    return columns @ torch.from_numpy(shares)
 
 
 def make_cnn(dim: int) -> nn.Sequential:

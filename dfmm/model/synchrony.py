@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from sklearn.linear_model import LogisticRegression
 
 from dfmm.faces.lips import Mouths
 from dfmm.files import write_beside
@@ -58,7 +57,9 @@ class Synchrony:
     surprise: float = np.nan  # how far the score is above that of other people's speech, in its standard deviations
     foreign: float = np.nan  # share of other people's speech that fits as well
     probability: float = np.nan  # that they belong together, if as many clips do as do not
-    genuine: float = np.nan  # share of the genuine clips fitted on that look as bad or worse
+    genuine: float = np.nan  # share of genuine clips, none of them fitted on, that look as bad or worse
+    clips: int = 0  # that these are, and of how many people, 0: unknown
+    people: int = 0
     lags_ms: np.ndarray = field(default_factory=lambda: np.zeros(0))  # float64 [31]
     curve: np.ndarray = field(default_factory=lambda: np.zeros(0))  # float64 [31], correlation at each lag
     times: np.ndarray = field(default_factory=lambda: np.zeros(0))  # float64 [n], middles of stretches of 2 s
@@ -137,6 +138,7 @@ class SynchronyModel:
             surprise=surprise,
             foreign=float((rivals >= score).mean()),
             **(_apply(calibration, surprise) if calibration else {}),
+            people=self.facts.get("people", 0),
             lags_ms=np.arange(-REACH, REACH + 1) * STEP * 1e3,
             curve=curve,
             times=times,
@@ -146,10 +148,11 @@ class SynchronyModel:
         )
 
 
-def _apply(calibration: Calibration, surprise: float) -> dict[str, float]:
+def _apply(calibration: Calibration, surprise: float) -> dict[str, Any]:
     logit = np.clip(calibration.slope * surprise + calibration.intercept, -50, 50)
     below = np.searchsorted(calibration.genuine, surprise, side="right")
-    return {"probability": float(1 / (1 + np.exp(-logit))), "genuine": float(below / len(calibration.genuine))}
+    clips = len(calibration.genuine)
+    return {"probability": float(1 / (1 + np.exp(-logit))), "genuine": float(below / clips), "clips": clips}
 
 
 def list_targets(seen: Seen) -> tuple[str, ...]:
@@ -196,7 +199,7 @@ def fit_synchrony(
     people = list(people) if people is not None else [str(number) for number in range(len(mouths))]
     enough = [number for number, pair in enumerate(zip(mouths, speeches, strict=True)) if is_usable(*pair)]
     if len(enough) < FEWEST_CLIPS:
-        raise SynchronyError(f"synchrony is learnt from {FEWEST_CLIPS} clips at least; {len(enough)} show a voice")
+        raise SynchronyError(f"expected at least {FEWEST_CLIPS} clips of somebody who speaks, got {len(enough)}")
     mouths, speeches = [mouths[number] for number in enough], [speeches[number] for number in enough]
     bases = find_bases(mouths, speeches)
     folds = assign_folds([people[number] for number in enough])
@@ -343,6 +346,8 @@ def _fit_length(rows: np.ndarray, inside: np.ndarray, length: int) -> tuple[np.n
 
 
 def _fit_calibration(genuine: Sequence[float], swapped: Sequence[float]) -> Calibration:
+    from sklearn.linear_model import LogisticRegression  # which takes seconds, and scoring does not need it
+
     labels = np.repeat([1, 0], [len(genuine), len(swapped)])
     surprises = np.array([*genuine, *swapped])[:, None]
     logistic = LogisticRegression(class_weight="balanced").fit(surprises, labels)

@@ -9,7 +9,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["synchrony"],
     submod_attrs={
-        "trainer": ["Trainer", "check_labels", "predict", "read_history", "require_checkpoint"],
+        "history": ["read_history"],
+        "trainer": ["Trainer", "require_checkpoint"],
+        "needs": ["check_labels", "check_needs"],
+        "progress": ["Progress"],
+        "concerns": ["find_concerns"],
+        "launch": ["start_training"],
         "debug": ["explain_speed", "measure_gradients", "overfit_batch", "time_stages"],
     },
 )

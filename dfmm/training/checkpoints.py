@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from dfmm.files import write_beside
+from dfmm.files import hash_file, write_beside
 from dfmm.model import load_model
-from dfmm.runs import Run, hash_file
+from dfmm.runs import Run
 from dfmm.settings import Settings, diff_settings, resolve_path
 from dfmm.training.machine import TrainingError
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from statistics import median
 from typing import Any
 
 import pandas as pd
 import torch
-from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from dfmm.dataset import MultimodalDataset, collate_windows
-from dfmm.model import MultimodalModel, withhold_streams
+from dfmm.model import MultimodalModel, find_device, make_model, move_batch, withhold_streams
 from dfmm.settings import Settings
 from dfmm.training.losses import Loss
 from dfmm.training.optimizer import make_optimizer
 
-REPEATS = 5  # of every stage that is timed, after one that warms up
+REPEATS = 5
 
 
 def overfit_batch(
@@ -32,7 +31,7 @@ def overfit_batch(
         the rate is wrong: so few windows can be learnt by heart.
     """
     torch.manual_seed(settings.seed)
-    model = MultimodalModel(settings)
+    model = make_model(settings)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -69,34 +68,42 @@ def measure_gradients(model: MultimodalModel, batch: Mapping[str, Any], settings
     return pd.DataFrame(rows).T.astype({"parameters": int, "learning": int})
 
 
-def time_stages(manifest: pd.DataFrame, settings: Settings) -> pd.Series:
+def time_stages(
+    manifest: pd.DataFrame,
+    settings: Settings,
+    *,
+    reads: Sequence[str] = ("videos", "cache"),
+    repeats: int = REPEATS,
+) -> pd.Series:
     """Return the median time of each stage of a training step, in ms a batch: reading both ways, then the model's.
 
     Args:
         manifest: rows to read from; at least a batch of them is best.
+        reads: ways to read, as `data.read` names them.
+        repeats: of every stage, after one that warms up.
     """
     stages = {}
-    for read in ("videos", "cache"):
+    for read in reads:
         data = settings.data.model_copy(update={"read": read})
         chosen = settings.model_copy(update={"data": data})
         dataset = MultimodalDataset(manifest, chosen, sampling="random", augment=True, progress=False)
         indices = [number % len(dataset) for number in range(settings.train.batch_size)]
-        stages[f"read from {read}"] = _time(partial(_read_batch, dataset, indices))
-    return pd.Series(stages | _time_model(_read_batch(dataset, indices), settings), name="ms a batch")
+        stages[f"read from {read}"] = _time(partial(_read_batch, dataset, indices), repeats)
+    return pd.Series(stages | _time_model(_read_batch(dataset, indices), settings, repeats), name="ms a batch")
 
 
 def _read_batch(dataset: MultimodalDataset, indices: list[int]) -> dict[str, Any]:
     return collate_windows(dataset.__getitems__(indices))
 
 
-def _time_model(batch: Mapping[str, Any], settings: Settings) -> dict[str, float]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, loss = MultimodalModel(settings, pretrained=False).to(device).train(), Loss(settings, prior=0.5)
+def _time_model(batch: Mapping[str, Any], settings: Settings, repeats: int) -> dict[str, float]:
+    device = find_device()
+    model, loss = make_model(settings, pretrained=False).to(device).train(), Loss(settings, prior=0.5)
     optimizer = make_optimizer(model, settings.train)
     values: dict[str, Tensor] = {}
 
     def forward() -> None:
-        here = withhold_streams(send_to_device(dict(batch), device), model.streams)
+        here = withhold_streams(move_batch(dict(batch), device), model.streams)
         values["loss"] = loss(model(here), here)
 
     def backward() -> None:
@@ -107,14 +114,14 @@ def _time_model(batch: Mapping[str, Any], settings: Settings) -> dict[str, float
         forward()
         backward()
 
-    ahead, both = _time(forward), _time(learn)
-    return {"forward": ahead, "backward": max(both - ahead, 0.0), "update": _time(optimizer.step)}
+    ahead, both = _time(forward, repeats), _time(learn, repeats)
+    return {"forward": ahead, "backward": max(both - ahead, 0.0), "update": _time(optimizer.step, repeats)}
 
 
-def _time(work: Callable[[], Any]) -> float:
-    """Return the median time of some work in ms, of `REPEATS` after a first one."""
+def _time(work: Callable[[], Any], repeats: int) -> float:
+    """Return the median time of some work in ms, of so many after a first one."""
     seconds = []
-    for _ in range(REPEATS + 1):
+    for _ in range(repeats + 1):
         began = time.perf_counter()
         work()
         if torch.cuda.is_available():

@@ -34,7 +34,7 @@ class Loss:
         self.train, self.windows = settings.train, windows
         prior = min(max(prior, RAREST), 1 - RAREST)
         self.class_weights = (0.5 / (1 - prior), 0.5 / prior) if settings.train.class_weights else (1.0, 1.0)
-        stream_loss = settings.train.stream_loss
+        stream_loss = 0.0 if settings.model.detector else settings.train.stream_loss
         self.term_weights = torch.tensor([1.0, *[stream_loss] * len(STREAM_LABELS), float(self.windows > 0)])
 
     def count(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -46,7 +46,7 @@ class Loss:
         """Return how much the reals and the fakes of a batch weigh in the loss of the joint label, `[2]`."""
         label = self.list_labels(batch)["label"]
         weights = self._weigh("label", label)
-        return torch.stack([weights[label == kind].sum() for kind in (0, 1)])
+        return torch.stack([(weights * (label == kind)).sum() for kind in (0, 1)])
 
     def sum(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
         """Return each term's weighted sum over a batch, `[terms]`; what is unknown or absent adds nothing."""
@@ -59,7 +59,12 @@ class Loss:
 
     def combine(self, sums: Tensor, counts: Tensor) -> Tensor:
         """Return the loss: each term's sum over its count, weighted; a term without a known label is left out."""
-        return (self.term_weights.to(sums) * sums / counts.clamp(min=1e-6)).sum()
+        return (self.term_weights.to(sums, non_blocking=True) * sums / counts.clamp(min=1e-6)).sum()
+
+    def describe(self, sums: Tensor, counts: Tensor) -> dict[str, float]:
+        """Return each term's mean by name, unweighted; those without a known label are left out."""
+        pairs = zip(TERMS, sums.tolist(), counts.tolist(), strict=True)
+        return {name: total / count for name, total, count in pairs if count > 0}
 
     def __call__(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of one batch by itself."""

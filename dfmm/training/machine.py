@@ -1,12 +1,16 @@
-"""What a training runs on: devices, processes, cores and trackers, and what to say when memory or disc is full."""
+"""What a training runs on: devices, processes, signals, cores, trackers; what to say when memory or disc is full."""
 
 from __future__ import annotations
 
 import errno
 import importlib.util
+import logging
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +20,24 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 
+from dfmm.model import MultimodalModel, PluginModel, evaluation_mode, find_device
 from dfmm.runs import Run
 from dfmm.settings import Settings
+
+log = logging.getLogger("dfmm")
 
 
 class TrainingError(RuntimeError):
     """Training that cannot start or go on; the message says why, and what to change."""
+
+
+def check_machine(settings: Settings) -> None:
+    """Raise a `TrainingError` for a precision that this machine has not, or a tracker that is not installed."""
+    for name in settings.logging.trackers:
+        if importlib.util.find_spec(name) is None:
+            raise TrainingError(f"logging.trackers: {name} is not installed: pip install 'dfmm[{name}]'")
+    if settings.train.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise TrainingError("train.mixed_precision: fp16 needs a GPU; bf16 and no run on the CPU, too")
 
 
 def make_accelerator(settings: Settings, run: Run) -> Accelerator:
@@ -30,19 +46,14 @@ def make_accelerator(settings: Settings, run: Run) -> Accelerator:
     Raises:
         TrainingError: a precision that this machine has not, or a tracker that is not installed.
     """
+    check_machine(settings)
     trackers = settings.logging.trackers
-    for name in trackers:
-        if importlib.util.find_spec(name) is None:
-            raise TrainingError(f"logging.trackers: {name} is not installed: pip install 'dfmm[{name}]'")
     if "trackio" in trackers:
         place_trackio(run / "trackers" / "trackio")
-    if settings.train.mixed_precision == "fp16" and not torch.cuda.is_available():
-        raise TrainingError("train.mixed_precision: fp16 needs a GPU; bf16 and no run on the CPU, too")
     AcceleratorState._reset_state()  # a notebook may train twice, with another precision the second time
-    cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     return Accelerator(
         mixed_precision=settings.train.mixed_precision,
-        cpu=cpu,  # said aloud: only then do several processes without a GPU find each other
+        cpu=find_device().type == "cpu",  # said aloud: only then do several processes without a GPU find each other
         log_with=list(trackers) or None,
         project_dir=str(run / "trackers") if trackers else None,
         # A batch in which no clip has a stream gives that stream's part no gradient.
@@ -74,6 +85,25 @@ def name_tracked_run(settings: Settings, run: Run) -> dict[str, dict[str, Any]]:
     }
 
 
+def compile_backbone(model: MultimodalModel | PluginModel, size: int) -> None:
+    """Have the picture's backbone compiled as it is first used; where that does not work, say why and leave it be.
+
+    Only the backbone: it takes nearly all of a step, and sees pictures of one size, if not always as many.
+    """
+    if isinstance(model, PluginModel):
+        log.warning("train.compile: %s is not ours, and is not compiled", model.path)
+        return
+    backbone = model.frame_encoder.backbone
+    pictures = torch.zeros(2, 3, size, size, device=next(backbone.parameters()).device)
+    backbone.compile()
+    try:
+        with evaluation_mode(backbone), torch.no_grad():
+            backbone(pictures.contiguous(memory_format=torch.channels_last))
+    except Exception as error:  # a compiler, Triton or Python that is lacking each fail in their own way
+        backbone._compiled_call_impl = None
+        log.warning("train.compile: the backbone is not compiled: %s", textwrap.shorten(str(error), 300))
+
+
 def derive_seed(*numbers: int) -> int:
     """Return a seed in which every one of these numbers matters."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
@@ -87,6 +117,19 @@ def share_cores(workers: int, processes: int = 1, *, threads: int | None = None)
     """
     mine = (os.cpu_count() or 1) // processes - workers
     torch.set_num_threads(threads or max(1, min(torch.get_num_threads(), mine)))
+
+
+@contextmanager
+def catch_termination(end: Callable[[], None]) -> Iterator[None]:
+    """Call a function where SIGTERM would end the process; signals reach the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: end())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -18,8 +18,9 @@ PLATEAU = 3  # the rate is halved after this part of the patience that would end
 
 
 def make_optimizer(model: nn.Module, train: Train) -> AdamW:
-    """Return AdamW (Loshchilov & Hutter, 2019) over what learns, the backbone at its own rate."""
-    return AdamW(group_parameters(model, train), lr=train.lr)
+    """Return AdamW (Loshchilov & Hutter, 2019) over what learns, the backbone at its own rate; fused on a GPU."""
+    fused = next(model.parameters()).is_cuda or None
+    return AdamW(group_parameters(model, train), lr=train.lr, fused=fused)
 
 
 def group_parameters(model: nn.Module, train: Train) -> list[dict[str, Any]]:
@@ -27,7 +28,8 @@ def group_parameters(model: nn.Module, train: Train) -> list[dict[str, Any]]:
 
     Norms and biases, all vectors, never decay; a frozen parameter is in no group.
     """
-    backbone = {id(parameter) for parameter in model.frame_encoder.backbone.parameters()}
+    encoder = getattr(model, "frame_encoder", None)  # which another detector than ours lacks
+    backbone = {id(parameter) for parameter in encoder.backbone.parameters()} if encoder else set()
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:

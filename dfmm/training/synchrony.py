@@ -43,9 +43,10 @@ def fit_run_synchrony(
     """Learn synchrony from the reals of a run's training split, and keep it in the run.
 
     Returns:
-        None where `synchrony.use` is off, or too few reals show somebody who speaks; the log then says so.
+        None where nobody asks for it (`Settings.judges_synchrony`), or too few reals show somebody who speaks; the log
+        then says so.
     """
-    if not settings.synchrony.use:
+    if not settings.judges_synchrony:
         return None
     reals = choose_genuine(select_videos(manifest, limit=settings.data.limit))
     tracks, _ = extract_tracks(reals, settings, talks=True, progress=progress)
@@ -54,7 +55,7 @@ def fit_run_synchrony(
     try:
         model = fit_synchrony([talk[1] for talk in talks], [talk[2] for talk in talks], people=people)
     except SynchronyError as error:
-        log.warning("%s: the training reals do not; the weights in the package take their place", error)
+        log.warning("synchrony is not learnt from the training reals (%s): the weights in the package are used", error)
         return None
     save_synchrony(model, name_synchrony(run.checkpoint))
     log.info("synchrony learnt from %d genuine clips, %.0f s", model.facts["clips"], model.facts["seconds"])

@@ -5,55 +5,54 @@ from __future__ import annotations
 import json
 import logging
 import math
-import signal
-import threading
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from accelerate.utils import broadcast, gather_object, send_to_device, set_seed
+from accelerate.utils import broadcast, gather_object, set_seed
 from filelock import FileLock
-from sklearn.metrics import average_precision_score, roc_auc_score
-from timm.utils import ModelEmaV3
 from torch import Tensor
-from torch.utils.data import DataLoader
 
+from dfmm.bars import show_progress
 from dfmm.dataset import (
     UNKNOWN,
-    MultimodalDataset,
     check_manifest,
     find_taught,
     make_evaluation_loader,
     make_training_loader,
 )
-from dfmm.files import write_whole
 from dfmm.manifest import STREAM_LABELS, fingerprint_manifest
-from dfmm.metrics import compute_eer
-from dfmm.model import MultimodalModel, save_model, withhold_streams
-from dfmm.runs import Run, RunError, read_lines, show_progress
+from dfmm.model import PluginModel, make_model, move_batch, predict, save_model, withhold_streams
+from dfmm.model.zoo import ModelEmaV3
+from dfmm.people import assign_people
+from dfmm.runs import Run, RunError, Stopped
 from dfmm.settings import Settings, flatten_settings
 from dfmm.training.checkpoints import State, drop_later_checkpoints, load_checkpoint, load_start, save_checkpoint
+from dfmm.training.concerns import SMALLER_IS_BETTER
+from dfmm.training.history import keep_lines, read_history
 from dfmm.training.launch import launch_training
-from dfmm.training.losses import Loss
+from dfmm.training.losses import TERMS, Loss
 from dfmm.training.machine import (
     TrainingError,
+    catch_termination,
+    compile_backbone,
     derive_seed,
     explain_failures,
     make_accelerator,
     name_tracked_run,
     share_cores,
 )
+from dfmm.training.needs import check_data, check_labels
 from dfmm.training.optimizer import Schedule, make_optimizer
 from dfmm.training.synchrony import fit_run_synchrony
+from dfmm.training.validation import count_videos, explain_loss, explain_numbers, measure_windows
 
-SMALLER_IS_BETTER = ("loss", "eer")
-NAMED = 5  # videos that an error names
+PLANNED = ("epochs", "patience", "monitor")  # and steps an epoch: what one who watches must know
 PLAN = ("batch_size", "epochs")  # what the schedule's length follows from
 
 log = logging.getLogger("dfmm")
@@ -77,7 +76,8 @@ class Trainer:
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.progress = progress and self.rank == 0
         self.metrics_file, self.folder = run / "metrics.jsonl", run / "checkpoints"
-        self.started = self.told = self.stopping = False  # to end: this process was told, all of them have agreed
+        self.stepping = self.told = False
+        self.stopping = ""  # who wants it to end, once all processes have agreed
 
     def fit(self) -> pd.DataFrame:
         """Train to the end and return the history: a row an epoch.
@@ -85,6 +85,7 @@ class Trainer:
         Raises:
             TrainingError: no or only one label to learn from, a loss that is no number any more, memory or disc full.
         """
+        self.run.refuse_imported()
         if self.settings.train.processes > 1 and self.world == 1:
             launch_training(self.settings, self.manifest, self.run)
             return read_history(self.run)
@@ -95,18 +96,40 @@ class Trainer:
         if checkpoint and self._is_finished(State.read(checkpoint)) and self.run.checkpoint.is_file():
             self._say_finished(State.read(checkpoint))
             return read_history(self.run)
-        stage = self.run.stage("train") if self.rank == 0 else nullcontext()
-        with stage, explain_failures(self.run), self._catch_termination():
+        stage = self._record_stage() if self.rank == 0 else nullcontext()
+        with stage, explain_failures(self.run), catch_termination(self._end):
+            check_data(self.manifest, self.settings)
+            self._make_model(checkpoint)
+            if isinstance(self.raw_model, PluginModel) and not self.raw_model.learns:
+                self._keep_untrained()
+                return read_history(self.run)
             self._prepare(checkpoint)
-            self.started = True
+            self.stepping = True
             try:
                 while not self.state.finished:
                     self._run_epoch()
             finally:
+                self.stepping = False
                 self.accelerator.end_training()
             if self.rank == 0:
                 fit_run_synchrony(self.manifest, self.settings, self.run, progress=self.progress)
         return read_history(self.run)
+
+    def _end(self) -> None:
+        """Note that SIGTERM came, for the loop to see between two steps; before the first and after the last, end."""
+        if not self.stepping:
+            raise KeyboardInterrupt("SIGTERM: stopped, but in no step; the same command goes on from there")
+        self.told = True
+
+    @contextmanager
+    def _record_stage(self) -> Iterator[None]:
+        """Record the training in `run.json`; a wish to stop that is older, or comes too late, is forgotten."""
+        with self.run.stage("train"):
+            self.run.forget_stop()
+            try:
+                yield
+            finally:
+                self.run.forget_stop()
 
     def _load_checkpoint(self) -> dict[str, Any] | None:
         """Return where to go on from: the newest checkpoint, or with other batches the newest between two epochs."""
@@ -129,26 +152,47 @@ class Trainer:
         return not state.step and done > 0 and (done >= train.epochs or done - state.best_epoch >= train.patience)
 
     def _say_finished(self, state: State) -> None:
-        """Say that there is nothing to train, and why, and that what other settings called outdated is not."""
+        """Say that there is nothing to train, and why, and that what other settings called outdated is not.
+
+        One that was cut off behind its last step learns what is learnt there.
+        """
         early = state.epoch - 1 < self.settings.train.epochs
         why = f": none of the last {self.settings.train.patience} epochs was better (train.patience)" if early else ""
         log.info("training is done already in %s%s", self.run.name, why)
         if self.rank == 0 and self.run.status("train") == "outdated":
             self.run.update("train", status="done")
+        elif self.rank == 0 and self.run.status("train") in ("crashed", "interrupted", "failed"):
+            with self._record_stage(), explain_failures(self.run):
+                fit_run_synchrony(self.manifest, self.settings, self.run, progress=self.progress)
 
-    def _prepare(self, checkpoint: dict[str, Any] | None) -> None:
-        """Make all that a training needs, and put it where a checkpoint left it."""
+    def _make_model(self, checkpoint: dict[str, Any] | None) -> None:
         settings, device = self.settings, self.accelerator.device
         set_seed(settings.seed)
         if device.type == "cpu":
             share_cores(settings.data.workers, self.world, threads=checkpoint["threads"] if checkpoint else None)
-        self._open_data()
         start = settings.train.start_from
-        self.raw_model = MultimodalModel(settings, pretrained=False if start else None).to(device)
+        self.raw_model = make_model(settings, pretrained=False if start else None).to(device)
+
+    def _keep_untrained(self) -> None:
+        """Keep a detector that has nothing to train as it is: what is then evaluated is that."""
+        log.info("%s has no parameters to train: it is only evaluated", self.settings.model.detector)
+        train = self.manifest[self.manifest["split"] == "train"]
+        facts = {"epoch": 0, "prior": float(train["label"].mean()), "taught": []}
+        facts["synthetic"] = bool((self.manifest["source"] == "synthetic").all())
+        if self.rank == 0:
+            self.run.describe(data_fingerprint=fingerprint_manifest(self.manifest))
+            save_model(self.raw_model, self.settings, self.run.checkpoint, **facts)
+
+    def _prepare(self, checkpoint: dict[str, Any] | None) -> None:
+        """Make all that a training needs, and put it where a checkpoint left it."""
+        settings, start = self.settings, self.settings.train.start_from
         started = load_start(self.raw_model, settings) if start and not checkpoint else None
+        self._open_data()  # after the model: whether there are its weights is known sooner than all videos are read
         self.ema = ModelEmaV3(self.raw_model, settings.train.ema, use_warmup=True) if settings.train.ema else None
         optimizer = make_optimizer(self.raw_model, settings.train)
         self.schedule = Schedule(optimizer, settings.train, settings.train.epochs * self.steps)
+        if settings.train.compile:
+            compile_backbone(self.raw_model, settings.video.size)
         self.model, self.optimizer = self.accelerator.prepare(self.raw_model, optimizer)
         self.state = self._restore(checkpoint) if checkpoint else State()
         self.taught = self._list_taught(started or self.run.read().get("start"))
@@ -173,6 +217,7 @@ class Trainer:
         self.val_loader = make_evaluation_loader(self.manifest, "val", self.settings, windows=windows, **options)
         for split, loader in (("train", self.train_loader), ("val", self.val_loader)):
             check_labels(loader.dataset, split)
+        self.people = assign_people(pd.concat([self.manifest, self.val_loader.dataset.twins], ignore_index=True))
         self.steps = len(self.train_loader.batch_sampler)
         balance, grouped = self.train_loader.batch_sampler.balance, self.settings.model.aggregation == "attention"
         drawn = self.train_loader.dataset.estimate_prior(balance and balance.shares)
@@ -180,7 +225,11 @@ class Trainer:
         self.val_loss = Loss(self.settings, drawn)
 
     def _describe(self) -> None:
+        loaders = {"train": self.train_loader, "val": self.val_loader}
+        read = {name: loader.dataset.manifest["video_id"] for name, loader in loaders.items()}
         self.run.describe(
+            splits={name: count_videos(self.people[self.people["video_id"].isin(read[name])]) for name in read},
+            plan={"steps": self.steps, **{name: getattr(self.settings.train, name) for name in PLANNED}},
             data_fingerprint=fingerprint_manifest(self.manifest),
             threads=torch.get_num_threads(),
             processes=self.world,
@@ -192,10 +241,7 @@ class Trainer:
         state, order = self.state, self.train_loader.batch_sampler
         order.epoch, order.start = state.epoch, state.step
         title, left = f"epoch {state.epoch}/{self.settings.train.epochs}", self.steps - state.step
-        for batch in show_progress(self.train_loader, title, unit="batch", total=left, show=self.progress):
-            state.losses.append(self._take_step(batch))
-            state.step += 1
-            self._save_if_due()
+        self._take_steps(show_progress(self.train_loader, title, unit="batch", total=left, show=self.progress))
         record = {
             "kind": "epoch",
             "epoch": state.epoch,
@@ -209,60 +255,89 @@ class Trainer:
         self._save()
         self._end_if_stopped()
 
-    def _take_step(self, batch: dict[str, Any]) -> float:
-        """Move the weights by one batch, in as many forward passes as the settings say, and return its loss."""
+    def _take_steps(self, batches: Iterable[dict[str, Any]]) -> None:
+        """Take a step with each batch; the next one is read while a GPU is at it, unless somebody wants to stop."""
+        waiting = None
+        for batch in batches:
+            if waiting:
+                self._end_step(*waiting)
+            waiting = self._take_step(batch), batch["video_id"]
+            if self.told or self.accelerator.device.type == "cpu":
+                waiting = self._end_step(*waiting)
+        if waiting:
+            self._end_step(*waiting)
+
+    def _end_step(self, numbers: Tensor, names: Sequence[str]) -> None:
+        self.state.losses.append(self._note_step(numbers, names))
+        self.state.step += 1
+        self._save_if_due()
+
+    def _take_step(self, batch: dict[str, Any]) -> Tensor:
+        """Move the weights by one batch, in as many forward passes as the settings say.
+
+        Nothing in here waits for a GPU: what is to be known of the step is returned where it was computed, to be read
+        once by `_note_step`: each row's answer is a number or not `[B]`, then sums, who wants to stop, counts, norm.
+        """
         torch.manual_seed(derive_seed(self.settings.seed, self.state.epoch, self.state.step, self.rank))
         self.model.train()
-        batch = withhold_streams(send_to_device(batch, self.accelerator.device), self.settings.model.streams)
-        added = self._add_up(torch.cat([self.loss.count_labels(batch), self.loss.count(batch)]))
-        seen, counts = added[:2].tolist(), added[2:]
+        batch = withhold_streams(batch, self.settings.model.streams)
+        counts = self._add_up(torch.cat([self.loss.count_labels(batch), self.loss.count(batch)]))
         parts = split_batch(batch, self.settings.train.accumulate)
-        sums = torch.zeros_like(counts)
+        sums, finite = torch.zeros_like(counts[2:]), []
         for number, part in enumerate(parts, start=1):
+            part = move_batch(part, self.accelerator.device)
             # Gradients cross processes once a step, with the last part.
             with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.model):
-                part_sums = self.loss.sum(self.model(part), part)
+                outputs = self.model(part)
+                part_sums = self.loss.sum(outputs, part)
                 # Processes' gradients are averaged, but it is their sum that belongs to the whole batch.
-                self.accelerator.backward(self.loss.combine(part_sums, counts) * self.world)
+                self.accelerator.backward(self.loss.combine(part_sums, counts[2:]) * self.world)
                 sums += part_sums.detach()
-        loss = self.loss.combine(self._add_up(sums), counts).item()
-        if not math.isfinite(loss):
-            raise TrainingError(self._explain_loss(loss, batch))
-        self.state.seen = [sum(both) for both in zip(self.state.seen, seen, strict=True)]
-        return self._move_weights(loss)
+                finite.append(outputs["logits"].isfinite().all(dim=1))
+        added = self._add_up(torch.cat([sums, self._wish().to(sums, non_blocking=True)]))
+        return torch.cat([*finite, added, counts, self._move_weights()[None]])
 
-    def _move_weights(self, loss: float) -> float:
+    def _move_weights(self) -> Tensor:
+        """Move the weights along their gradients, and return the norm of these."""
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.train.clip)
-        lr = self.schedule.rates[-1]
         self.optimizer.step()
-        self.schedule.step()
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(self.raw_model, step=self._count_steps() + 1)
+        return norm
+
+    def _note_step(self, numbers: Tensor, names: Sequence[str]) -> float:
+        """Read what a step found, write it down, and return its loss."""
+        widths = [len(names), len(TERMS), 2, 2, len(TERMS), 1]
+        finite, sums, told, seen, counts, norm = numbers.cpu().split(widths)
+        loss, at = self.loss.combine(sums, counts).item(), f"epoch {self.state.epoch}, step {self.state.step}"
+        if not math.isfinite(loss):
+            raise TrainingError(explain_loss(loss, at, names, finite.tolist()))
+        if not math.isfinite(norm) and self.accelerator.scaler is None:  # else it has left the weights as they were
+            raise TrainingError(f"the gradient is no number in {at}; lower train.lr, or look at {', '.join(names)}")
+        self._agree(told)
+        self.state.seen = [sum(both) for both in zip(self.state.seen, seen.tolist(), strict=True)]
+        terms = {f"loss_{name}": mean for name, mean in self.loss.describe(sums, counts).items()}
         step = {"kind": "step", "epoch": self.state.epoch, "step": self.state.step}
-        self._log_metrics({**step, "loss": loss, "grad_norm": float(norm), "lr": lr})
+        self._log_metrics({**step, "loss": loss, **terms, "grad_norm": norm.item(), "lr": self.schedule.rates[-1]})
+        self.schedule.step()
         return loss
 
-    def _add_up(self, values: Tensor) -> Tensor:
-        """Return the sum over processes; they also agree here whether one of them was told to stop."""
-        told = values.new_tensor([float(self.told)])
-        both = self.accelerator.reduce(torch.cat([values, told]), reduction="sum")
-        self.stopping = bool(both[-1] > 0)
-        return both[:-1]
+    def _wish(self) -> Tensor:
+        """Was this process told to stop, and was the run asked to, `[2]`? Processes add it up, so that all agree."""
+        asked = self.rank == 0 and self.run.asked_to_stop
+        return torch.tensor([float(self.told), float(asked)])
 
-    def _explain_loss(self, loss: float, batch: dict[str, Any]) -> str:
-        """Say which videos the model can no longer score, or, if it still scores all, which were in the batch."""
-        with torch.no_grad():
-            wrong = ~self.raw_model(batch)["logits"].isfinite().all(dim=1)
-        names = [name for name, is_wrong in zip(batch["video_id"], wrong.tolist(), strict=True) if is_wrong]
-        which = f"from {', '.join(names)}" if names else f"on the videos {', '.join(batch['video_id'])}"
-        return (
-            f"the loss is {loss} in epoch {self.state.epoch}, step {self.state.step}, {which}; "
-            "lower train.lr or train.clip, or look at these videos"
-        )
+    def _agree(self, wishes: Tensor) -> None:
+        told, asked = wishes.tolist()
+        self.stopping = "SIGTERM" if told else "asked" if asked else ""
+
+    def _add_up(self, values: Tensor) -> Tensor:
+        """Return the sum over processes, on the device."""
+        return self.accelerator.reduce(values.to(self.accelerator.device, non_blocking=True), reduction="sum")
 
     def _validate(self) -> dict[str, float]:
-        """Return loss, AUC, average precision and equal error rate over windows of the validation videos."""
+        """Return each loss, AUC with its interval, AP and EER over windows of the validation videos."""
         model = self.ema.module if self.ema else self.raw_model
         for buffer in model.buffers():  # BatchNorm's statistics differ between processes; the first one's are kept
             broadcast(buffer)
@@ -272,24 +347,15 @@ class Trainer:
             sums, counts = sums + self.val_loss.sum(outputs, batch), counts + self.val_loss.count(batch)
             labels, scores = self.val_loss.list_labels(batch)["label"], outputs["logits"].softmax(dim=1)[:, 1]
             rows += zip(batch["video_id"], labels.tolist(), scores.tolist(), strict=True)
-        loss = float(self.val_loss.combine(self._add_up(sums), self._add_up(counts)))
+        sums, counts = self._add_up(sums), self._add_up(counts)
+        self._agree(self._add_up(self._wish()))
+        loss, terms = float(self.val_loss.combine(sums, counts)), self.val_loss.describe(sums, counts)
         windows = pd.DataFrame(gather_object(rows), columns=["video_id", "label", "score"])
         windows = windows[windows["label"] != UNKNOWN]
-        if not (math.isfinite(loss) and np.isfinite(windows["score"]).all()):
-            wrong = ", ".join(windows.loc[~np.isfinite(windows["score"]), "video_id"].unique()[:NAMED])
-            raise TrainingError(
-                f"the model's scores on validation are no numbers any more{wrong and f', first of {wrong}'}; "
-                "lower train.lr or train.clip, or look at these videos"
-            )
-        labels, scores = windows["label"], windows["score"]
-        if labels.nunique() < 2:
-            raise TrainingError(f"of {len(labels)} validation windows that could be read, all have one label")
-        return {
-            "val_loss": loss,
-            "val_auc": float(roc_auc_score(labels, scores)),
-            "val_ap": float(average_precision_score(labels, scores)),
-            "val_eer": compute_eer(labels, scores),
-        }
+        numbers = measure_windows(windows, self.people.set_index("video_id")["identities"])
+        if not math.isfinite(loss):
+            raise TrainingError(explain_numbers(windows["video_id"].iloc[:0]))
+        return {"val_loss": loss, **numbers, **{f"val_loss_{name}": mean for name, mean in terms.items()}}
 
     def _keep_or_stop(self, record: dict[str, Any]) -> None:
         """Keep the model if validation was never better, and find out whether it is time to end."""
@@ -302,7 +368,7 @@ class Trainer:
                 kept = self.ema.module if self.ema else self.raw_model
                 facts = {"epoch": state.epoch, "prior": state.prior, "taught": self.taught}
                 facts["synthetic"] = bool((self.manifest["source"] == "synthetic").all())
-                validation = {name: record[name] for name in record if name.startswith("val_")}
+                validation = {name: record[name] for name in record if re.match("val_(?!loss_)", name)}
                 save_model(kept, self.settings, self.run.checkpoint, **facts, **validation)
         self.schedule.end_epoch(value)
         waited = state.epoch - state.best_epoch
@@ -339,6 +405,8 @@ class Trainer:
     def _end_if_stopped(self) -> None:
         if self.stopping and not self.state.finished:
             at = f"epoch {self.state.epoch} after step {self.state.step}"
+            if self.stopping == "asked":
+                raise Stopped(f"stopped in {at}, as asked; the same again goes on from there")
             raise KeyboardInterrupt(f"SIGTERM: stopped in {at}; the same command goes on from there")
 
     def _save(self) -> None:
@@ -373,24 +441,6 @@ class Trainer:
         }
         return {name: part for name, part in parts.items() if part is not None}
 
-    @contextmanager
-    def _catch_termination(self) -> Iterator[None]:
-        """Turn SIGTERM into a flag that the loop sees between two steps; before the first one, end at once."""
-        if threading.current_thread() is not threading.main_thread():  # signals reach only that one
-            yield
-            return
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            if not self.started:
-                raise KeyboardInterrupt("SIGTERM: stopped before the first step")
-            self.told = True
-
-        before = signal.signal(signal.SIGTERM, stop)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
 
 def split_batch(batch: Mapping[str, Any], parts: int) -> list[dict[str, Any]]:
     """Cut a batch `[B, …]` into so many of equal length."""
@@ -405,6 +455,8 @@ def require_checkpoint(run: Run, settings: Settings, manifest: pd.DataFrame, *, 
     Raises:
         RunError: any other run has none; the message names the notebook to run.
     """
+    if run.imported.is_file():  # a run that there is nothing to train of
+        return run.imported
     if not run.checkpoint.is_file():
         if not run.is_quick:
             raise RunError(f"{run.name} has no trained model yet; run 03_train for it first (dfmm run 03_train …)")
@@ -412,61 +464,3 @@ def require_checkpoint(run: Run, settings: Settings, manifest: pd.DataFrame, *, 
         with FileLock(run.path / "locks" / "train-once.lock"):  # notebooks side by side train it once
             Trainer(settings, manifest, run, progress=progress).fit()
     return run.checkpoint
-
-
-@torch.no_grad()
-def predict(model: MultimodalModel, loader: DataLoader) -> Iterator[tuple[dict[str, Tensor], dict[str, Any]]]:
-    """Yield the model's outputs for every batch, and the batch, in evaluation mode on the model's device."""
-    model.eval()
-    device = next(model.parameters()).device
-    for batch in loader:
-        batch = withhold_streams(send_to_device(batch, device), model.streams)  # what was not used is not scored either
-        yield model(batch), batch
-
-
-def check_labels(dataset: MultimodalDataset, split: str) -> None:
-    """Raise a `TrainingError`, which says what is missing and why, unless a split's windows have both labels."""
-    labels = dataset.find_labels()
-    if {0, 1} <= labels:
-        return
-    what = "windows" if dataset.manifest["label"].nunique() == 2 else "videos"
-    have = f"only real {what}" if 0 in labels else f"only fake {what}" if 1 in labels else f"no {what} with a label"
-    why = "; the epoch to keep is chosen there" if split == "val" else ""
-    cure = "" if 1 in labels else f"; {_explain_no_fakes(dataset)}"
-    raise TrainingError(f"the split {split!r} has {have} that can be read; it needs both labels{why}{cure}")
-
-
-def _explain_no_fakes(dataset: MultimodalDataset) -> str:
-    """Say why a dataset has none, and what would change that."""
-    methods, windows = ", ".join(dataset.settings.forge.methods), dataset.windows
-    if len(dataset.twins):
-        return (
-            f"of each of {len(dataset.twins)} reals a forged twin was to be made, but in none of their windows "
-            f"({windows} each) is what {methods} needs; set other forge.methods, or more train.val_windows"
-        )
-    if (dataset.manifest["label"] == 1).any():
-        return (
-            f"none of its fakes is forged enough (data.forged_share) where its windows are ({windows} each), and shown "
-            "or sounded there; set more train.val_windows"
-        )
-    if dataset.forges:
-        return f"and none of its reals has what {methods} needs; set other forge.methods"
-    return "forge.share makes fakes of reals"
-
-
-def read_history(run: Run) -> pd.DataFrame:
-    """Return a run's epochs, a row each, from its `metrics.jsonl`."""
-    epochs = [record for record in read_lines(run / "metrics.jsonl") if record["kind"] == "epoch"]
-    return pd.DataFrame(epochs).drop(columns="kind", errors="ignore")
-
-
-def keep_lines(file: Path, epoch: int, step: int) -> None:
-    """Drop the lines from this step of this epoch on, which a resumed run writes again."""
-    if not file.is_file():
-        return
-    kept = [
-        json.dumps(record) + "\n"
-        for record in read_lines(file)
-        if (record["epoch"], record.get("step", math.inf)) < (epoch, step)
-    ]
-    write_whole("".join(kept), file)

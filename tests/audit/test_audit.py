@@ -26,10 +26,9 @@ from dfmm.figures.audit import plot_audit
 from dfmm.manifest import read_manifest, write_manifest
 from dfmm.media.decode import read_media
 from dfmm.media.encode import write_video
-from dfmm.sample import make_sample
 from dfmm.settings import Settings, save_settings, validate_settings
 
-from ..conftest import change
+from ..conftest import change, share_sample
 from .test_shortcuts import draw_features, list_videos, plant
 
 
@@ -294,9 +293,7 @@ def test_the_command_says_by_its_status_what_was_found(
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("audited") / "sample"
-    make_sample(folder, videos=160, progress=False)
-    return folder
+    return share_sample(tmp_path_factory, 160)
 
 
 def encode_anew(

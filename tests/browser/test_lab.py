@@ -23,7 +23,7 @@ import pytest
 
 from dfmm.dataset import load_manifest
 from dfmm.figures.annotations import read_annotations
-from dfmm.settings import Settings, save_settings
+from dfmm.settings import Settings, load_settings, save_settings
 
 from ..conftest import change, draw_frames
 
@@ -49,6 +49,7 @@ CELLS = (
     "figures.inspect_clip({'video_id': 'old', 'path': 'old.mpg', 'label': -1}, old)",
     "figures.browse_clips(videos, settings, windows, annotations=Path('run') / 'annotations.csv', who='ben')",
     "figures.play_video(dfmm.resolve_path(settings.data.root) / videos['path'].iloc[0], label='<i>a player</i>')",
+    "figures.edit_settings('below.yaml', target='mine.yaml')",
 )
 
 
@@ -230,11 +231,33 @@ def check_table(page: Any, folder: Path) -> None:
     assert said[["who", "video_id", "verdict"]].to_numpy().tolist() == [["ben", best["video_id"], "unsure"]]
 
 
+def check_form(page: Any, folder: Path) -> None:
+    """What is wrong is said beside its field, a word finds some, and the button writes what loads."""
+    form = page.locator(".dfmm-form")
+    form.scroll_into_view_if_needed()
+    word, said = form.get_by_label("find a setting"), form.get_by_role("status")
+    word.fill("learnig")
+    playwright.expect(said).to_contain_text("did you mean learning")
+    word.fill("peak")
+    row = form.locator("[data-name='train.lr']")
+    playwright.expect(row).to_be_visible()
+    playwright.expect(form.locator("[data-name='train.epochs']")).to_be_hidden()
+    row.locator("input").fill("-1")
+    playwright.expect(row.locator(".dfmm-fault")).to_contain_text("greater than 0")
+    form.get_by_role("button").click()
+    playwright.expect(said).to_contain_text("not written")
+    row.locator("input").fill("1e-4")
+    playwright.expect(row.locator(".dfmm-usual")).to_contain_text("0.002")
+    form.get_by_role("button").click()
+    playwright.expect(said).to_contain_text("written: mine.yaml")
+    assert load_settings(folder / "mine.yaml").train.lr == 1e-4
+
+
 def check_saved(page: Any) -> None:
     """Without a kernel there are stills, and no error."""
     page.wait_for_timeout(5000)  # JupyterLab looks for a widget for two seconds before it gives up
     stills = page.locator(".jp-OutputArea-output img[src^='data:image/png']")
-    for number in range(4):
+    for number in range(5):
         stills.nth(number).scroll_into_view_if_needed()
         assert stills.nth(number).bounding_box()["width"] > 300
         # Cells that are out of sight may be none of the page's.
@@ -265,6 +288,7 @@ def test_inspectors_and_the_table_work_and_leave_their_stills(lab: str, folder: 
         assert not page.locator("[data-mime-type='application/vnd.jupyter.error']").count()
         check_videos(page)
         check_table(page, folder)
+        check_form(page, folder)
         assert "Run this cell in JupyterLab" not in page.locator(".jp-Notebook").inner_text()  # it lives
         page.keyboard.press("Control+s")
         page.wait_for_timeout(3000)

@@ -147,6 +147,29 @@ def test_the_number_of_workers_changes_nothing(tiny: Settings, manifest: pd.Data
             assert same(one, other)
 
 
+STRONG = {"chance": 0.6, "noise": 0.1, **dict.fromkeys(("h264", "blur", "freeze", "mp3", "drop_stream"), 0.7)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": {"read": "cache"}},
+        {"data": {"read": "videos"}, "video": {"crop": "align"}},
+        {"augment": STRONG},
+        {"forge": {"share": 0.5, "pairs": True}, "train": {"windows": 2}},
+        {"video": {"fps": "spread", "face": "all"}},
+        {"audio": {"library": "librosa"}, "cure": {"trim_silence": "both", "loudness": -25}},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_a_batch_holds_what_its_windows_are_one_by_one(changes: dict, tiny: Settings, videos: pd.DataFrame) -> None:
+    dataset = MultimodalDataset(videos, change(tiny, **changes), windows=2, sampling="random", augment=True)
+    indices = [4, 0, EMPTY, 1, len(dataset) + 5, 0, 3]
+    batch = collate_windows(dataset.__getitems__(indices))
+    for at, index in enumerate(indices):
+        assert same(dataset[index], {name: values[at] for name, values in batch.items()})
+
+
 NOTHING = dict.fromkeys(Augment.model_fields, 0.0)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import av
+import cv2
 import numpy as np
 import pytest
 
@@ -18,6 +20,7 @@ from dfmm.degrade.frames import (
     move_frames,
     scale_frames,
     shift_frames,
+    split_planes,
 )
 from dfmm.sections import Augment
 
@@ -71,6 +74,41 @@ def test_noise_has_the_deviation_that_was_asked() -> None:
     assert noise.std() == pytest.approx(9, rel=0.02)
     assert noise.mean() == pytest.approx(0, abs=0.2)
     assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("deviation", [0.7, 4.0, 12.5, 25.0])
+def test_noise_is_distributed_as_normal_draws_are(deviation: float) -> None:
+    """Of the same mean, spread and tails, and of no more order within a window than they have."""
+    grey = np.full((4, 200, 200, 3), 128, np.uint8)
+    noise = add_noise(grey, deviation=deviation, rng=np.random.default_rng(0)).astype(float) - 128
+    normal = np.rint(np.random.default_rng(1).normal(0, deviation, grey.shape))
+    error = deviation / np.sqrt(noise.size)
+    assert abs(noise.mean()) < 4 * error
+    assert noise.std() == pytest.approx(normal.std(), abs=4 * error)
+    shares = np.array([1e-4, 1e-3, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999, 0.9999])
+    assert np.abs(np.quantile(noise, shares) - np.quantile(normal, shares)).max() <= max(1, 0.1 * deviation)
+    flat = noise.ravel()
+    assert max(abs(np.corrcoef(flat[:-lag], flat[lag:])[0, 1]) for lag in (1, 2, 3, 4, 600)) < 4 / np.sqrt(flat.size)
+
+
+@pytest.mark.parametrize("sigma", [0.2, 0.9, 2.3, 4.0])
+def test_a_blur_is_that_of_opencv_up_to_rounding(frames: np.ndarray, sigma: float) -> None:
+    for shown in (frames, draw_frames(4, 48, 64)):
+        plain = [cv2.GaussianBlur(frame, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE) for frame in shown]
+        off = blur_frames(shown, sigma=sigma).astype(int) - np.stack(plain)
+        assert np.abs(off).max() <= 1
+        assert abs(off.mean()) < 0.05
+
+
+def test_h264_is_given_the_colours_that_ffmpeg_would_give_it() -> None:
+    smooth = draw_frames(4, 48, 64)
+    for shown in (smooth, add_noise(smooth, deviation=4, rng=np.random.default_rng(0))):
+        plain = [av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p") for frame in shown]
+        off = split_planes(shown).astype(int) - np.stack([frame.to_ndarray() for frame in plain])
+        luma, chroma = np.split(off, [shown.shape[1]], axis=1)
+        assert np.abs(luma).max() <= 1
+        assert np.abs(chroma).mean() < 0.5  # of one pixel in four it would be 0.6 and 1.7
+        assert max(abs(luma.mean()), abs(chroma.mean())) < 0.1
 
 
 def test_a_lens_and_a_small_picture_take_the_finest_stripes_first() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,19 +12,27 @@ import pandas as pd
 import pytest
 
 from dfmm.cli import main
+from dfmm.evaluation import compare
 from dfmm.evaluation.compare import (
+    align_scored,
     compare_runs,
     describe_differences,
     describe_seeds,
     find_differing,
     format_comparison,
     open_others,
+    read_scored,
 )
+from dfmm.evaluation.novelty import describe_novelty, measure_methods
+from dfmm.figures import plot_novelty
+from dfmm.files import write_json
 from dfmm.metrics import compare_aucs, compute_auc
-from dfmm.runs import Run, RunError, open_run, write_json
+from dfmm.runs import Run, RunError, open_run
 from dfmm.settings import Settings, load_settings, save_settings, validate_settings
+from dfmm.training import Trainer
 
 from ..conftest import change
+from ..figures.test_figures import read_texts
 
 VIDEOS = 120
 
@@ -43,7 +52,10 @@ def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         evaluate = {"replicates": 200}
         save_settings(validate_settings({"evaluate": evaluate, "seed": seed, **settings}), run / "settings.yaml")
         videos = draw_videos(strength, len(evaluations)).iloc[keep]
-        report = SimpleNamespace(threshold=SimpleNamespace(value=0.5), prior=0.5)
+        unseen = SimpleNamespace(
+            methods=[name for name in ("swap", "voice") if name in settings.get("data", {}).get("leave_out", [])]
+        )
+        report = SimpleNamespace(threshold=SimpleNamespace(value=0.5), prior=0.5, unseen=unseen)
         evaluations[run.path] = report, videos, pd.DataFrame()
         return run
 
@@ -57,6 +69,7 @@ def draw_videos(strength: float, seed: int) -> pd.DataFrame:
     hard, noise = (np.random.default_rng(each).normal(size=VIDEOS) for each in (99, seed))
     table = pd.DataFrame({"video_id": [f"v{number:03}" for number in range(VIDEOS)], "label": label, "status": "ok"})
     table["score"] = 1 / (1 + np.exp(-(hard + 0.3 * noise + strength * (2 * label - 1))))
+    table["method"] = np.where(label == 0, "real", np.where(np.arange(VIDEOS) % 3, "swap", "voice"))
     return table.assign(identities=[f"person {number % 30}" for number in range(VIDEOS)])
 
 
@@ -178,6 +191,7 @@ def test_seeds_are_told_beside_what_videos_leave_open(between: float, heavier: s
     assert "undefined" in describe_seeds({"runs": ["a", "b"], "metrics": {}})
 
 
+@pytest.mark.usefixtures("decoded")
 def test_the_quick_run_makes_what_it_is_compared_with_and_no_other_does(
     tiny: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,8 +205,39 @@ def test_the_quick_run_makes_what_it_is_compared_with_and_no_other_does(
     assert compare_runs([seed, picture])["videos"] == 8
     stamps = [one.checkpoint.stat().st_mtime_ns for one in (seed, picture)]
     assert [one.checkpoint.stat().st_mtime_ns for one in open_others(run, [])] == stamps
+    made = []
+    monkeypatch.setattr(Trainer, "fit", lambda trainer: made.append(trainer.run.path))
+    monkeypatch.setattr(compare, "evaluate_run", lambda run, split: made.append(run.path))
     save_settings(change(settings, train={"lr": 0.01}), run / "settings.yaml")  # what was made with others is stale
     assert all(load_settings(one / "settings.yaml").train.lr == 0.01 for one in open_others(run, []))
+    assert made == [seed.path, seed.path, picture.path, picture.path]  # trained and evaluated, each of them
     assert [one.name for one in open_others(run, ["outputs/lr"])] == ["outputs/lr"]
     with pytest.raises(RunError, match=r"outputs/mine has nothing to be compared with: name other runs' folders"):
         open_others(Run("outputs/mine"), [])
+
+
+def test_each_method_is_told_from_all_reals_and_marked_where_training_never_saw_it(make_run) -> None:
+    runs = [make_run("all", 1.0), make_run("without", 0.4, data={"leave_out": ["swap"]})]
+    scored = align_scored([read_scored(run, "test") for run in runs])
+    methods = measure_methods(scored).set_index(["run", "method"])
+    assert list(methods["unseen"]) == [False, False, True, False]
+    table = draw_videos(0.4, 1)
+    swaps = table[table["method"] != "voice"]
+    expected = compute_auc(swaps["label"], swaps["score"], identities=list(swaps["identities"]), replicates=200)
+    row = methods.loc[(runs[1].name, "swap")]
+    assert [row["value"], row["low"], row["high"], row["videos"]] == [
+        *(expected[end] for end in ("value", "low", "high")),
+        40,
+    ]
+    (line,) = describe_novelty(methods.reset_index())
+    assert line.startswith("swap: AUC ")
+    assert line.index("(all)") < line.index("where training saw it") < line.index("(without)")
+    texts = read_texts(plot_novelty(methods.reset_index()))
+    assert f"{row['value']:.2f}\n[{row['low']:.2f}, {row['high']:.2f}]" in texts
+    assert "method in test; framed: never seen in training" in texts
+    theirs = measure_methods([replace(scored[0], foreign=True), scored[1]])
+    assert list(theirs["unseen"]) == [None, None, True, False]  # what imported scores come from, nobody knows
+    assert describe_novelty(theirs) == []
+    seen = methods.reset_index().query("run == @runs[0].name")
+    assert describe_novelty(seen) == []
+    assert "method in test" in read_texts(plot_novelty(seen))

@@ -22,15 +22,15 @@ from dfmm.evaluation.evaluate import (
     evaluate_run,
     learn_evidence,
     list_taught,
-    read_evaluation,
     read_evidence,
-    read_table,
-    write_table,
 )
 from dfmm.evaluation.evidence import apply_evidence, fit_evidence
+from dfmm.evaluation.judge import DRAWN
+from dfmm.evaluation.kept import read_evaluation, read_table, write_table
 from dfmm.evaluation.report import write_report
 from dfmm.evaluation.score import _refuse_scores, score_files, score_split, score_windows
 from dfmm.evaluation.summary import summarise_split
+from dfmm.files import hash_file
 from dfmm.manifest import write_manifest
 from dfmm.media.encode import write_video
 from dfmm.model import MultimodalModel, load_model, save_model
@@ -332,6 +332,7 @@ def test_a_head_that_was_never_taught_says_nothing_anywhere(
     Trainer(settings, table, run, progress=False).fit()
     report, videos, windows = evaluate_run(run, "test", progress=False)
     assert report.untaught == ["video_fake", "audio_fake", "in_sync"]
+    assert (report.coverage.streams["both"], report.coverage.without_sound) == (report.coverage.scored, 0)
     assert windows[["video_fake_score", "audio_fake_score", "in_sync_score"]].isna().all(axis=None)
     assert windows["score"].notna().all()
     assert videos[["video_fake_score", "audio_fake_score"]].isna().all(axis=None)
@@ -430,6 +431,27 @@ def test_a_files_score_does_not_depend_on_its_company(run: Run, tiny: Settings) 
     assert [line["score"] for line in together] == pytest.approx([line["score"] for line in alone], abs=1e-5)
 
 
+def test_the_command_writes_a_page_of_verdicts(
+    run: Run, tiny: Settings, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    learn_evidence(run, progress=False)
+    good, page = next(Path(tiny.data.root).rglob("*.mp4")), tmp_path / "page.html"
+    capsys.readouterr()
+    assert main(["score", "--json", "--run", str(run.path), str(good), "--report", str(page)]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert set(line["log10_ratios"]) == set(line["evidence"])
+    assert not {"still", "curves", "heard"} & set(line)
+    html = page.read_text(encoding="utf-8")
+    assert html.count("data:image/jpeg") == 1
+    assert "The probability of the window around each instant" in html  # though the run has no stride
+    assert DRAWN in html
+    assert hash_file(run.checkpoint) in html
+    assert hash_file(good) in html
+    assert f"Called {line['called']}" in html
+    assert main(["score", "--run", str(run.path), str(good), "--report", str(tmp_path)]) == 1
+    assert "is a folder; name a page" in capsys.readouterr().err
+
+
 def test_the_command_writes_a_line_of_json_a_file(
     run: Run, tiny: Settings, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -442,7 +464,7 @@ def test_the_command_writes_a_line_of_json_a_file(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["status"] for line in lines] == ["ok", "failed", "failed"]
     keys = ["path", "status", "reason", "streams", "score", "video_fake", "audio_fake", "in_sync"]
-    keys += ["called", "threshold", "face", "windows", "seconds", "evidence"]
+    keys += ["called", "threshold", "face", "windows", "seconds", "looked", "evidence", "log10_ratios"]
     assert list(lines[0]) == keys
     threshold = read_evidence(load_model(run.checkpoint)[2]).threshold
     assert lines[0]["threshold"] == pytest.approx(threshold, abs=1e-6)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 from scipy.special import expit, logit
 from scipy.stats import beta
 from sklearn.metrics import log_loss, roc_auc_score
@@ -22,8 +23,11 @@ from dfmm.evaluation.evidence import (
     describe_score,
     doubt_threshold,
     fit_evidence,
+    say_ratio,
     shift_prior,
 )
+from dfmm.figures import plot_evidence
+from dfmm.figures.style import GREY
 from dfmm.metrics import MetricError, choose_threshold
 
 METHODS = {"real": (0, 0, 0), "swap": (1, 1, 0), "clone": (1, 0, 1), "both": (1, 1, 1)}
@@ -179,6 +183,16 @@ def test_what_no_label_can_check_is_taken_as_calibrated_and_teaches_nothing_by_b
     assert apply_evidence(rows, evidence)["synchrony_evidence"][0] == pytest.approx(bounded, abs=0.01)
 
 
+def test_what_twins_lack_does_not_move_the_threshold_that_is_chosen_on_them() -> None:
+    """The reals' own synchrony would set them apart from their twins, and from no fake whose file is judged."""
+    videos = draw_videos()
+    fakes = list(videos.loc[videos["label"] == 1, "video_id"])
+    judged = videos.assign(in_step=np.where(videos["label"] == 0, expit(4.0), np.nan))
+    with_it, without = fit(judged, twins=fakes), fit(videos, twins=fakes)
+    assert with_it.pieces["synchrony"].weight == 1.0  # it still speaks
+    assert with_it.threshold == pytest.approx(without.threshold)
+
+
 def test_the_threshold_is_chosen_on_people_the_fit_had_not_seen() -> None:
     """Heads that say nothing: fitted to themselves, a few dozen videos would promise more than chance."""
     apart = [fit(draw_videos(60, seed=seed, strength=0.0)) for seed in range(5)]
@@ -260,7 +274,17 @@ def test_pieces_are_told_in_words() -> None:
     late = {"lag_ms": -200.0, "lag_confidence": 0.31, "lag_evidence": 1.0}
     said = describe_evidence(late, replace(evidence, pieces={"lag": lag}))["lag"]
     assert "200 ms early, confidence 0.31; that of genuine clips 30 ms late" in said
-    assert "says nothing" in describe_evidence({"picture_evidence": 0.2}, evidence)["picture"]
+    said = "says nothing: less than 2 times as often seen of a forged picture as of a genuine picture"
+    assert describe_evidence({"picture_evidence": 0.3}, evidence)["picture"] == said
+
+
+def test_a_bar_is_grey_where_the_words_say_nothing() -> None:
+    ratios = {"picture_evidence": 0.3, "voice_evidence": -0.3, "lag_evidence": -0.31, "fusion_evidence": 1.0}
+    names = [name.removesuffix("_evidence") for name in ratios]
+    said = [say_ratio(10 ** abs(value), value > 0, name) for name, value in zip(names, ratios.values(), strict=True)]
+    bars = plot_evidence(ratios, names).axes[0].patches
+    grey = [bar.get_facecolor() == to_rgba(GREY) for bar in bars]
+    assert grey == [words.startswith("says nothing") for words in said] == [True, True, False, False]
 
 
 def test_calibration_is_told_from_its_lack() -> None:

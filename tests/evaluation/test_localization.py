@@ -13,10 +13,11 @@ from dfmm.cli import main
 from dfmm.dataset.loaders import make_dense_loader
 from dfmm.evaluation import evaluate_run, measure_timeline, score_files, trace_scores
 from dfmm.evaluation.contents import read_report
-from dfmm.evaluation.evaluate import read_timeline
+from dfmm.evaluation.kept import read_timeline
 from dfmm.evaluation.localization import cut_runs, find_truth, list_stretches, propose_stretches
+from dfmm.files import write_json
 from dfmm.model import load_model
-from dfmm.runs import Run, open_run, write_json
+from dfmm.runs import Run, open_run
 from dfmm.settings import Settings, load_settings
 from dfmm.training.trainer import Trainer
 

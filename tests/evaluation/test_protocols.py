@@ -9,16 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfmm.cli import main
+from dfmm.cli import main, verdicts
 from dfmm.dataset import load_manifest
 from dfmm.dataset.loaders import make_training_loader
 from dfmm.evaluation import evaluate
 from dfmm.evaluation.contents import read_report
-from dfmm.evaluation.evaluate import evaluate_run, read_evaluation
+from dfmm.evaluation.evaluate import evaluate_run
+from dfmm.evaluation.kept import read_evaluation
 from dfmm.evaluation.protocols import evaluate_datasets
 from dfmm.evaluation.report import write_report
 from dfmm.evaluation.summary import summarise_split
 from dfmm.figures.scores import plot_methods
+from dfmm.files import write_json
 from dfmm.manifest import (
     NO_SPLIT,
     ManifestError,
@@ -29,8 +31,8 @@ from dfmm.manifest import (
     summarise_manifest,
     write_manifest,
 )
-from dfmm.runs import Run, open_run, write_json
-from dfmm.settings import Settings
+from dfmm.runs import Run, open_run
+from dfmm.settings import Settings, save_settings
 from dfmm.training.trainer import Trainer
 
 from ..conftest import change
@@ -135,11 +137,12 @@ def test_with_nothing_left_out_nothing_is_unseen() -> None:
     scores = make_scores([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], method=["real", "real", "swap", "other"])
     windows = pd.DataFrame({"video_id": scores["video_id"], "score": scores["score"], "label": scores["label"]})
     options = {"split": "test", "threshold": 0.5, "replicates": 100}
-    assert summarise_split(scores, windows, **options)["unseen"] == {
+    assert summarise_split(scores, windows, seen=["other", "swap"], **options)["unseen"] == {
         "methods": [],
         "videos": 0,
         "auc": {"value": None, "low": None, "high": None},
     }
+    assert not {"seen", "unseen"} & set(summarise_split(scores, windows, **options))  # nobody knows
     report = summarise_split(scores, windows, seen=np.array(["swap"]), **options)
     assert (report["seen"]["videos"], report["unseen"]["videos"]) == (1, 1)
 
@@ -167,21 +170,23 @@ def test_each_dataset_has_its_report_and_one_that_fails_costs_only_itself(
     assert read_evaluation(run, "test")[0].dataset == "sample"
 
 
-def test_the_command_evaluates_them_all_and_fails_if_one_does(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.rmtree(run / "evaluations", ignore_errors=True)
-    assert main(["evaluate", str(run.path)]) == 1
-    pages = sorted(page.parent.name for page in run.path.glob("evaluations/*/report.html"))
-    assert pages == ["sample-one-test", "sample-test", "two-test"]
+@pytest.mark.usefixtures("decoded")
+def test_the_command_evaluates_them_all_and_fails_if_one_does(
+    settings: Settings, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, gone, two = settings.evaluate.datasets
+    copy = shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("evaluations"))
+    save_settings(change(settings, evaluate={"datasets": [gone, one]}), copy / "settings.yaml")
+    assert main(["evaluate", str(copy)]) == 1
+    pages = sorted(page.parent.name for page in copy.glob("evaluations/*/report.html"))
+    assert pages == ["sample-one-test", "sample-test"]
     said = capsys.readouterr().out
     assert "gone/manifest.csv: " in said
-    assert said.count("auc, unseen") == 3
-    assert main(["evaluate", str(run.path), "--manifest", run_settings(run).evaluate.datasets[2]]) == 0
-
-
-def run_settings(run: Run) -> Settings:
-    from dfmm.settings import load_settings
-
-    return load_settings(run / "settings.yaml")
+    assert said.count("auc, unseen") == 2
+    told = []
+    monkeypatch.setattr(verdicts, "_print_evaluation", lambda run, report, *tables: told.append(report.name))
+    assert main(["evaluate", str(copy), "--manifest", two]) == 0
+    assert told == ["two-test"]  # it alone
 
 
 def test_names_that_are_taken_are_told_apart(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The report is one whole, well-formed file in which nothing from outside becomes HTML."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 
 from dfmm.evaluation.contents import FURTHER, METRICS, Report, read_report
 from dfmm.evaluation.report import find_mistakes, render_html, write_report, write_whole
+from dfmm.files import write_json
 from dfmm.metrics import compute_metrics
-from dfmm.runs import RunError, write_json
+from dfmm.runs import RunError
 
 pytestmark = pytest.mark.filterwarnings("error")
 EVIL = """<script>alert("1")</script>'"&"""
@@ -191,6 +193,16 @@ def test_a_shortcut_stands_beside_the_headline(low, ahead, said):
     assert ("is surely ahead" in html) == (said == "surely ahead of them")
 
 
+def test_the_fakes_of_unseen_methods_have_their_row_beside_those_of_seen_ones():
+    report, scores, _ = make_results()
+    told = {"methods": ["swap"], "videos": 10, "auc": {"value": 0.7, "low": 0.6, "high": 0.8}}
+    for name, other in (("seen", "unseen"), ("unseen", "seen")):  # always both, be it that one has no fake
+        html = render_html(Report.model_validate(report.model_dump() | {name: told}), scores, [])
+        assert f"AUC, 10 fakes of {name} methods0.700 [0.600, 0.800]" in Reader(html).text
+        assert f"AUC, 0 fakes of {other} methods–" in Reader(html).text
+    assert "fakes of unseen methods" not in render_html(report, scores, [])  # written before there were any
+
+
 def test_a_report_of_before_is_shown_without_what_it_lacks():
     report, scores, _ = make_results()
     former = {
@@ -255,6 +267,42 @@ def test_a_write_cut_off_leaves_the_file_before(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="killed"):
         write_whole(b"after", file)
     assert file.read_bytes() == b"before"
+
+
+def make_audit(text: str = "`duration` alone tells fakes from reals", verdict: str = "problem") -> dict:
+    """What is kept of an audit, with one finding and one remark."""
+    findings = [{"status": "remark", "text": "so be it"}, {"status": verdict, "text": text}]
+    return {"verdict": verdict, "read": 21, "videos": 21, "synthetic": False, "cures": [], "findings": findings}
+
+
+def test_what_the_audit_found_stands_beside_the_numbers():
+    report, scores, _ = make_results()
+    text = Reader(render_html(report, scores, [], audit=make_audit(EVIL))).text
+    assert text.index("Audit: The data has leaks or shortcuts (21 of 21 videos read)") < text.index("Balanced accuracy")
+    assert f"problem: {EVIL}" in text
+    assert text.index("problem: ") < text.index("remark: so be it")
+    none = Reader(render_html(report, scores, [])).text
+    assert "Nobody has audited this data" in none
+    assert "Audit:" not in none
+
+
+def test_every_scored_video_has_its_row_the_most_wrong_first():
+    report, scores, _ = make_results()
+    page = Reader(html := render_html(report, scores, [], faces={"swap/3": b"jpeg"}))
+    rows = page.text.split("Video by video")[1].split("Coverage")[0]
+    order = re.findall(r"swap/\d+", rows)
+    assert order[:2] == ["swap/0", "swap/10"]
+    assert sorted(order) == sorted(scores.loc[scores["status"] == "ok", "video_id"])
+    assert rows.count("(wrong)") == 2
+    assert html.count('class="face" src="data:image/jpeg;base64,anBlZw=="') == 1
+
+
+def test_of_very_many_videos_only_some_have_a_row():
+    report, scores, _ = make_results()
+    many = pd.concat([scores.assign(video_id=scores["video_id"] + f"-{n}") for n in range(1000)], ignore_index=True)
+    html = render_html(report, many, [], faces=dict.fromkeys(many["video_id"], bytes(3000)))
+    assert len(html) < 1.5e6
+    assert f"These are 200; {20_000 - 200} more are in scores.csv" in Reader(html).text
 
 
 def test_nothing_half_written_is_left(folder):

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfmm.evaluation.evaluate import choose_slices
 from dfmm.evaluation.report import render_html
 from dfmm.evaluation.slices import (
     FEWEST,
     check_columns,
+    choose_slices,
     cut_slices,
     describe_videos,
     describe_worst,

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from dfmm.cli import main
+from dfmm.evaluation.evaluate import open_synchrony
 from dfmm.evaluation.summary import summarise_split
-from dfmm.evaluation.synchrony import COLUMNS, UNJUDGED, format_synchrony, judge_files, judge_videos
+from dfmm.evaluation.synchrony import COLUMNS, UNJUDGED, format_synchrony, judge_files, judge_videos, tell_genuine
 from dfmm.model.synchrony import load_synchrony
 from dfmm.runs import Run
 from dfmm.settings import Settings
@@ -57,6 +58,18 @@ def test_a_run_keeps_what_it_learnt_and_reports_it(
     assert judged.loc[~swapped, "sync_surprise"].mean() > judged.loc[swapped, "sync_surprise"].mean()
 
 
+@pytest.mark.parametrize("streams", ["both", "video", "audio"])
+def test_a_detector_of_one_stream_is_told_nothing_of_the_other(
+    streams: str, learnt: tuple[Run, Settings], manifest: pd.DataFrame, tmp_path: Path
+) -> None:
+    run, settings = learnt
+    settings = change(settings, model={"streams": streams})
+    assert (open_synchrony(run.checkpoint, settings) is None) == (streams != "both")
+    reals = manifest.assign(split=np.where(manifest["label"] == 0, "train", manifest["split"]))
+    fit_run_synchrony(reals, settings, Run(tmp_path), progress=False)
+    assert (tmp_path / "checkpoints" / "synchrony.safetensors").is_file() == (streams == "both")
+
+
 def test_too_few_reals_leave_the_packages_weights(
     tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, said: list[str]
 ) -> None:
@@ -98,20 +111,27 @@ def test_loose_files_are_judged_without_a_run(
     assert main(["score", str(clip.path)]) == 0
     said = capsys.readouterr().out
     assert "no face" in said
-    assert UNJUDGED in said
+    assert UNJUDGED not in said  # where nothing is judged at all
+    assert main(["score", str(broken)]) == 1
+    said = capsys.readouterr().out
+    assert said.count(str(broken)) == 1
+    assert "copy it again" in said
 
 
 def test_a_verdict_is_said_in_words() -> None:
     found = {"lag_ms": -83.2, "confidence": 0.4, "correlation": 0.5, "surprise": 4.0, "foreign": 0.0, "in_step": 0.97}
-    found |= {"genuine": 0.31, "worst": [2.0, 4.0, 0.2], "seconds": 6.0, "features": ["darkness", "log_mel"]}
+    found |= {"clips": 141, "people": 1, "genuine": 0.31}
+    found |= {"worst": [2.0, 4.0, 0.2], "seconds": 6.0, "features": ["darkness", "log_mel"]}
     said = format_synchrony({"path": "clip.mp4", "status": "ok", "reason": "", "synchrony": found})
     for part in (
         "83 ms early",
         "in step: 0.97",
-        "31% of genuine clips look as bad or worse",
-        "worst from 2.0 to 4.0 s (0.20 of 0.50)",
+        "31% of 141 genuine clips of one person look as bad or worse",
+        "worst from 2.0 to 4.0 s (correlation 0.20 there, 0.50 over all)",
     ):
         assert part in said
+    assert tell_genuine(found | {"people": 3}) == "31% of 141 genuine clips of 3 people look as bad or worse"
+    assert tell_genuine({"genuine": 0.31}) == "31% of genuine clips look as bad or worse"
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="no real clips here")

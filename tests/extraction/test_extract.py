@@ -209,7 +209,7 @@ def test_a_video_without_a_face_is_reported_once(
     table, settings = videos
     settings = settings.model_copy(update={"video": Video()})
     extract_tracks(table, settings, progress=False)
-    assert "2 of 2 videos: no face was found, their frames are masked" in said
+    assert "2 of 2 videos: no face was found, their frames are masked (clip, mute)" in said
     said.clear()
     extract_tracks(table, settings, progress=False)
     assert not any("masked" in message for message in said)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dfmm.extraction import pool
-from dfmm.extraction.pool import Guard, PoolError, run_tasks
+from dfmm.extraction.pool import Guard, PoolError, keep_workers, run_tasks
 from dfmm.media.container import MediaError
 from dfmm.sections import Extract
 
@@ -111,6 +111,13 @@ def test_a_worker_that_somebody_ends_is_replaced() -> None:
     guard._process.join()
     assert guard.apply(name_process, ("a",), 60) not in (first, os.getpid())
     guard.close()
+
+
+def test_workers_that_are_kept_wait_for_more() -> None:
+    with keep_workers():
+        first, second = (dict(run_tasks(name_process, [("one",)], Extract(workers=1))) for _ in range(2))
+    assert first == second
+    assert dict(run_tasks(name_process, [("one",)], Extract(workers=1))) != first
 
 
 def test_so_many_workers_are_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,15 @@ def test_a_cache_of_before_is_read_and_filled_up(one: tuple[pd.DataFrame, Settin
     assert crops.stat().st_mtime_ns >= written
 
 
+def test_what_is_taken_of_tracks_is_read_anew(one: tuple[pd.DataFrame, Settings]) -> None:
+    table, settings = one
+    tracks, _ = extract_tracks(pd.concat([table, table], ignore_index=True), settings, progress=False)
+    taken = tracks.take(np.array([1]), tracks.manifest.iloc[[1]].reset_index(drop=True))
+    first = tracks.load(0)
+    assert tracks.load(0) is first
+    assert taken.load(0) is not first  # its row 0 is another video
+
+
 @pytest.mark.parametrize("name", ["mesh", "phonemes"])
 def test_other_extras_are_other_entries_and_a_missing_one_is_named(
     one: tuple[pd.DataFrame, Settings], name: str, monkeypatch: pytest.MonkeyPatch

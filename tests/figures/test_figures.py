@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
+from sklearn.metrics import average_precision_score
 
 from dfmm import figures
 from dfmm.degrade import DEGRADATIONS, make_scene
 from dfmm.figures.degrade import plot_pictures, plot_sounds, plot_times
 from dfmm.figures.explain import lay_heat
+from dfmm.figures.scores import trace_precision
 from dfmm.figures.widgets import play_labelled, play_sound
 from dfmm.metrics import compute_auc
 from dfmm.sections import Audio
@@ -75,6 +77,15 @@ def test_numbers_known_already_are_taken_over():
     assert read_legend(figures.plot_precision_recall(make_scores(), ap=known))[0] == "AP 0.500 [0.250, 0.750]"
 
 
+def test_the_area_under_precision_is_the_average_precision_and_it_has_no_spikes():
+    scores = make_scores()
+    labels, rounded = scores["label"], scores["score"].round(1)  # with ties
+    for values in (rounded, -rounded):
+        recall, precision = trace_precision(labels, values)
+        assert -np.trapezoid(precision, recall) == pytest.approx(average_precision_score(labels, values))
+        assert len(set(zip(recall[::2], recall[1::2], strict=True))) == len(precision) / 2  # one height for each reach
+
+
 @pytest.mark.parametrize(
     "plot", [figures.plot_roc, figures.plot_det, figures.plot_precision_recall, figures.plot_scores]
 )
@@ -127,12 +138,18 @@ def test_synthetic_results_are_called_so(known):
 
 @pytest.mark.parametrize("epochs", [1, 5])
 def test_curves_mark_the_best_epoch(epochs):
-    assert f"best epoch ({epochs})" in read_texts(figures.plot_curves(make_history(epochs)))
+    assert f"best epoch ({epochs})" in read_texts(figures.plot_curves(make_history(epochs), best_epoch=epochs))
 
 
-def test_best_epoch_of_equal_auc_has_the_lowest_loss():
-    assert figures.find_best_epoch(make_history(3).assign(val_auc=0.9)) == 3
-    assert figures.find_best_epoch(make_history(3).assign(val_auc=np.nan)) is None
+def test_curves_show_the_interval_of_validation_where_it_is_known():
+    history = make_history(5)
+    known = history.assign(val_auc_low=history["val_auc"] - 0.2, val_auc_high=history["val_auc"] + 0.1)
+    figure = figures.plot_curves(known)
+    assert "95 % interval over people" in read_texts(figure)
+    (band,) = figure.axes[1].collections
+    ends = band.get_paths()[0].vertices[:, 1]
+    assert (ends.min(), ends.max()) == pytest.approx((known["val_auc_low"].min(), known["val_auc_high"].max()))
+    assert not figures.plot_curves(history).axes[1].collections
 
 
 @pytest.mark.parametrize("count", [0, 1, 6])
@@ -289,11 +306,11 @@ def test_a_clip_is_shown_before_and_after():
         "log_mel": torch.zeros(1, 64, 64),
     }
     louder = sample | {"log_mel": torch.ones(1, 64, 64)}
-    figure = figures.plot_degraded({"before": sample, "after": louder}, hop_ms=10, title="clip")
+    figure = figures.plot_degraded({"before": sample, "after": louder}, audio=Audio(), title="clip")
     assert {"before", "after", "clip", "time (seconds)"} <= set(read_texts(figure))
-    heard = [axes.images[0] for axes in figure.axes if axes.get_ylabel() == "mel band"]
+    heard = [axes.images[0] for axes in figure.axes if axes.get_ylabel() == "frequency (Hz)"]
     assert [image.get_clim() for image in heard] == [(0, 1), (0, 1)]
-    assert heard[0].get_extent() == [0, 0.64, 0, 64]
+    assert heard[0].get_extent() == [0, 0.64, -0.5, 63.5]
 
 
 def test_figures_are_closed_small_and_leave_the_style_alone():

@@ -23,8 +23,8 @@ from dfmm.forge import METHODS, list_methods, plan_forgeries
 from dfmm.manifest import select_split
 from dfmm.runs import open_run
 from dfmm.settings import Settings, SettingsError
+from dfmm.training import Trainer, check_labels
 from dfmm.training.machine import TrainingError
-from dfmm.training.trainer import Trainer, check_labels
 from tests.conftest import change
 
 from .test_forge import RATE, REAL, TRUTH

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,20 +15,11 @@ from dfmm.layouts import LAYOUTS, build_manifest, read_layout
 from dfmm.layouts.listing import Listing
 from dfmm.manifest import ManifestError, read_manifest, write_manifest
 from dfmm.settings import load_settings
+from tests.layouts import newer
+from tests.layouts.newer import touch, write
 
 FAVC = "FakeAVCeleb/"
 FAVC_HEADER = "source,target1,target2,method,category,type,race,gender,path,"
-
-
-def touch(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-
-
-def write(root: Path, name: str, content: object) -> None:
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
 
 
 def make_faceforensics(root: Path) -> None:
@@ -172,7 +163,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     name.removeprefix("make_"): make
     for name, make in list(globals().items())
     if name.startswith("make_") and name != "make_parser"
-}
+} | newer.MAKERS
 
 
 @pytest.fixture
@@ -198,7 +189,7 @@ def column(listing: Listing, name: str, *, of: str = "") -> dict[str, object]:
 
 
 # What layouts themselves go by: lists, labels and protocols.
-READ = (".json", "List_of_testing_videos.txt", "labels.csv", "meta_data.csv", "trl.txt", "trn.txt", "test_files.txt")
+READ = (".json", ".csv", ".tsv", ".arrow", "List_of_testing_videos.txt", "trl.txt", "trn.txt", "_files.txt")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -227,7 +218,9 @@ def test_our_own_splits_share_no_one(layout: str, build: Callable[..., Listing])
     listing = build(layout, resplit=True)
     table = listing.table[listing.table["split"] != "none"]
     people = table.assign(who=table["identities"].str.split("|")).explode("who")
-    assert people[people["who"] != ""].groupby("who")["split"].nunique().max() <= 1 or layout == "realfake"
+    shared = people[people["who"] != ""].groupby("who")["split"].nunique()
+    assert (shared == 1).all()
+    assert len(shared) or layout in ("realfake", "megammdf")  # which name nobody
     assert not listing.problems["kind"].isin(["identity in two splits", "original in two splits"]).any()
 
 
@@ -524,12 +517,19 @@ def test_real_and_fake_folders_are_read_and_their_ignorance_told(build: Callable
     assert len(listing.table) == 40
     assert set(listing.table["split"]) == {"train", "val", "test"}
     assert any("40 videos name nobody" in note for note in listing.notes)
+    assert "realfake: 40 of 40 videos divided among splits" in listing.notes  # not by identity: there are none
     assert named(listing, "malformed name") == ["x.mp4"]
     assert named(listing, "no label") == ["y.mp4"]
     assert named(listing, "duplicate file") == ["0.mp4"]  # 0.MOV comes first
     assert named(listing, "hidden file") == ["._1.mp4"]
     touch(tmp_path / "split", "valid/real/a.mp4", "train/Fake/b.mp4")
     assert column(read_layout("realfake", tmp_path / "split"), "split") == {"a": "val", "b": "train"}
+
+
+def test_who_names_one_of_the_two_folders_is_told_to_name_the_one_above(tmp_path: Path) -> None:
+    make_realfake(tmp_path)
+    with pytest.raises(ManifestError, match=re.escape(f"name the folder above, {tmp_path}")):
+        read_layout("realfake", tmp_path / "Real")
 
 
 def test_what_a_row_says_never_leaves_the_root(tmp_path: Path) -> None:
@@ -683,5 +683,5 @@ def test_the_help_names_every_layout(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize("layout", sorted(set(LAYOUTS) - {"folders", "realfake"}))
 def test_every_public_dataset_has_its_params_file(layout: str) -> None:
     settings = load_settings(f"params/{layout}.yaml")
-    silent = layout in ("faceforensics", "celebdf")
-    assert settings.model.streams == {"asvspoof": "audio"}.get(layout, "video" if silent else "both")
+    has = LAYOUTS[layout]
+    assert settings.model.streams == ("both" if has.picture and has.sound else "video" if has.picture else "audio")

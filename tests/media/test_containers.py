@@ -354,7 +354,9 @@ def test_a_leap_brings_the_frames_and_the_sound_of_decoding_from_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: str
 ) -> None:
     leaps, decoded = [], []
-    monkeypatch.setattr(media_module, "_decode", lambda packet: decoded.append(packet.stream.type) or packet.decode())
+    monkeypatch.setattr(
+        media_module, "decode_packet", lambda packet: decoded.append(packet.stream.type) or packet.decode()
+    )
     monkeypatch.setattr(media_module, "LATE_SECONDS", 1.0)
     monkeypatch.setitem(VIDEO_OPTIONS, "libx264", {**VIDEO_OPTIONS["libx264"], "g": "30", "b-pyramid": "normal"})
     monkeypatch.setattr(media_module, "_leap", lambda *a, leap=media_module._leap: leaps.append(leap(*a)) or leaps[-1])

@@ -109,3 +109,13 @@ def test_the_same_scores_do_not_differ():
     assert one_class["auc"] == one_class["delong"] == {"difference": None, "low": None, "high": None, "p": None}
     with pytest.raises(MetricError, match="two scores of each video"):
         compare_metrics(labels, a, a[1:])
+
+
+@pytest.mark.parametrize(("called", "known"), [(4, False), (8, True)])
+def test_a_difference_of_precisions_hangs_on_the_reals_that_are_called_fake(called: int, known: bool) -> None:
+    labels, rng = np.repeat([0, 1], [60, 60]), np.random.default_rng(0)
+    a, b = (np.where(labels == 1, rng.uniform(0.4, 1, 120), 0.1) for _ in range(2))
+    a[:called], b[: called // 2] = 0.9, 0.9
+    found = compare_metrics(labels, a, b, thresholds=(0.5, 0.5), replicates=100)
+    assert (found["precision"]["low"] is not None) == known
+    assert found["accuracy"]["low"] is not None

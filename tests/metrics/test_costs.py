@@ -135,3 +135,13 @@ def test_intervals_hold_their_value_and_one_class_has_none():
     alone = compute_metrics(labels[:9], scores[:9], threshold=0.5, replicates=20)
     assert alone["min_dcf"]["value"] is alone["min_cllr"]["value"] is alone["cllr"]["value"] is None
     assert alone["brier"]["value"] is not None
+
+
+def test_a_cost_is_no_higher_than_where_all_decisions_are_wrong() -> None:
+    costs, labels = Costs(), np.repeat([0, 1], [25, 7])
+    scores = np.where(np.arange(32) == 31, 0.01, 0.01 + 0.98 * labels)  # one fake is missed: most replicates lose it
+    people = [f"person {number}" for number in range(32)]
+    found = compute_metrics(labels, scores, threshold=0.5, identities=people, costs=costs)["act_dcf"]
+    wrong = compute_metrics(labels, 1.0 * (labels == 0), threshold=0.5, costs=costs)["act_dcf"]
+    assert wrong["value"] == pytest.approx(sum(costs.weights))
+    assert found["value"] <= found["high"] <= sum(costs.weights)

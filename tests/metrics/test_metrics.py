@@ -10,6 +10,7 @@ from sklearn import metrics as sklearn_metrics
 
 from dfmm.metrics import (
     choose_threshold,
+    compute_accuracy,
     compute_auc,
     compute_det,
     compute_macro_auc,
@@ -123,6 +124,16 @@ def test_only_the_order_of_the_scores_counts():
     mirrored = compute_auc(labels, -scores)
     assert mirrored["value"] == pytest.approx(1 - found["auc"]["value"])
     assert width(mirrored) == pytest.approx(width(found["auc"]), abs=0.02)
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.99])
+@pytest.mark.parametrize("alone", [False, True], ids=["both labels", "one label"])
+def test_accuracy_alone_is_that_of_all_metrics(threshold, alone):
+    rng = np.random.default_rng(0)
+    labels = np.ones(40, int) if alone else np.arange(40) % 2
+    scores = np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1)
+    options = {"threshold": threshold, "identities": [f"p{number % 15}" for number in range(40)], "replicates": 100}
+    assert compute_accuracy(labels, scores, **options) == compute_metrics(labels, scores, **options)["accuracy"]
 
 
 @pytest.mark.parametrize("label", [0, 1])

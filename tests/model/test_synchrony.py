@@ -163,5 +163,5 @@ def test_a_cut_to_another_scale_does_no_harm(model: SynchronyModel) -> None:
 
 def test_too_few_clips_teach_nothing() -> None:
     clips = [talk(seed) for seed in range(5)]
-    with pytest.raises(SynchronyError, match="5 show a voice"):
+    with pytest.raises(SynchronyError, match="at least 8 clips of somebody who speaks, got 5"):
         fit_synchrony([mouths for mouths, _ in clips], [speech for _, speech in clips])

@@ -25,34 +25,28 @@ from sklearn.preprocessing import StandardScaler
 from dfmm import sample
 from dfmm.manifest import COLUMNS, parse_segments
 from dfmm.media.decode import read_media
-from dfmm.sample import (
-    FADE,
-    FPS,
-    MARGIN,
-    PAIRS,
-    SINGLES,
-    STRETCHED,
-    act_scene,
-    choose_speech,
-    describe_video,
-    make_sample,
-    make_video,
-    plan_sample,
-)
+from dfmm.sample import make_sample, make_video
+from dfmm.sample.acting import FPS
+from dfmm.sample.forgeries import FADE, choose_speech
+from dfmm.sample.recipes import PAIRS, SINGLES, STRETCHED, Recipe, describe_video, plan_sample, set_scene
+from dfmm.sample.scenes import MARGIN, act_scene
+from dfmm.sample.voice import SAMPLE_RATE
 
-SMALL = 48  # videos
+from ..conftest import share_sample
+
+SMALL, FULL = 48, 320  # videos
 FEATURES = ("duration", "frames", "file size", "bit rate", "sound's bit rate", "loudness", "peak", "leading silence")
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Path:
-    return make_sample(tmp_path_factory.mktemp("small"), videos=SMALL, workers=2, progress=False).parent
+    return share_sample(tmp_path_factory, SMALL)
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory) -> Path:
     """The default sample."""
-    return make_sample(tmp_path_factory.mktemp("full"), workers=2, progress=False).parent
+    return share_sample(tmp_path_factory, FULL)
 
 
 def read_table(root: Path) -> pd.DataFrame:
@@ -214,7 +208,7 @@ def test_labels_follow_from_the_method():
     assert {row["method"] for row in rows} == set(labels)
 
 
-def list_stretched() -> dict[str, sample.Recipe]:
+def list_stretched() -> dict[str, Recipe]:
     """Return the first clip of each method that is forged in a stretch only."""
     recipes = plan_sample(320, seed=0)
     return {method: next(one for one in recipes if one.method == method and one.stretch) for method in STRETCHED}
@@ -229,7 +223,7 @@ def test_some_forgeries_are_in_a_stretch_only():
     stretched = [recipe for recipe in recipes if recipe.stretch]
     assert {recipe.method for recipe in stretched} == set(STRETCHED)
     for recipe in stretched:
-        (first, after), frames = recipe.stretch, sample.set_scene(recipe, seed=0)[1]
+        (first, after), frames = recipe.stretch, set_scene(recipe, seed=0)[1]
         assert 0 <= first < after <= frames
         assert after - first >= 0.8 * FPS
         assert 0.39 < (after - first) / frames < 0.61
@@ -253,7 +247,7 @@ def test_beside_its_stretch_a_clip_is_what_it_would_be_unforged(method, tmp_path
     expected = np.zeros(len(frames), bool)
     expected[first:after] = method != "vocoder"
     assert changed.tolist() == expected.tolist()
-    time = np.arange(len(sound)) / sample.SAMPLE_RATE
+    time = np.arange(len(sound)) / SAMPLE_RATE
     outside = (time < first / FPS - FADE) | (time > after / FPS + FADE)
     if method != "lipsync":  # its room murmurs otherwise: what is said there is compared below
         np.testing.assert_array_equal(sound[outside], heard[outside])
@@ -268,7 +262,7 @@ def test_beside_its_stretch_a_lipsync_says_what_was_said():
     recipe = list_stretched()["lipsync"]
     take = act_scene(recipe, seed=0)
     words, shift = choose_speech(recipe, take, np.random.default_rng(0), seed=0)
-    time = np.arange(len(words)) / sample.SAMPLE_RATE - MARGIN
+    time = np.arange(len(words)) / SAMPLE_RATE - MARGIN
     first, after = np.divide(recipe.stretch, FPS)
     outside = (time < first - FADE) | (time > after + FADE)
     np.testing.assert_array_equal(words[outside], take.speech[outside])

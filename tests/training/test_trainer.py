@@ -20,13 +20,13 @@ from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.evaluation.evaluate import evaluate_run
 from dfmm.manifest import ManifestError
 from dfmm.model import load_model
-from dfmm.runs import Run, RunError, open_run
+from dfmm.runs import Run, RunError, Stopped, open_run
 from dfmm.settings import Settings, load_settings
+from dfmm.training import Trainer, check_labels, read_history, require_checkpoint
 from dfmm.training.checkpoints import State, list_checkpoints, load_checkpoint
 from dfmm.training.losses import Loss
 from dfmm.training.machine import TrainingError
 from dfmm.training.optimizer import cosine_with_warmup
-from dfmm.training.trainer import Trainer, check_labels, read_history, require_checkpoint
 
 from ..conftest import Clip, change
 
@@ -91,8 +91,9 @@ def unbroken(broad: Settings, manifest: pd.DataFrame, tmp_path_factory: pytest.T
 def assert_same_end(run: Run, other: Run) -> None:
     assert (run / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
     assert run.checkpoint.read_bytes() == other.checkpoint.read_bytes()
+    weights = read_weights(other)
     for name, value in read_weights(run).items():
-        assert torch.equal(value, read_weights(other)[name]), name
+        assert torch.equal(value, weights[name]), name
 
 
 @pytest.mark.parametrize(
@@ -119,10 +120,10 @@ def break_training(
 ) -> None:
     move_weights = Trainer._move_weights
 
-    def die(self: Trainer, loss: float) -> float:
+    def die(self: Trainer) -> torch.Tensor:
         if (self.state.epoch, self.state.step) == (epoch, step):
             raise KeyboardInterrupt
-        return move_weights(self, loss)
+        return move_weights(self)
 
     monkeypatch.setattr(Trainer, "_move_weights", die)
     with pytest.raises(KeyboardInterrupt):
@@ -152,10 +153,10 @@ def test_sigterm_ends_the_step_and_saves_it(
 ) -> None:
     run, move_weights = open_run(tmp_path / "told", tiny), Trainer._move_weights
 
-    def tell(self: Trainer, loss: float) -> float:
+    def tell(self: Trainer) -> torch.Tensor:
         if (self.state.epoch, self.state.step) == (2, 0):
             os.kill(os.getpid(), signal.SIGTERM)
-        return move_weights(self, loss)
+        return move_weights(self)
 
     monkeypatch.setattr(Trainer, "_move_weights", tell)
     with pytest.raises(KeyboardInterrupt, match="SIGTERM: stopped in epoch 2 after step 2"):
@@ -256,6 +257,50 @@ def test_a_loss_that_is_no_number_names_the_videos(
     with pytest.raises(TrainingError, match=r"train/\d+.*train\.lr"):
         Trainer(tiny, manifest, run, progress=False).fit()
     assert run.status("train") == "failed"
+
+
+def test_a_gradient_that_is_no_number_is_kept_nowhere(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "_move_weights", lambda _: torch.tensor(math.inf))
+    run = open_run(tmp_path / "inf", change(tiny, train={"checkpoint_every": 1}))
+    with pytest.raises(TrainingError, match=r"gradient is no number in epoch 1, step 0; lower train\.lr"):
+        Trainer(load_settings(run / "settings.yaml"), manifest, run, progress=False).fit()
+    assert not list_checkpoints(run / "checkpoints")
+
+
+def test_one_that_is_cut_off_behind_its_last_step_still_learns_synchrony(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, asked = change(tiny, train={"epochs": 1}), []
+
+    def tell(*_: object, **__: object) -> None:
+        asked.append(0)
+        if len(asked) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("dfmm.training.trainer.fit_run_synchrony", tell)
+    run = open_run(tmp_path / "late", settings)
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM: stopped, but in no step"):
+        Trainer(settings, manifest, run, progress=False).fit()
+    assert run.status("train") == "interrupted"
+    for _ in range(2):  # the second has nothing left to do
+        Trainer(settings, manifest, run, progress=False).fit()
+    assert (len(asked), run.status("train")) == (2, "done")
+
+
+@pytest.mark.parametrize(("device", "told"), [("cpu", False), ("meta", False), ("meta", True)])
+def test_a_batch_is_read_ahead_for_a_gpu_alone_and_never_by_who_is_to_stop(
+    device: str, told: bool, tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, done = Trainer(tiny, manifest, open_run(tmp_path / "run", tiny), progress=False), []
+    trainer.told = told
+    monkeypatch.setattr(type(trainer.accelerator), "device", torch.device(device))
+    monkeypatch.setattr(trainer, "_take_step", lambda batch: done.append(f"take {batch['video_id']}"))
+    monkeypatch.setattr(trainer, "_end_step", lambda _, name: done.append(f"end {name}"))
+    trainer._take_steps({"video_id": done.append(f"read {name}") or name} for name in "ab")
+    ahead = ["read a", "take a", "read b", "end a", "take b", "end b"]
+    assert done == (ahead if device == "meta" and not told else sorted(ahead, key=lambda words: words[-1]))
 
 
 def test_a_model_that_has_blown_up_is_refused(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
@@ -581,3 +626,49 @@ def test_training_starts_from_another_runs_weights(
     other = change(settings, model={"dim": 32})
     with pytest.raises(TrainingError, match=r"another shape \(there → here\):\n  model.dim: 16 → 32"):
         Trainer(other, manifest, open_run(tmp_path / "other", other), progress=False).fit()
+
+
+def test_a_run_that_is_asked_to_stop_saves_where_it_is_and_goes_on_to_the_same_end(
+    finished: Run, tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, move_weights = open_run(tmp_path / "asked", tiny), Trainer._move_weights
+
+    def ask(self: Trainer) -> torch.Tensor:
+        if (self.state.epoch, self.state.step) == (2, 0):
+            Run(run.path).ask_to_stop()  # as another process would
+        return move_weights(self)
+
+    monkeypatch.setattr(Trainer, "_move_weights", ask)
+    with pytest.raises(Stopped, match="stopped in epoch 2 after step 2, as asked"):
+        Trainer(tiny, manifest, run, progress=False).fit()
+    monkeypatch.undo()
+    assert run.status("train") == "stopped"
+    state = load_checkpoint(run / "checkpoints")
+    assert (state["epoch"], state["step"]) == (2, 2)
+    with pytest.raises(RunError, match="nothing to stop"):
+        run.ask_to_stop()
+    Trainer(tiny, manifest, run, progress=False).fit()
+    assert_same_end(run, finished)
+    assert run.status("train") == "done"
+
+
+def test_an_old_wish_to_stop_stops_nothing(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
+    run = open_run(tmp_path / "old", tiny)
+    run.update("train", status="running")  # and killed: no process holds it
+    assert "no process is at it on this machine" in run.ask_to_stop()
+    assert len(Trainer(tiny, manifest, run, progress=False).fit()) == 3
+
+
+def test_each_term_and_the_interval_are_written_down(finished: Run) -> None:
+    steps, epochs = read_lines_of(finished, "step"), read_lines_of(finished, "epoch")
+    for line, total in [*((line, "loss") for line in steps), *((line, "val_loss") for line in epochs)]:
+        terms = [value for name, value in line.items() if name.startswith(f"{total}_")]
+        assert len(terms) > 1
+        assert sum(terms) == pytest.approx(line[total], rel=1e-5)  # all weights are 1
+    for line in epochs:
+        assert 0 <= line["val_auc_low"] <= line["val_auc"] <= line["val_auc_high"] <= 1
+        assert line["val_auc_low"] < line["val_auc_high"]
+    record = finished.read()
+    assert record["plan"] == {"steps": 2, "epochs": 3, "patience": 10, "monitor": "auc"}
+    assert record["splits"]["train"]["videos"] == 12
+    assert record["splits"]["val"]["reals"] + record["splits"]["val"]["fakes"] == record["splits"]["val"]["videos"]

@@ -1,0 +1,45 @@
+"""An executed notebook as a page that is one file, runs no script and loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+from nbconvert import HTMLExporter
+
+from dfmm.files import write_whole
+
+# Nothing but what the page itself holds: pictures, players, styles. Whatever an output asks for besides is refused.
+POLICY = "default-src 'none'; img-src data:; media-src data:; font-src data:; style-src 'unsafe-inline'"
+SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.DOTALL | re.IGNORECASE)
+HEAD = re.compile(r"<head\b[^>]*>", re.IGNORECASE)
+WIDGETS = "application/vnd.jupyter.widget"  # how the mimetypes of what only a kernel shows begin
+
+
+def write_webpage(notebook: str | Path) -> Path:
+    """Write an executed notebook as a page beside it, under the same name, whole or not at all.
+
+    Its pictures, tables and players stay; formulas stay as they were typed, and of a widget its still.
+    """
+    file = Path(notebook)
+    page = render_notebook(nbformat.read(file, as_version=4), title=file.stem, folder=file.parent)
+    return write_whole(page, file.with_suffix(".html"))
+
+
+def render_notebook(notebook: nbformat.NotebookNode, *, title: str, folder: Path) -> str:
+    """Return a notebook as HTML, by nbconvert's template, without its scripts and what they would load.
+
+    Args:
+        folder: where pictures lie that its texts name.
+    """
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            for kind in [kind for kind in output.get("data", {}) if kind.startswith(WIDGETS)]:
+                del output["data"][kind]
+    notebook.metadata.pop("widgets", None)
+    html, _ = HTMLExporter(template_name="lab", embed_images=True).from_notebook_node(
+        notebook, resources={"metadata": {"name": title, "path": str(folder)}}
+    )
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    return HEAD.sub(lambda found: found.group() + policy, SCRIPT.sub("", html), count=1)

@@ -1,0 +1,185 @@
+"""Scores of a detector that is not ours: read, turned, calibrated, evaluated and compared; or told what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from dfmm.evaluation import compare_runs, describe_import, evaluate_run, import_scores, read_evaluation
+from dfmm.evaluation.foreign import ScoresError
+from dfmm.evaluation.scorefile import label_rows, read_scores
+from dfmm.runs import Run, RunError
+from dfmm.settings import Settings, save_settings, validate_settings
+
+from ..conftest import change
+
+TEST, VAL, MISSING = 80, 60, 30
+
+
+def make_data(root: Path, test: int, val: int) -> pd.DataFrame:
+    """Write a manifest of videos that nobody has; return what a detector gave them, the probability of a real one."""
+    names = [f"{split}/{number:04}" for split, count in (("test", test), ("val", val)) for number in range(count)]
+    label = np.arange(len(names)) % 2
+    rows = {"path": [f"{name}.mp4" for name in names], "split": [name.split("/")[0] for name in names], "label": label}
+    people = [f"{name.split('/')[0]} {number // 4}" for number, name in enumerate(names)]
+    method = np.where(label == 0, "real", np.where(np.arange(len(names)) % 4 == 1, "swap", "lips"))
+    table = pd.DataFrame(rows | {"identities": people, "method": method, "source": "web"})
+    table.to_csv(root / "manifest.csv", index=False)
+    odds = 4 * (np.random.default_rng(0).normal(size=len(table)) + (1 - 2 * table["label"]))  # twice as sure as it may
+    return table[["path", "split", "label"]].assign(score=1 / (1 + np.exp(-odds)))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def scores(root: Path) -> pd.DataFrame:
+    return make_data(root, TEST, VAL)
+
+
+@pytest.fixture
+def settings(root: Path, scores: pd.DataFrame) -> Settings:
+    return validate_settings({"data": {"root": str(root)}, "evaluate": {"replicates": 100, "slices": []}})
+
+
+def write(table: pd.DataFrame, folder: Path, name: str = "theirs.csv") -> Path:
+    table.to_json(folder / name, orient="records", lines=True) if name.endswith("l") else table.to_csv(
+        folder / name, index=False
+    )
+    return folder / name
+
+
+def make_run(folder: Path, settings: Settings) -> Run:
+    run = Run(folder)
+    folder.mkdir(parents=True)
+    save_settings(settings, run / "settings.yaml")
+    return run
+
+
+def test_a_thousand_scores_that_are_high_for_reals_become_a_run(settings: Settings, tmp_path: Path) -> None:
+    scores = make_data(tmp_path, 1000, 200).drop(range(100, 100 + MISSING))
+    settings = change(settings, data={"root": str(tmp_path)}, evaluate={"slices": ["method"]})
+    run = make_run(tmp_path / "theirs", settings)
+    facts = import_scores(write(scores[["path", "score"]], tmp_path), run, settings)
+    evaluate_run(run)
+    report, videos, windows = read_evaluation(run)
+    said = describe_import(facts, report)
+    assert said[0].startswith("theirs.csv: 1170 rows, a score a video; reals are high (AUC 0.")
+    assert "30 of 1000 videos have no score: test/0100, test/0101," in said[-1]
+    assert (report.coverage.scored, report.coverage.unscored) == (1000 - MISSING, MISSING)
+    assert report.coverage.reasons["test/0100"] == "no row in theirs.csv"
+    test = scores[scores["split"] == "test"]
+    assert report.video["auc"]["value"] == pytest.approx(roc_auc_score(test["label"], -test["score"]), abs=1e-12)
+    assert report.foreign.polarity == "real_high"
+    assert (report.threshold.chosen_on, report.foreign.reals, report.foreign.fakes) == ("val", 100, 100)
+    assert report.prior == 0.5
+    assert report.seen.videos == report.unseen.videos == 0  # of what it was trained on, nobody knows
+    # Their numbers are surer than they may be: what validation taught is nearer to the truth.
+    assert report.calibration["evidence"]["brier"] < report.calibration["network"]["brier"]
+    assert sorted(report.methods) == ["lips", "swap"]
+    assert [one.slice for one in report.slices.columns["method"].slices] == ["lips", "real", "swap"]
+    assert (len(videos), len(windows), report.window["n"]) == (1000, 0, 0)
+
+
+def test_imported_runs_are_compared_on_the_same_videos(
+    scores: pd.DataFrame, settings: Settings, tmp_path: Path
+) -> None:
+    runs = []
+    for name, noise in (("good", 0.0), ("bad", 5.0)):
+        table = scores.assign(score=scores["score"] + noise * np.random.default_rng(1).normal(size=len(scores)))
+        runs.append(make_run(tmp_path / name, settings))
+        import_scores(write(table[["path", "score"]], tmp_path), runs[-1], settings, polarity="real_high")
+        evaluate_run(runs[-1])
+    found = compare_runs(runs)
+    assert found["differences"][0]["metrics"]["auc"]["difference"] > 0
+    assert (found["settings"], found["seeds"]) == ({}, [])  # how they were made nobody knows
+    with pytest.raises(RunError, match="import those of other"):
+        evaluate_run(runs[0], manifest="other.csv")
+
+
+def test_the_way_round_is_said_or_proven_and_never_looked_up_on_test(
+    scores: pd.DataFrame, settings: Settings, tmp_path: Path, said: list[str]
+) -> None:
+    run, test = make_run(tmp_path / "theirs", settings), scores[scores["split"] == "test"][["path", "score"]]
+    with pytest.raises(ScoresError, match="no validation videos of both labels, and test is not to be asked: say"):
+        import_scores(write(test, tmp_path), run, settings)
+    noise = scores.assign(score=np.random.default_rng(2).uniform(size=len(scores)))
+    with pytest.raises(ScoresError, match="Validation does not tell"):
+        import_scores(write(noise[["path", "score"]], tmp_path), run, settings)
+    import_scores(write(test, tmp_path), run, settings, polarity="fake_high")
+    report, *_ = evaluate_run(run)
+    assert report.video["auc"]["value"] < 0.5  # as it was said
+    assert report.threshold.chosen_on == "nothing"
+    assert "no validation videos" in report.threshold.doubts[0]
+    facts = import_scores(write(scores[["path", "score"]], tmp_path), run, settings, polarity="fake_high")
+    assert "though validation shows real_high" in facts.known
+    assert any("validation surely shows real_high" in line for line in said)
+
+
+def test_numbers_of_any_size_keep_their_order(scores: pd.DataFrame, settings: Settings, tmp_path: Path) -> None:
+    run, test = make_run(tmp_path / "theirs", settings), scores["split"] == "test"
+    far = scores.assign(score=1000 * (0.5 - scores["score"]))  # log-odds that no float keeps apart as probabilities
+    for table in (far, far[test]):
+        import_scores(write(table[["path", "score"]], tmp_path), run, settings, polarity="fake_high")
+        report, *_ = evaluate_run(run)
+        expected = roc_auc_score(far.loc[test, "label"], far.loc[test, "score"])
+        assert report.video["auc"]["value"] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda t: pd.concat([t, t.head(2)]), r"4 of 142 rows \(line 2: test/0000, .* are of one video twice or more"),
+        (lambda t: t.assign(path=t["path"].replace("test/0003.mp4", "x/9.mp4")), r"1 of 140 rows \(line 5: x/9.mp4\)"),
+        (lambda t: t.assign(score=t["score"].mask(t.index == 2)), r"line 4: nothing\) in the column score"),
+        (lambda t: t.assign(score=t["score"].astype(object).mask(t.index == 2, "high")), r"line 4: 'high'\)"),
+        (lambda t: t.assign(score=t["score"].mask(t.index == 2, np.inf)), "are no finite numbers"),
+        (lambda t: t.assign(score=True), "are no finite numbers"),
+        (
+            lambda t: t.rename(columns={"score": "p"}),
+            "has no column score; it has path, p: name the right one with --sc",
+        ),
+        (lambda t: t.rename(columns={"path": "clip"}), "has no column video_id or path; .* with --video"),
+        (lambda t: t.head(0), "has no rows"),
+    ],
+)
+def test_a_bad_table_is_told_what_is_wrong(spoil, why: str, root: Path, scores: pd.DataFrame, tmp_path: Path) -> None:
+    manifest = scores.assign(video_id=scores["path"].str[:-4])
+    with pytest.raises(ScoresError, match=why):
+        read_scores(write(spoil(scores[["path", "score"]]), tmp_path), manifest, root)
+
+
+def test_videos_are_known_by_any_of_their_names(root: Path, scores: pd.DataFrame, tmp_path: Path) -> None:
+    manifest = scores.assign(video_id=scores["path"].str[:-4])
+    for name in ("test/0007", "test/0007.mp4", "./test/0007.mp4", str(root / "test" / "0007.mp4")):
+        for kind in ("one.csv", "one.jsonl"):
+            found = read_scores(write(pd.DataFrame({"path": [name], "score": [1]}), tmp_path, kind), manifest, root)
+            assert found["video_id"].tolist() == ["test/0007"]
+    other = write(pd.DataFrame({"clip": ["test/0007"], "p": [0.5]}), tmp_path)
+    assert read_scores(other, manifest, root, video="clip", score="p")["score"].tolist() == [0.5]
+
+
+def test_frames_and_windows_make_a_videos_score_and_have_labels_of_their_own(
+    scores: pd.DataFrame, settings: Settings, tmp_path: Path
+) -> None:
+    rows = scores.loc[scores.index.repeat(3), ["path", "label"]].assign(frame=[2, 0, 1] * len(scores))
+    rows["score"] = 0.2 + 0.5 * rows["label"] + 0.1 * rows["frame"]
+    for how, value in (("mean", 0.8), ("max", 0.9)):
+        chosen = validate_settings(settings.model_dump() | {"model": {"aggregation": how}})
+        run = make_run(tmp_path / how, chosen)
+        assert import_scores(write(rows.drop(columns="label"), tmp_path), run, chosen).level == "frame"
+        report, videos, windows = evaluate_run(run)
+        assert videos.set_index("video_id").loc["test/0001", "fusion_score"] == pytest.approx(value)
+        assert windows["score"].head(3).tolist() == pytest.approx([0.2, 0.3, 0.4])
+        assert report.window["n"] == 3 * TEST
+    forged = {"video_id": ["a"], "label": [1], "video_fake": [1], "audio_fake": [0], "in_sync": [1]}
+    table = pd.DataFrame(forged | {"video_segments": ["1-2"], "audio_segments": [""]})
+    spans = [(0.0, 1.0), (0.8, 1.8), (0.7, 1.2), (1.5, 1.5), (2.0, 2.0), (np.nan, np.nan)]
+    places = pd.DataFrame(spans, columns=["start", "end"]).assign(video_id="a")
+    assert label_rows(places, table, 0.5)["label"].tolist() == [0, 1, -1, 1, 0, -1]

@@ -1,0 +1,144 @@
+"""Detectors that are not ours: trained or only evaluated, and never run because something that is stored names them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dfmm import settings as named
+from dfmm.cli import main
+from dfmm.evaluation import evaluate_run
+from dfmm.model import DetectorError, PluginModel, load_model, save_model
+from dfmm.model.detector import read_logits
+from dfmm.runs import Run, open_run
+from dfmm.settings import Settings, SettingsError, load_settings, name_detector, save_settings
+from dfmm.training import Trainer
+
+from ..conftest import change
+
+CODE = """
+from pathlib import Path
+import torch
+
+Path(__file__).with_name("ran").touch()
+
+class Size:
+    def score_files(self, paths):
+        return [None if path.stem.endswith("1") else path.stat().st_size for path in paths]
+
+def files(settings):
+    return Size()
+
+def constant(settings):
+    return lambda batch: torch.zeros(len(batch["label"]))
+"""
+
+
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module of somebody's, which leaves a file beside it where it is run; nobody has named it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(named, "_NAMED", set())
+    monkeypatch.delitem(sys.modules, "theirs", raising=False)
+    (tmp_path / "theirs.py").write_text(CODE)
+    return tmp_path / "ran"
+
+
+@pytest.mark.parametrize("path", ["detectors.frames:build", "detectors.sound:build"])
+def test_a_detector_is_trained_or_only_evaluated_and_evaluated_like_ours(
+    path: str, tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(named, "_NAMED", {path})
+    settings = change(tiny, model={"detector": path}, train={"epochs": 1}, synchrony={"use": True})
+    run = open_run(tmp_path / "run", settings)
+    history = Trainer(settings, manifest, run, progress=False).fit()
+    assert len(history) == (path == "detectors.frames:build")  # the other has nothing that our loop could train
+    report, videos, _ = evaluate_run(run, progress=False)
+    assert (report.coverage.scored, report.coverage.failed) == (len(videos), 0)
+    assert list(report.evidence.pieces) in ([], ["fusion"])  # nothing of ours is joined to it
+    assert set(report.untaught) == {"video_fake", "audio_fake", "in_sync"}
+    if path == "detectors.sound:build":
+        assert videos["fusion_score"].nunique() > 2
+        monkeypatch.setattr(named, "_NAMED", set())
+        with pytest.raises(DetectorError, match="nothing that is stored may have it run"):
+            load_model(run.checkpoint)
+
+
+def test_nothing_that_is_stored_has_code_run(theirs: Path, tiny: Settings, tmp_path: Path) -> None:
+    settings = change(tiny, model={"detector": "theirs:constant"})
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    save_settings(settings, run / "settings.yaml")
+    loaded = load_settings(run / "settings.yaml")
+    with pytest.raises(DetectorError, match="name it yourself: --detector theirs:constant"):
+        PluginModel(loaded)
+    save_model(torch.nn.Linear(1, 1), settings, run.checkpoint, prior=0.5)
+    with pytest.raises(DetectorError, match="nothing that is stored"):
+        load_model(run.checkpoint)
+    assert main(["evaluate", str(run.path)]) == 1
+    assert main(["score", "--model", str(run.checkpoint), tiny.data.root]) == 1
+    assert not theirs.exists()
+    (tmp_path / "mine.yaml").write_text("model: {detector: 'theirs:constant'}")
+    assert load_settings(tmp_path / "mine.yaml").model.detector == "theirs:constant"  # a person's own file names it
+    assert PluginModel(loaded).learns is False
+    assert theirs.exists()
+
+
+def test_a_stored_detector_that_is_named_again_runs(theirs: Path, tiny: Settings, tmp_path: Path) -> None:
+    save_settings(change(tiny, model={"detector": "theirs:constant"}), tmp_path / "settings.yaml")
+    with pytest.raises(DetectorError):
+        PluginModel(load_settings(tmp_path / "settings.yaml", ["seed=1"]))
+    again = load_settings(tmp_path / "settings.yaml", ["model.detector=theirs:constant"])
+    assert PluginModel(again).path == "theirs:constant"
+
+
+def test_one_that_scores_files_is_imported(
+    theirs: Path, tiny: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate.replicates=100", "evaluate.slices=[]", "--manifest", str(Path(tiny.data.root) / "manifest.csv")]
+    assert main(["import", "theirs:files", *words, "--run", str(tmp_path / "run")]) == 0
+    assert "theirs:files: " in (said := capsys.readouterr().out)
+    assert "fakes are high (as it was said" in said
+    assert "videos have no score: " in said
+    page = next(tmp_path.glob("run/evaluations/*/report.html")).read_text(encoding="utf-8")
+    assert "Fakes were high in the table (as it was said)" in page
+    assert "no row in theirs:files" in page
+    assert main(["import", "theirs:constant", *words, "--run", str(tmp_path / "other")]) == 1
+    assert "has no score_files(paths)" in capsys.readouterr().err
+
+
+def test_all_answers_lie_where_the_model_does(theirs: Path, tiny: Settings) -> None:
+    name_detector("theirs:constant")
+    model = PluginModel(change(tiny, model={"detector": "theirs:constant"})).to("meta")
+    batch = {"frame_mask": torch.ones(3, 2, dtype=torch.bool), "sound_mask": torch.ones(3, 2, dtype=torch.bool)}
+    assert {value.device.type for value in model(batch).values()} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("theirs:nothing", "cannot be imported"),
+        ("nowhere.at_all:build", "cannot be imported"),
+        ("theirs:files", "dfmm"),
+    ],
+)
+def test_what_is_no_detector_is_told(path: str, why: str, theirs: Path, tiny: Settings) -> None:
+    name_detector(path)
+    with pytest.raises(DetectorError, match=why):
+        PluginModel(change(tiny, model={"detector": path}))
+
+
+def test_answers_are_logits_of_each_window(tiny: Settings) -> None:
+    for answer in (torch.tensor([1.0, -2.0]), np.array([[1.0], [-2.0]]), [1.0, -2.0]):
+        assert read_logits(answer, "x:y", 2).diff(dim=1)[:, 0].tolist() == [1.0, -2.0]
+    assert read_logits(both := torch.randn(3, 2), "x:y", 3) is both
+    with pytest.raises(DetectorError, match=r"expected log-odds \[3\] .* got \(2,\)"):
+        read_logits(torch.zeros(2), "x:y", 3)
+    for path in ("os.system", "os:", "a b:c", "os:system()"):
+        with pytest.raises(SettingsError, match=r"model\.detector"):
+            change(tiny, model={"detector": path})
