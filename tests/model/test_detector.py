@@ -115,7 +115,8 @@ def test_one_that_scores_files_is_imported(
 def test_all_answers_lie_where_the_model_does(theirs: Path, tiny: Settings) -> None:
     name_detector("theirs:constant")
     model = PluginModel(change(tiny, model={"detector": "theirs:constant"})).to("meta")
-    batch = {"frame_mask": torch.ones(3, 2, dtype=torch.bool), "sound_mask": torch.ones(3, 2, dtype=torch.bool)}
+    batch = {name: torch.ones(3, 2, dtype=torch.bool) for name in ("frame_mask", "sound_mask")}
+    batch["label"] = torch.zeros(3)
     assert {value.device.type for value in model(batch).values()} == {"meta"}
 
 
