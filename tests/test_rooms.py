@@ -115,9 +115,18 @@ def test_the_walk_through_the_house_names_what_is_there() -> None:
     assert [file for file in files if not (PACKAGE / file).is_file()] == []
 
 
-def test_the_package_and_its_help_stay_light() -> None:
-    """No PyTorch, no pandas, no decoder before anything is asked for."""
-    for start in ("import dfmm", "from dfmm.cli import make_parser; make_parser().format_help()"):
-        code = f"{start}; import sys; print(*sys.modules)"
-        loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-        assert not {"torch", "pandas", "numpy", "av", "cv2", "matplotlib", "sklearn"} & set(loaded)
+@pytest.mark.parametrize(
+    ("start", "heavy"),
+    [
+        ("import dfmm", {"torch", "pandas", "numpy", "av", "cv2", "matplotlib", "sklearn"}),
+        ("import dfmm.cli; dfmm.cli.make_parser().format_help()", {"torch", "pandas", "numpy", "av", "cv2"}),
+        # What workers are started for: each would import PyTorch anew.
+        ("import dfmm.extraction.extract, dfmm.dataset.skimming, dfmm.audit.facts", {"torch", "matplotlib"}),
+        ("import dfmm.evaluation.judge", {"matplotlib", "triton", "torch._dynamo", "sklearn", "scipy.stats"}),
+    ],
+    ids=["package", "help", "worker", "score"],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(start: str, heavy: set[str]) -> None:
+    code = f"{start}; import sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not heavy & set(loaded)

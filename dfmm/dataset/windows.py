@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dfmm.degrade import Scene
 from dfmm.extraction.cures import Span, choose_span, limit_sound
 from dfmm.faces.track import Track
 from dfmm.manifest import STREAM_LABELS, parse_segments
 from dfmm.media.sound import Sound, has_motion
 from dfmm.settings import Settings
+
+if TYPE_CHECKING:  # its module imports PyTorch, which a worker that places windows can do without
+    from dfmm.degrade import Scene
 
 UNKNOWN = -1  # a label that takes no part in the loss
 NEARLY = 0.9  # of the most that a window can show, where none can be full of the face, or of what is heard

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from dfmm.audit import Audit
 from dfmm.audit.shortcuts import ORIGINS, TOGETHER
-from dfmm.figures.style import FAKE, GREY, GRID, REAL, STRIPE, format_interval, shorten_text, style_figure
+from dfmm.figures.style import FAKE, GREY, GRID, REAL, STRIPE, style_figure
+from dfmm.figures.words import format_interval, shorten_text
 
 LOOKS = {
     False: {"label": "could be chance", "color": "#000000", "marker": "o"},

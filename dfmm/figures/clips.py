@@ -25,9 +25,9 @@ from dfmm.figures.style import (
     label_axes,
     mark_threshold,
     open_axes,
-    shorten_text,
     style_figure,
 )
+from dfmm.figures.words import shorten_text
 from dfmm.sections import Audio
 
 

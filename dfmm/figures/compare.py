@@ -15,19 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dfmm.figures.scores import find_rarest, place_errors, say_undefined, select_scored, span_deviates, span_unit_square
-from dfmm.figures.style import (
-    FAKE,
-    GREY,
-    GRID,
-    REAL,
-    format_difference,
-    format_interval,
-    join_title,
-    label_axes,
-    open_axes,
-    shorten_text,
-    style_figure,
-)
+from dfmm.figures.style import FAKE, GREY, GRID, REAL, join_title, label_axes, open_axes, style_figure
+from dfmm.figures.words import format_difference, format_interval, shorten_text
 from dfmm.metrics import SURE, Difference, Interval, compute_roc
 
 # A run's line, told apart in grey as well: no colour that means something else in other figures is the first.

@@ -11,18 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dfmm.figures.style import (
-    FAKE,
-    GREY,
-    JOINT,
-    REAL,
-    add_legend,
-    join_title,
-    label_axes,
-    open_axes,
-    shorten_text,
-    style_figure,
-)
+from dfmm.figures.style import FAKE, GREY, JOINT, REAL, add_legend, join_title, label_axes, open_axes, style_figure
+from dfmm.figures.words import shorten_text
 from dfmm.metrics import TELLING, Calibration
 
 LOOKS = {

@@ -15,7 +15,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from dfmm.figures.clips import mark_hertz
-from dfmm.figures.style import GREY, STRIPE, Interval, join_title, label_axes, shorten_text, style_figure
+from dfmm.figures.style import GREY, STRIPE, join_title, label_axes, style_figure
+from dfmm.figures.words import shorten_text
+from dfmm.metrics import Interval
 from dfmm.sections import Audio
 
 HEAT = "inferno"  # perceptually uniform, and told apart by whoever does not see all colours

@@ -26,7 +26,8 @@ from dfmm.extraction.tracks import Tracks, find_root, load_track, make_key
 from dfmm.faces.follow import crop_faces
 from dfmm.faces.track import Track
 from dfmm.figures.clips import list_hertz
-from dfmm.figures.style import JOINT, STREAMS, format_number
+from dfmm.figures.style import JOINT, STREAMS
+from dfmm.figures.words import format_number
 from dfmm.manifest import parse_segments
 from dfmm.media.container import MediaError, find_streams, open_media
 from dfmm.media.decode import read_media

@@ -25,7 +25,8 @@ from dfmm.figures.clips import select_windows
 from dfmm.figures.footage import Clip, Stretches, encode_sound, find_face, open_footage
 from dfmm.figures.serve import FileServer, find_url
 from dfmm.figures.still import Still, read_view
-from dfmm.figures.style import FAKE, GREY, add_legend, label_axes, mark_threshold, shorten_text, style_figure
+from dfmm.figures.style import FAKE, GREY, add_legend, label_axes, mark_threshold, style_figure
+from dfmm.figures.words import shorten_text
 from dfmm.media.container import MediaError
 from dfmm.settings import Settings
 

@@ -25,7 +25,8 @@ from matplotlib.ticker import MaxNLocator
 from dfmm.figures.compare import COLOURS, name_runs
 from dfmm.figures.serve import find_url
 from dfmm.figures.still import Still, is_headless, read_view
-from dfmm.figures.style import GREY, STREAMS, format_number, join_title, label_axes, shorten_text, style_figure
+from dfmm.figures.style import GREY, STREAMS, join_title, label_axes, style_figure
+from dfmm.figures.words import format_number, shorten_text
 from dfmm.runs import STOP, Run, RunError, find_run
 from dfmm.training import Progress, start_training
 

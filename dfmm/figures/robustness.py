@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dfmm.figures.clips import mark_hertz
-from dfmm.figures.style import FAKE, FEW_HERTZ, GREY, GRID, REAL, format_interval, join_title, style_figure
+from dfmm.figures.style import FAKE, FEW_HERTZ, GREY, GRID, REAL, join_title, style_figure
+from dfmm.figures.words import format_interval
 from dfmm.sections import Audio
 
 COLUMNS = 4

@@ -22,15 +22,12 @@ from dfmm.figures.style import (
     STREAMS,
     STRIPE,
     add_legend,
-    format_interval,
-    format_number,
-    format_share,
     label_axes,
     mark_threshold,
     open_axes,
-    shorten_text,
     style_figure,
 )
+from dfmm.figures.words import format_interval, format_number, format_share, shorten_text
 from dfmm.metrics import (
     Interval,
     compute_auc,

@@ -17,7 +17,8 @@ from scipy.special import expit, logit
 
 from dfmm.figures.scores import select_scored
 from dfmm.figures.still import Still, read_view
-from dfmm.figures.style import FAKE, REAL, VALIDATION, add_legend, format_number, join_title, label_axes, style_figure
+from dfmm.figures.style import FAKE, REAL, VALIDATION, add_legend, join_title, label_axes, style_figure
+from dfmm.figures.words import format_number
 from dfmm.metrics import bound_proportion, count_worth
 
 REACH = 7.0  # log-odds that are shown to either side: from 0.001 to 0.999, nearly

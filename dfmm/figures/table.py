@@ -24,7 +24,8 @@ from dfmm.figures.annotations import VERDICTS, append_annotation, find_latest, f
 from dfmm.figures.footage import TOLD, Clip, Stretches, read_thumbnail
 from dfmm.figures.inspector import Inspector, read_clip
 from dfmm.figures.still import Still, read_view
-from dfmm.figures.style import format_number, shorten_text, style_figure
+from dfmm.figures.style import style_figure
+from dfmm.figures.words import format_number, shorten_text
 from dfmm.media.container import MediaError
 from dfmm.settings import Settings
 

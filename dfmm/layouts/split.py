@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
+import scipy  # whose parts are imported when they are used
 
 from dfmm.manifest import NO_SPLIT, SPLITS, ManifestError
 from dfmm.people import ALONE, assign_people, find_shared, mark_shared, name_families, name_people
@@ -122,8 +121,8 @@ def _settle(table: pd.DataFrame, rows: Array, assigned: Array, splits: list[str]
 def _divide(rows: Array, names: Array, strata: Array, shares: Array, rng: np.random.Generator) -> Array:
     """Return the number of the split, `[n]`, of each of the n people."""
     n, people = len(strata), int(names.max()) + 1
-    pairs = csr_array((np.ones(len(rows)), (names, rows + people)), shape=(people + n, people + n))
-    group = connected_components(pairs, directed=False)[1]
+    pairs = scipy.sparse.csr_array((np.ones(len(rows)), (names, rows + people)), shape=(people + n, people + n))
+    group = scipy.sparse.csgraph.connected_components(pairs, directed=False)[1]
     torn = np.bincount(group[people:], minlength=group.max() + 1) > WHOLE * shares.min() * n
     # A group that stays whole is moved as one person.
     item = np.unique(np.where(torn[group[:people]], np.arange(people), people + group[:people]), return_inverse=True)[1]
@@ -150,7 +149,7 @@ def _weigh_items(items: Array, strata: Array, sizes: Array) -> Array:
     return weights
 
 
-def _gather_edges(rows: Array, items: Array, n: int) -> tuple[csr_array, Array]:
+def _gather_edges(rows: Array, items: Array, n: int) -> tuple[scipy.sparse.csr_array, Array]:
     """Return the sets of items that videos tie together, bool `[edges, n]`, and how many videos tie each, `[edges]`."""
     order = np.lexsort((items, rows))
     starts = np.flatnonzero(np.diff(rows[order], prepend=-1))
@@ -158,7 +157,7 @@ def _gather_edges(rows: Array, items: Array, n: int) -> tuple[csr_array, Array]:
     edges = sorted(edge for edge in counts if len(edge) > 1)
     ends = np.cumsum([0, *map(len, edges)])
     flat = np.array([item for edge in edges for item in edge], int)
-    together = csr_array((np.ones(len(flat), bool), flat, ends), shape=(len(edges), n))
+    together = scipy.sparse.csr_array((np.ones(len(flat), bool), flat, ends), shape=(len(edges), n))
     return together, np.array([counts[edge] for edge in edges], float)
 
 
@@ -192,7 +191,7 @@ class _Cut:
     A tie is an edge and one of its items. `gain[i, s]` is what is kept of item i's edges while it is in split s.
     """
 
-    def __init__(self, edges: csr_array, costs: Array, weights: Array, shares: Array):
+    def __init__(self, edges: scipy.sparse.csr_array, costs: Array, weights: Array, shares: Array):
         self.costs, self.weights, self.shares = costs, weights, shares
         self.sizes = np.diff(edges.indptr)
         self.edge, self.item = np.repeat(np.arange(len(costs)), self.sizes), edges.indices

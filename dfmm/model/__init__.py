@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 
 from dfmm.files import write_beside
 from dfmm.manifest import STREAM_LABELS
@@ -180,6 +179,8 @@ def _average_or(absent: Tensor, steps: Tensor, mask: Tensor) -> Tensor:
 @torch.enable_grad()  # without it, attention takes a fused path that the counter does not know
 def count_flops(model: nn.Module, batch: Mapping[str, Any]) -> int:
     """Return the floating-point operations of a forward pass in evaluation mode; a multiply-add counts as two."""
+    from torch.utils.flop_counter import FlopCounterMode  # brings a compiler, which no other command needs
+
     with evaluation_mode(model), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(batch)
     return counter.get_total_flops()

@@ -75,7 +75,9 @@ def _attend(attention: nn.MultiheadAttention, asking: Tensor, asked: Tensor, mas
     """Return what the asking steps find in the asked ones; zero where none of these is present."""
     # A row with nothing to ask would make attention divide by zero: let it look at its padding, and drop that.
     present = mask.any(dim=1, keepdim=True)
-    found, _ = attention(asking, asked, asked, key_padding_mask=~mask & present, need_weights=False)
+    # Of every head and query, not `key_padding_mask`: checking that imports sympy, which takes longer than an answer.
+    hidden = (~mask & present)[:, None, None].expand(-1, attention.num_heads, asking.shape[1], -1)
+    found, _ = attention(asking, asked, asked, attn_mask=hidden.flatten(0, 1), need_weights=False)
     return found * present[..., None]
 
 
