@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from dfmm.dataset.windows import Window, label_window
 from dfmm.evaluation import compare_runs, describe_import, evaluate_run, import_scores, read_evaluation
 from dfmm.evaluation.foreign import ScoresError
 from dfmm.evaluation.scorefile import label_rows, read_scores
@@ -155,6 +156,16 @@ def test_a_bad_table_is_told_what_is_wrong(spoil, why: str, root: Path, scores: 
         read_scores(write(spoil(scores[["path", "score"]]), tmp_path), manifest, root)
 
 
+def test_what_is_wrong_is_found_where_the_message_says(root: Path, scores: pd.DataFrame, tmp_path: Path) -> None:
+    table = scores[["path", "score"]].assign(score=scores["score"].mask(scores.index == 2))
+    manifest = scores.assign(video_id=scores["path"].str[:-4])
+    with pytest.raises(ScoresError, match=r"1 of 140 rows \(row 3: nothing\)"):
+        read_scores(write(table, tmp_path, "theirs.jsonl"), manifest, root)
+    for name in ("score", "video"):
+        with pytest.raises(ScoresError, match=f"has no column p; it has path, score: .* with --{name}"):
+            read_scores(write(table, tmp_path), manifest, root, **{name: "p"})
+
+
 def test_videos_are_known_by_any_of_their_names(root: Path, scores: pd.DataFrame, tmp_path: Path) -> None:
     manifest = scores.assign(video_id=scores["path"].str[:-4])
     for name in ("test/0007", "test/0007.mp4", "./test/0007.mp4", str(root / "test" / "0007.mp4")):
@@ -178,8 +189,28 @@ def test_frames_and_windows_make_a_videos_score_and_have_labels_of_their_own(
         assert videos.set_index("video_id").loc["test/0001", "fusion_score"] == pytest.approx(value)
         assert windows["score"].head(3).tolist() == pytest.approx([0.2, 0.3, 0.4])
         assert report.window["n"] == 3 * TEST
-    forged = {"video_id": ["a"], "label": [1], "video_fake": [1], "audio_fake": [0], "in_sync": [1]}
-    table = pd.DataFrame(forged | {"video_segments": ["1-2"], "audio_segments": [""]})
+
+
+FORGED = {"label": 1, "video_fake": 1, "audio_fake": 0, "in_sync": 1, "video_segments": "1-2", "audio_segments": ""}
+DUBBED = {**FORGED, "audio_fake": 1, "video_segments": "", "audio_segments": "1-2"}
+
+
+@pytest.mark.parametrize(
+    ("video", "labels"),
+    [
+        (FORGED, [0, 1, -1, 1, 0, -1]),
+        ({**FORGED, "label": 0, "video_fake": 0, "video_segments": ""}, [0] * 6),
+        (DUBBED, [1] * 6),  # its picture is forged all through
+        ({**DUBBED, "video_fake": -1}, [-1, 1, -1, 1, -1, -1]),  # of its picture nobody knows
+        ({**DUBBED, "video_fake": 0}, [0, 1, -1, 1, 0, -1]),
+        ({**FORGED, "in_sync": 0}, [1] * 6),
+    ],
+)
+def test_rows_have_the_labels_that_our_windows_have(video: dict[str, object], labels: list[int]) -> None:
     spans = [(0.0, 1.0), (0.8, 1.8), (0.7, 1.2), (1.5, 1.5), (2.0, 2.0), (np.nan, np.nan)]
     places = pd.DataFrame(spans, columns=["start", "end"]).assign(video_id="a")
-    assert label_rows(places, table, 0.5)["label"].tolist() == [0, 1, -1, 1, 0, -1]
+    assert label_rows(places, pd.DataFrame([{"video_id": "a", **video}]), 0.5)["label"].tolist() == labels
+    for (start, end), label in zip(spans[:3], labels, strict=False):
+        moments = start + (np.arange(100) + 0.5) / 100 * (end - start)
+        window = Window(moments, np.arange(100), np.ones(100, bool), start, end - start)
+        assert label_window(video, window, validate_settings({}))["label"] == label
