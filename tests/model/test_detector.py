@@ -14,7 +14,7 @@ from dfmm import settings as named
 from dfmm.cli import main
 from dfmm.evaluation import evaluate_run
 from dfmm.model import DetectorError, PluginModel, load_model, save_model
-from dfmm.model.detector import read_logits
+from dfmm.model.detector import read_answers, read_logits
 from dfmm.runs import Run, open_run
 from dfmm.settings import Settings, SettingsError, load_settings, name_detector, save_settings
 from dfmm.training import Trainer
@@ -131,6 +131,36 @@ def test_what_is_no_detector_is_told(path: str, why: str, theirs: Path, tiny: Se
     name_detector(path)
     with pytest.raises(DetectorError, match=why):
         PluginModel(change(tiny, model={"detector": path}))
+
+
+def test_scores_of_files_are_numbers_or_none() -> None:
+    files = [Path("a.mp4"), Path("b.mp4")]
+    for answer in ([1, None], (1.0, None), iter([np.float32(1), None]), [torch.tensor(1.0), None]):
+        assert read_answers(answer, "x:y", files) == [1.0, None]
+    for answer in (np.array([1, 2]), torch.tensor([1.0, 2.0]), pd.Series([1, 2], index=[7, 8])):
+        assert read_answers(answer, "x:y", files) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (None, "NoneType"),
+        (0.5, "float"),
+        ([0.5], "1"),
+        ([0.5, 0.5, 0.5], "3"),
+        ([float("nan"), 0.5], r"nan for a\.mp4"),
+        ([0.5, float("inf")], r"inf for b\.mp4"),
+        (["0.5", "high"], r"'0\.5' for a\.mp4 and 1 more such"),
+        ([True, 0.5], r"True for a\.mp4"),
+        ([0.5, pd.NA], r"<NA> for b\.mp4"),
+        ([0.5, torch.zeros(2)], r"tensor\(\[0\., 0\.\]\) for b\.mp4"),
+        (np.zeros((2, 2)), r"array\(\[0\., 0\.\]\) for a\.mp4 and 1 more such"),
+    ],
+)
+def test_what_is_no_score_of_files_is_told(answer: object, why: str) -> None:
+    expected = r"^x:y: expected score_files to return a finite number, or None, for each of 2 files, got "
+    with pytest.raises(DetectorError, match=f"{expected}{why}$"):
+        read_answers(answer, "x:y", [Path("a.mp4"), Path("b.mp4")])
 
 
 def test_answers_are_logits_of_each_window(tiny: Settings) -> None:
