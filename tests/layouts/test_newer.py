@@ -376,7 +376,6 @@ def test_a_copy_of_which_nothing_is_known_to_be_missing_is_whole(
     trees: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["manifest", "avlips", str(trees["avlips"]), "--verify"]) == 0
-    assert main(["manifest", "avlips", str(trees["avlips"]), "--verify", "--resplit"]) == 1  # it would change nothing
     assert "no published count is known" in capsys.readouterr().out
     assert verify_copy("deepspeak", trees["deepspeak"]).counts.empty  # the counts are of the other release
     other = verify_copy("deepspeak", trees["deepspeak_1"])
@@ -405,3 +404,22 @@ def test_the_command_asks_for_what_it_lacks(capsys: pytest.CaptureFixture[str]) 
     for words in (["manifest"], ["manifest", "celebdf"]):
         assert main(words) == 1
         assert "expected a layout and the dataset's folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        ["--resplit"],
+        ["--out", "m.csv"],
+        ["--val", "0.15"],
+        ["--test", "0.2"],
+        ["--split-seed", "0"],
+        ["--by", "source"],
+    ],
+    ids=str,
+)
+def test_what_counts_a_copy_takes_no_option_that_it_would_ignore(
+    ignored: list[str], trees: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["manifest", "avlips", str(trees["avlips"]), "--verify", *ignored]) == 1
+    assert f"--verify writes and divides nothing: leave {ignored[0]} out" in capsys.readouterr().err
