@@ -67,7 +67,7 @@ def read_logits(answer: Any, path: str, count: int) -> Tensor:
     if found.shape == (count, 2):
         return found
     if found.shape in ((count,), (count, 1)):
-        odds = found.reshape(count)
+        odds = found if found.ndim == 1 else found[:, 0]  # a reshape to `count` would be exported with that number
         return torch.stack([torch.zeros_like(odds), odds], dim=1)
     raise DetectorError(
         f"{path}: expected log-odds [{count}] or logits of real and fake [{count}, 2] of {count} windows, got "
