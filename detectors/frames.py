@@ -25,9 +25,9 @@ class SingleFrame(nn.Module):
 
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
         frames, seen = batch["frames"], batch["frame_mask"]  # uint8 [B, T, 3, H, W] and bool [B, T]
-        count = seen.cumsum(dim=1)
+        count = seen.long().cumsum(dim=1)  # ONNX adds no truth values up
         middle = (count >= (count[:, -1:] + 1) // 2).float().argmax(dim=1)
-        rows = torch.arange(len(frames), device=frames.device)
+        rows = torch.arange(frames.shape[0], device=frames.device)  # `len` would be exported as one number
         odds = self.head(self.backbone((frames[rows, middle].float() - self.mean) / self.std))[:, 0]
         return odds.where(seen.any(dim=1), 0.0)  # without a face it has nothing to say
 

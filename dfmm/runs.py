@@ -112,6 +112,11 @@ class Run:
         if self.imported.is_file():
             raise RunError(f"{self.name} holds imported scores and no model; name a run that was trained")
 
+    def refuse_trained(self) -> None:
+        """Raise a `RunError` where this run holds what was trained, be it unfinished, and so no place for scores."""
+        if any(self.checkpoint.parent.glob("*")):
+            raise RunError(f"{self.name} holds a model that was trained; name another folder for scores")
+
     def read(self) -> dict[str, Any]:
         """Return `run.json` with every stage's true status; an empty one where there is none."""
         file = self.path / "run.json"

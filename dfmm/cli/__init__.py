@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from dfmm.cli import data, running, verdicts  # noqa: F401 – their commands
+from dfmm.cli import data, running, verdicts  # noqa: F401 – the commands of all of them
 from dfmm.cli.command import COMMANDS
 
 __all__ = ["main", "make_parser"]
@@ -52,9 +52,7 @@ def main(words: Sequence[str] | None = None) -> int:
     logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stderr)
     try:
         if getattr(options, "detector", None):
-            from dfmm.settings import name_detector
-
-            name_detector(options.detector)
+            verdicts.allow_detector(options)
         return options.command(options) or 0
     except KeyboardInterrupt as error:
         asked = type(error).__name__ == "Stopped"  # `dfmm.runs` knows of it, and takes longer to load than this

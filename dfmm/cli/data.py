@@ -45,16 +45,16 @@ def draw_sample(options: argparse.Namespace) -> None:
         argument("--list", action="store_true", help="say what each layout has, and where to ask for the dataset"),
         argument("--verify", action="store_true", help="count a copy beside what is published, and write nothing"),
         argument("--out", type=Path, metavar="FILE", help=".csv or .parquet (default: ROOT/manifest.csv)"),
-        argument("--val", type=float, default=0.15, help="share of val, where no split is official (%(default)s)"),
-        argument("--test", type=float, default=0.15, help="share of test, likewise (%(default)s)"),
-        argument("--split-seed", type=int, default=0, help="another seed, other splits (default %(default)s)"),
-        argument("--by", nargs="+", default=["method"], metavar="COLUMN", help="shared out alike (default method)"),
+        argument("--val", type=float, help="share of val, where no split is official (default 0.15)"),
+        argument("--test", type=float, help="share of test, likewise (default 0.15)"),
+        argument("--split-seed", type=int, help="another seed, other splits (default 0)"),
+        argument("--by", nargs="+", metavar="COLUMN", help="shared out alike (default method)"),
         argument("--resplit", action="store_true", help="divide by identity even where splits are official"),
         argument("--compression", choices=("raw", "c23", "c40"), help="of faceforensics (default c23)"),
     ],
 )
 def make_manifest(options: argparse.Namespace) -> int:
-    from dfmm.layouts import build_manifest, verify
+    from dfmm.layouts import SHARES, build_manifest, verify
     from dfmm.manifest import ManifestError, summarise_manifest, write_manifest
 
     if options.list:
@@ -63,19 +63,21 @@ def make_manifest(options: argparse.Namespace) -> int:
     if options.root is None:
         raise ManifestError("expected a layout and the dataset's folder, as in dfmm manifest celebdf data/Celeb-DF-v2")
     own = {"compression": options.compression} if options.compression else {}
-    if options.verify and (options.out or options.resplit):
-        raise ManifestError("--verify writes and divides nothing: leave --out and --resplit out")
     if options.verify:
+        if ignored := _list_given(options, "out", "val", "test", "split_seed", "by", "resplit"):
+            raise ManifestError(f"--verify writes and divides nothing: leave {', '.join(ignored)} out")
         found = verify.verify_copy(options.layout, options.root, **own)
         print(verify.format_verification(found))
         return int(not found.is_whole)
     path = options.out or options.root / "manifest.csv"
+    val = SHARES["val"] if options.val is None else options.val
+    test = SHARES["test"] if options.test is None else options.test
     listing = build_manifest(
         options.layout,
         options.root,
-        shares={"train": 1 - options.val - options.test, "val": options.val, "test": options.test},
-        seed=options.split_seed,
-        by=options.by,
+        shares={"train": 1 - val - test, "val": val, "test": test},
+        seed=options.split_seed or 0,
+        by=options.by or ["method"],
         resplit=options.resplit,
         **own,
     )
@@ -94,6 +96,12 @@ def make_manifest(options: argparse.Namespace) -> int:
         print(f"{len(found)} × {kind}: {names}")
     print(f"all of these, with details: {details}" if len(problems) else "nothing that does not fit")
     return 0
+
+
+def _list_given(options: argparse.Namespace, *names: str) -> list[str]:
+    """Return those of these options that were given, as they are written."""
+    values = {name: getattr(options, name) for name in names}
+    return [f"--{name.replace('_', '-')}" for name, value in values.items() if value is not None and value is not False]
 
 
 @command(

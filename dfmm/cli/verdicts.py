@@ -17,6 +17,40 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def allow_detector(options: argparse.Namespace) -> None:
+    """Let the code be run that a command's `--detector` names, where its run, or model's file, was made with that.
+
+    Raises:
+        DetectorError: that is another detector, or none but ours: naming it would change nothing.
+    """
+    from dfmm.model import DetectorError
+    from dfmm.settings import name_detector
+
+    stored = _find_detector(options)
+    if stored != options.detector:
+        place = getattr(options, "model", None) or options.run or "what needs neither run nor model"
+        cure = f"if you trust that, name it: --detector {stored}" if stored else "leave it out"
+        raise DetectorError(
+            f"--detector {options.detector} changes nothing: {place} has {stored or 'no such detector'}; {cure}"
+        )
+    name_detector(options.detector)
+
+
+def _find_detector(options: argparse.Namespace) -> str | None:
+    """Return the detector that is not ours of the model that a command is to ask; None where there is none."""
+    from dfmm.model import read_header
+    from dfmm.runs import find_run
+    from dfmm.settings import load_settings, validate_settings
+
+    file = getattr(options, "model", None)
+    if not file and not options.run:
+        return None
+    checkpoint = Path(file) if file else find_run(options.run).checkpoint
+    if not file and not checkpoint.is_file():
+        return load_settings(find_run(options.run) / "settings.yaml").model.detector
+    return validate_settings(read_header(checkpoint)["settings"]).model.detector
+
+
 @command(
     "evaluate",
     help="a run's model on a split: report.json, scores.csv, figures",
@@ -81,19 +115,20 @@ def evaluate(options: argparse.Namespace) -> int:
     ],
 )
 def import_table(options: argparse.Namespace) -> None:
-    from dfmm.evaluation import describe_import, evaluate_run, import_scores, is_detector
-    from dfmm.runs import open_run
+    from dfmm.evaluation import check_import, describe_import, evaluate_run, import_scores, is_detector
+    from dfmm.runs import Run, open_run
     from dfmm.settings import lay_over, name_detector, resolve_path, validate_settings
 
+    columns = {"video": options.video, "score": options.score}
+    check_import(options.scores, Run(options.run), **columns)
     if is_detector(options.scores):
         name_detector(options.scores)
-
     root = options.root or str(Path(options.manifest).parent)
     data = {"root": root, "manifest": os.path.relpath(resolve_path(options.manifest), resolve_path(root))}
     settings = validate_settings(lay_over({"data": data}, options.overrides), origin="dfmm import")
     run = open_run(options.run, settings, restart=options.restart)
-    chosen = {"polarity": options.polarity, "video": options.video, "score": options.score, "rivals": options.rivals}
-    facts = import_scores(options.scores, run, settings, **chosen)
+    chosen = {"polarity": options.polarity, "rivals": options.rivals}
+    facts = import_scores(options.scores, run, settings, **columns, **chosen)
     found = evaluate_run(run, options.split)
     print(*describe_import(facts, found[0]), sep="\n")
     _print_evaluation(run, *found)

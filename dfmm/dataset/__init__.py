@@ -20,6 +20,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "spectrogram": ["compute_log_mel", "place_hertz"],
         "reading": ["read_takes"],
         "skimming": ["skim_videos"],
-        "windows": ["place_window"],
+        "windows": ["LABELLING", "label_part", "measure_overlap", "place_window"],
     },
 )

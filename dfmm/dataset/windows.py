@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,6 +25,8 @@ PAUSE = 0.1  # seconds of silence that a window does not avoid: every voice make
 
 # Columns of the manifest that a window's labels come from.
 LABELLING = ("label", *STREAM_LABELS, "video_segments", "audio_segments")
+
+Measure = Callable[[float, float], float]  # the start and end of a forged stretch → the share of it that is in a part
 
 
 @dataclass(frozen=True)
@@ -217,25 +220,37 @@ def follow_scene(window: Window, scene: Scene) -> Window:
 def label_window(row: Mapping[str, Any], window: Window, settings: Settings) -> dict[str, int]:
     """Return a window's labels: where a video is forged in places only, what of them is in the window decides.
 
-    A stream with less of a forged stretch in the window than `data.forged_share` is neither fake nor real: unknown, as
-    detectors ignore boxes that overlap an object too little to show it and too much to be background (Ren et al.,
-    "Faster R-CNN", 2015, section 3.1.2). Nor can the window's label be told while a stream's is unknown, unless another
-    is forged there.
-
     Args:
         row: of the manifest, or what it says in the columns `LABELLING`.
     """
+    measures = {"video": partial(measure_shown, window), "audio": partial(measure_heard, window)}
+    labels = label_part(row, measures, settings.data.forged_share)
+    return hide_picture(labels) if window.unseen else labels
+
+
+def label_part(row: Mapping[str, Any], measures: Mapping[str, Measure], least: float) -> dict[str, int]:
+    """Return the labels of a part of a video, be it a window of ours or what a score of somebody's is of.
+
+    A stream with less of a forged stretch in it than `least` (`data.forged_share`) is neither fake nor real: unknown,
+    as detectors ignore boxes that overlap an object too little to show it and too much to be background (Ren et al.,
+    "Faster R-CNN", 2015, section 3.1.2). Nor can the part's label be told while a stream's is unknown, unless another
+    is forged there. A stream that is forged, and nobody says where, is forged all through.
+
+    Args:
+        row: as of `label_window`.
+        measures: for `video` and `audio`, how much of a stretch is in the part; NaN where nobody can tell.
+    """
     labels = {name: int(row[name]) for name in ("label", *STREAM_LABELS)}
     partly = False
-    for stream, measure in (("video", measure_shown), ("audio", measure_heard)):
+    for stream, measure in measures.items():
         stretches = parse_segments(row[f"{stream}_segments"]) if labels[f"{stream}_fake"] != 0 else []
         if stretches:
-            partly, share = True, max(measure(window, *stretch) for stretch in stretches)
-            labels[f"{stream}_fake"] = 1 if share >= settings.data.forged_share else UNKNOWN if share > 0 else 0
+            partly, share = True, max(measure(*stretch) for stretch in stretches)
+            labels[f"{stream}_fake"] = 1 if share >= least else 0 if share <= 0 else UNKNOWN
     if partly and labels["label"] == 1 and labels["in_sync"] != 0:
         streams = labels["video_fake"], labels["audio_fake"]
         labels["label"] = 1 if 1 in streams else UNKNOWN if UNKNOWN in streams else 0
-    return hide_picture(labels) if window.unseen else labels
+    return labels
 
 
 def measure_shown(window: Window, start: float, end: float) -> float:
@@ -251,7 +266,13 @@ def measure_shown(window: Window, start: float, end: float) -> float:
 def measure_heard(window: Window, start: float, end: float) -> float:
     """Return the share of a stretch that a window sounds, or of the window where that is shorter."""
     low, high = window.span or (-np.inf, np.inf)
-    first, last = max(window.sound_start, low), min(window.sound_start + window.sound_seconds, high)
+    return measure_overlap(
+        max(window.sound_start, low), min(window.sound_start + window.sound_seconds, high), start, end
+    )
+
+
+def measure_overlap(first: float, last: float, start: float, end: float) -> float:
+    """Return the share of a stretch that lies between two seconds, or of what is between them where that is shorter."""
     common = min(end, last) - max(start, first)
     return max(common / min(end - start, last - first), 0.0) if last > first else 0.0
 

@@ -26,10 +26,10 @@ from dfmm.figures import format_interval
 from dfmm.files import hash_file
 from dfmm.manifest import fingerprint_manifest, select_split
 from dfmm.metrics import choose_threshold, compute_auc
-from dfmm.model.aggregation import SCORES, aggregate_windows
+from dfmm.model.aggregation import SCORES, SURE_FAKE, SURE_REAL, aggregate_windows
 from dfmm.model.detector import score_with
 from dfmm.people import assign_people
-from dfmm.runs import Run, RunError
+from dfmm.runs import Run
 from dfmm.settings import Settings, list_changed, load_settings, resolve_path
 
 POLARITIES = ("fake_high", "real_high")
@@ -55,6 +55,18 @@ class Scale:
     fakes: int = 0
 
 
+def check_import(source: str | Path, run: Run, *, video: str | None = None, score: str | None = None) -> None:
+    """Refuse what cannot be imported, before anything in a run's folder is changed; all as of `import_scores`.
+
+    Raises:
+        RunError: the folder holds what was trained.
+        ScoresError: columns are named of what is no table.
+    """
+    run.refuse_trained()
+    if is_detector(source) and (video or score):
+        raise ScoresError(f"--video and --score name columns of a table, and {source} is code: leave them out")
+
+
 def import_scores(
     source: str | Path,
     run: Run,
@@ -75,11 +87,11 @@ def import_scores(
         rivals: measure trivial features and mouth and loudness as well, which reads every video.
 
     Raises:
-        ScoresError: the table is wrong, or which way round its scores are is neither said nor proven.
-        RunError: the folder holds a model.
+        ScoresError: the table is wrong, which way round its scores are is neither said nor proven, or they cannot be
+            joined as `model.aggregation` says.
+        RunError: the folder holds what was trained.
     """
-    if run.checkpoint.is_file():
-        raise RunError(f"{run.name} holds a model that was trained; name another folder for scores")
+    check_import(source, run, video=video, score=score)
     manifest, root = load_manifest(settings), resolve_path(settings.data.root)
     if is_detector(source):
         table, polarity = ask_detector(str(source), manifest, settings), polarity or POLARITIES[0]
@@ -95,12 +107,22 @@ def import_scores(
         known="as it was said",
         rivals=rivals,
     )
+    _refuse_confident(table["score"], facts, settings)
     val = join_videos(manifest, turn_rows(table, facts), facts, settings).query("split == 'val' and status == 'ok'")
     facts = facts.model_copy(update=prove_polarity(val, settings, facts, said=bool(polarity)))
     with run.stage("import"):
         write_table(table, run.imported)
         run.describe(foreign=facts.model_dump(), data_fingerprint=fingerprint_manifest(manifest))
     return facts
+
+
+def _refuse_confident(scores: pd.Series, facts: Foreign, settings: Settings) -> None:
+    """Raise a `ScoresError` where several scores of a video are to be joined by how sure each is, and none tells."""
+    if settings.model.aggregation == "confident" and facts.level != "video" and not facts.probabilities:
+        raise ScoresError(
+            f"model.aggregation=confident is for probabilities, sure above {SURE_FAKE} or below {SURE_REAL}, and these "
+            f"scores reach from {scores.min():g} to {scores.max():g}: take mean or max"
+        )
 
 
 def is_detector(source: str | Path) -> bool:
@@ -201,7 +223,8 @@ def fit_scale(val: pd.DataFrame, settings: Settings) -> Scale:
     labels, odds, rule = val["label"].to_numpy(), val["odds"].to_numpy(float), settings.evaluate.threshold
     if len(set(labels)) < 2:
         why = "the table has no validation videos of both labels: scores are taken as they came, and fake from 0.5 on"
-        return Scale(1.0, 0.0, None, 0.5, "one half", "nothing", (f"{why}, which nobody chose or calibrated",))
+        doubts = (f"{why}, which nobody chose or calibrated", *_doubt_prior(settings))
+        return Scale(1.0, 0.0, None, 0.5, "one half", "nothing", doubts)
     centre, spread = odds.mean(), odds.std() or 1.0
     fit = LogisticRegression().fit((odds[:, None] - centre) / spread, labels)
     slope, prior = float(fit.coef_[0, 0]) / spread, float(labels.mean())
@@ -209,7 +232,8 @@ def fit_scale(val: pd.DataFrame, settings: Settings) -> Scale:
     doubts: tuple[str, ...] = ()
     if slope <= 0:
         slope, offset, prior = 1.0, 0.0, None
-        doubts = ("validation speaks against these scores: they are not calibrated; look at their polarity",)
+        why = "validation speaks against these scores: they are not calibrated; look at their polarity"
+        doubts = (why, *_doubt_prior(settings))
     elif settings.evaluate.prior:
         offset += float(logit(settings.evaluate.prior) - logit(prior))
         prior = settings.evaluate.prior
@@ -217,6 +241,12 @@ def fit_scale(val: pd.DataFrame, settings: Settings) -> Scale:
     counts = {"reals": int((labels == 0).sum()), "fakes": int((labels == 1).sum())}
     lesson = Evidence({}, 0.0, prior or 0.5, threshold, rule, apart=False, **counts)
     return Scale(slope, offset, prior, threshold, rule, "val", (*doubts, *doubt_threshold(lesson)), **counts)
+
+
+def _doubt_prior(settings: Settings) -> list[str]:
+    """Say that a prior was asked for, where nobody knows which one the scores assume."""
+    prior = settings.evaluate.prior
+    return [f"evaluate.prior={prior:g} changes nothing: only calibrated scores can be moved to it"] if prior else []
 
 
 def evaluate_scores(run: Run, split: str = "test") -> tuple[Report, pd.DataFrame, pd.DataFrame]:

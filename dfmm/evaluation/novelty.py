@@ -10,6 +10,8 @@ from dfmm.evaluation.compare import Scored
 from dfmm.figures import format_interval, name_runs
 from dfmm.metrics import compute_auc
 
+COLUMNS = ("run", "method", "videos", "unseen", "value", "low", "high")
+
 
 def measure_methods(scored: Sequence[Scored]) -> pd.DataFrame:
     """Return how well each run tells each method's fakes from all reals.
@@ -20,14 +22,16 @@ def measure_methods(scored: Sequence[Scored]) -> pd.DataFrame:
     Returns:
         A row a run and method: `run`, `method`, its `videos`, the AUC's `value`, `low` and `high`, and whether it was
         `unseen`: no part of the method was in what the run was trained on; None of imported scores, for nobody knows.
+        No row where the videos are of one label: that takes reals and fakes.
     """
     rows = [row for one in scored for row in _measure_run(one)]
-    return pd.DataFrame(rows).astype({"unseen": object})
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"unseen": object})
 
 
 def _measure_run(one: Scored) -> list[dict[str, object]]:
     videos, replicates, rows = one.videos, one.settings.evaluate.replicates, []
-    for method in sorted(set(videos.loc[videos["label"] == 1, "method"])):
+    methods = sorted(set(videos.loc[videos["label"] == 1, "method"])) if videos["label"].nunique() == 2 else []
+    for method in methods:
         some = videos[(videos["label"] == 0) | (videos["method"] == method)]
         auc = compute_auc(some["label"], some["score"], identities=list(some["identities"]), replicates=replicates)
         unseen = None if one.foreign else method in one.unseen

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dfmm.manifest import STREAM_LABELS, name_video, parse_segments
+from dfmm.dataset import LABELLING, label_part, measure_overlap
+from dfmm.manifest import name_video
 from dfmm.paths import normalise_paths
-from dfmm.tables import read_table
+from dfmm.tables import name_format, read_table
 
 VIDEO, SCORE = ("video_id", "path"), "score"  # what the columns are called where nobody says otherwise
 PLACES = ("frame", "window", "start")  # columns that part several rows of a video; `start`, and `end`, are in seconds
@@ -45,8 +48,8 @@ def read_scores(
     table = read_table(file, tuple(filter(None, (*VIDEO, video))))
     if table.empty:
         raise ScoresError(f"{file}: has no rows")
-    names = table[_find_column(file, table, [video] if video else VIDEO)]
-    numbers = table[_find_column(file, table, [score or SCORE])]
+    names = table[_find_column(file, table, [video] if video else VIDEO, "--video")]
+    numbers = table[_find_column(file, table, [score or SCORE], "--score")]
     places = [name for name in PLACES if name in table]
     found = pd.DataFrame({"video_id": _find_videos(file, names, manifest, root), "score": _read_numbers(file, numbers)})
     for name in (*places, *(["end"] if "start" in places and "end" in table else [])):
@@ -62,10 +65,9 @@ def read_scores(
     return found
 
 
-def _find_column(file: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
+def _find_column(file: Path, table: pd.DataFrame, names: Sequence[str], option: str) -> str:
     there = [name for name in names if name in table]
     if not there:
-        option = "--score" if SCORE in names else "--video"
         raise ScoresError(
             f"{file}: has no column {' or '.join(names)}; it has {', '.join(table.columns)}: name the right one with "
             f"{option}"
@@ -83,7 +85,7 @@ def _find_videos(file: Path, names: pd.Series, manifest: pd.DataFrame, root: Pat
     found = names.map(ids).fillna(plain.map(ids))
     if (unknown := found.isna()).any():
         raise ScoresError(
-            f"{file}: {_count(unknown, names)} are not in the manifest. Expected a video's video_id or path as there, "
+            f"{_count(file, unknown, names)} are not in the manifest. Expected a video's video_id or path as there, "
             f"such as {manifest['video_id'].iloc[0]} or {manifest['path'].iloc[0]}: write them so, take these rows "
             "out, or name the manifest that has them"
         )
@@ -97,7 +99,7 @@ def _read_numbers(file: Path, column: pd.Series) -> pd.Series:
     if (wrong := ~np.isfinite(numbers)).any():
         cells = column[wrong].map(lambda cell: "nothing" if pd.isna(cell) or str(cell).strip() == "" else repr(cell))
         raise ScoresError(
-            f"{file}: {_count(wrong, cells.reindex(column.index))} in the column {column.name} are no finite numbers; "
+            f"{_count(file, wrong, cells.reindex(column.index))} in the column {column.name} are no finite numbers; "
             "leave the row of what has no score out, and its video is counted as missing"
         )
     return numbers
@@ -109,46 +111,40 @@ def _refuse_repeated(file: Path, rows: pd.DataFrame, places: list[str]) -> None:
     if repeated.any():
         what = f"the same {' and '.join(places)} of a video" if places else "one video"
         cure = "" if places else f"; scores of frames or windows need a column that parts them: {', '.join(PLACES)}"
-        raise ScoresError(f"{file}: {_count(repeated, rows['video_id'])} are of {what} twice or more{cure}")
+        raise ScoresError(f"{_count(file, repeated, rows['video_id'])} are of {what} twice or more{cure}")
 
 
-def _count(wrong: pd.Series, names: pd.Series) -> str:
-    """Return `3 of 1000 rows (line 2: a, line 9: b, …)`; lines as an editor counts them, below a header."""
-    lines = [f"line {place + 2}: {name}" for place, name in zip(np.flatnonzero(wrong), names[wrong], strict=True)]
-    return f"{len(lines)} of {len(names)} rows ({', '.join(lines[:SHOWN])}{', …' if len(lines) > SHOWN else ''})"
+def _count(file: Path, wrong: pd.Series, names: pd.Series) -> str:
+    """Return `a.csv: 3 of 1000 rows (line 2: x, line 9: y, …)`; lines as an editor counts them, below a header."""
+    word, first = ("line", 2) if name_format(file) == "csv" else ("row", 1)
+    rows = [f"{word} {place + first}: {name}" for place, name in zip(np.flatnonzero(wrong), names[wrong], strict=True)]
+    return f"{file}: {len(rows)} of {len(names)} rows ({', '.join(rows[:SHOWN])}{', …' if len(rows) > SHOWN else ''})"
 
 
 def label_rows(rows: pd.DataFrame, manifest: pd.DataFrame, share: float) -> pd.DataFrame:
-    """Return rows of videos with each row's own `label`: where a video is forged in stretches, those decide.
+    """Return rows of videos with each row's own `label`: where a video is forged in stretches, as `label_part` says.
 
-    A row is fake that holds at least a share of a stretch, or is filled to that share by it, real where it holds none,
-    and unknown (-1) between, and where nobody says when it is.
+    Where a row does not say when it is, nor then does its label, unless a stream is forged all through.
 
     Args:
         rows: as from `read_scores`.
         share: `data.forged_share`.
     """
-    columns = ["label", *STREAM_LABELS, "video_segments", "audio_segments"]
-    labels = {row.video_id: list(_list_stretches(row)) for row in manifest[["video_id", *columns]].itertuples()}
-    whole = rows["video_id"].map(manifest.set_index("video_id")["label"])
-    partly = rows["video_id"].map(lambda name: bool(labels[name]))
-    own = [_label_row(labels[row.video_id], row.start, row.end, share) for row in rows[partly].itertuples()]
-    return rows.assign(label=whole.mask(partly, pd.Series(own, rows.index[partly], dtype=whole.dtype)).astype(int))
+    told = manifest.set_index("video_id")[list(LABELLING)]
+    whole = rows["video_id"].map(told["label"])
+    partly = told[(told["video_segments"] != "") | (told["audio_segments"] != "")].to_dict("index")
+    some = rows[rows["video_id"].isin(partly)]
+    own = [_label_row(partly[row.video_id], row.start, row.end, share) for row in some.itertuples()]
+    return rows.assign(label=pd.Series(own, some.index, dtype=float).reindex(rows.index).fillna(whole).astype(int))
 
 
-def _list_stretches(row: object) -> Iterator[tuple[float, float]]:
-    """Yield where a fake is forged, if only in stretches."""
-    if row.label == 1 and row.in_sync != 0:
-        for stream in ("video", "audio"):
-            if getattr(row, f"{stream}_fake") != 0:
-                yield from parse_segments(getattr(row, f"{stream}_segments"))
+def _label_row(video: Mapping[Hashable, Any], first: float, last: float, share: float) -> int:
+    measure = partial(_measure_place, first, last)
+    return label_part(video, {"video": measure, "audio": measure}, share)["label"]
 
 
-def _label_row(stretches: list[tuple[float, float]], start: float, end: float, share: float) -> int:
-    if np.isnan(start) or np.isnan(end):
-        return -1
-    if start == end:
-        return int(any(first <= start < last for first, last in stretches))
-    held = max(min(end, last) - max(start, first) for first, last in stretches)
-    filled = max((min(end, last) - max(start, first)) / min(end - start, last - first) for first, last in stretches)
-    return 1 if filled >= share else 0 if held <= 0 else -1
+def _measure_place(first: float, last: float, start: float, end: float) -> float:
+    """Return how much of a stretch a row is of: an instant lies in it or not; NaN where the row does not say when."""
+    if np.isnan(first) or np.isnan(last):
+        return np.nan
+    return float(start <= first < end) if first == last else measure_overlap(first, last, start, end)

@@ -120,9 +120,14 @@ def plot_novelty(methods: pd.DataFrame, *, note: str = "") -> Figure:
         methods: as from `measure_methods`.
         note: the title's second line.
     """
+    title = "AUC on each method's fakes"
+    if methods.empty:
+        figure, axes = open_axes(title, note, size=(5, 2.5))
+        axes.text(0.5, 0.5, "undefined: it takes reals and fakes", ha="center", va="center", transform=axes.transAxes)
+        return figure
     runs, columns = list(methods["run"].unique()), list(methods["method"].unique())
     figure, axes = plt.subplots(figsize=(1.6 + 0.95 * len(columns), 1.9 + 0.55 * len(runs)))
-    axes.set_title(join_title("AUC on each method's fakes", note))
+    axes.set_title(join_title(title, note))
     values = methods.pivot(index="run", columns="method", values="value").reindex(runs, columns=columns)
     image = axes.imshow(values.to_numpy(float), cmap="cividis", vmin=0.5, vmax=1, aspect="auto")
     for row in methods.itertuples():

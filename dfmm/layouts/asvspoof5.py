@@ -85,18 +85,17 @@ def _find_delimiter(path: Path) -> str:
 def _describe(table: pd.DataFrame, sounds: pd.Series) -> pd.DataFrame:
     folder = table["split"].map({split: folder for split, (_, folder) in PROTOCOLS.items()}) + "/"
     label = table["key"].map(LABELS).astype(int)
-    path, seed = (
-        place_by_name(table[name] + ".flac", sounds, folder + table[name] + ".flac") for name in ("name", "seed")
-    )
+    files = pd.concat({name: table[name] + ".flac" for name in ("name", "seed")})  # sounds are searched once for both
+    placed = place_by_name(files, sounds, pd.concat({"name": folder, "seed": folder}) + files)
     return pd.DataFrame(
         {
-            "path": path,
+            "path": placed["name"],
             "split": table["split"],
             "label": label,
             "audio_fake": label,
             "method": table["attack"].where(label == 1, "real"),
             "identities": "asvspoof5/" + table["speaker"],
-            "original": name_videos(seed).where(table["seed"] != "-", ""),
+            "original": name_videos(placed["seed"]).where(table["seed"] != "-", ""),
             "dataset": "asvspoof5",
             "source": "mls",
             "codec": table["codec"],

@@ -112,7 +112,7 @@ def _read_streams(table: pa.Table, picture: str, problems: Problems) -> pd.DataF
     )
     good = kind.isin(STREAMS) & (path != "") & ~(wrong | wrong_seen | wrong_heard)
     problems.add("malformed row", path[~good], "expected a file, a known modify_type, and segments that end after 0")
-    askew = good & (((either != "") != (video | audio)) | (video & (seen + either == "")))
+    askew = good & ((either != "") != (video | audio))
     problems.add("malformed row", path[askew], "its modify_type and its fake segments contradict each other")
     extra = good & ~askew & (((seen != "") & ~video) | ((heard != "") & ~audio))
     problems.add("segments repaired", path[extra], "those of a stream that is untouched are dropped")

@@ -51,7 +51,7 @@ def _read_whole(path: Path, schema: pa.Schema) -> pa.Table:
     data = bytearray(len(HEAD) + size + len(TAIL))
     with path.open("rb") as file:
         file.readinto(memoryview(data)[len(HEAD) : -len(TAIL)])
-    if data[len(HEAD) :][:64].lstrip()[:1] != b"[":
+    if data[len(HEAD) : len(HEAD) + 64].lstrip()[:1] != b"[":
         lines = pa.py_buffer(memoryview(data)[len(HEAD) : -len(TAIL)])
         return _parse(lines, schema, block=1 << 24).combine_chunks()
     data[: len(HEAD)], data[-len(TAIL) :] = HEAD, TAIL

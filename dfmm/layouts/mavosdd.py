@@ -29,7 +29,8 @@ def read_mavosdd(root: str | Path) -> Listing:
     Identities are what a name says: the portrait that was made to talk, and the YouTube video that drives it or was
     filmed (`mavosdd/<portrait>|youtube/<id>`). The column `protocol` says of test what of a video training has not
     seen: `closed` nothing, `open-model`, `open-language`, or `open-full` both; the paper's sets hold `closed` too.
-    Where the table does not say which stream is forged, it is unknown. `language` stays behind the manifest's own.
+    Where the table does not say both of that, it is empty, and where it does not say which stream is forged, that is
+    unknown. `language` stays behind the manifest's own.
 
     Raises:
         ManifestError: there is no table, it lacks a column, or none of its files is there.
@@ -83,9 +84,9 @@ def _read_flag(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _name_protocols(table: pa.Table) -> pd.Series:
-    model, language = (_read_flag(table, f"open_set_{what}") == 1 for what in ("model", "language"))
-    words = np.select([model & language, model, language], ["open-full", "open-model", "open-language"], "closed")
-    return pd.Series(words, dtype="str")
+    model, language = (_read_flag(table, f"open_set_{what}") for what in ("model", "language"))
+    names = {(0, 0): "closed", (1, 0): "open-model", (0, 1): "open-language", (1, 1): "open-full"}
+    return pd.Series([names.get(flags, "") for flags in zip(model, language, strict=True)], dtype="str")
 
 
 def _name_people(files: pd.Series) -> pd.Series:

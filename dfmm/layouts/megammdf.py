@@ -84,20 +84,47 @@ def _add_periods(rows: pd.DataFrame, tree: Tree, problems: Problems) -> pd.DataF
         told = json.loads((tree.root / found[0]).read_bytes(), object_hook=_keep_period) if found else {}
     except ValueError as error:
         raise ManifestError(f"{found[0]}: not JSON: {error}") from error
+    if not isinstance(told, dict):
+        problems.add("malformed row", found, "expected an object with an entry for each path")
+        told = {}
     cells: dict[str, str] = {}
-    for path, period in told.items() if isinstance(told, dict) else ():
+    for path, entry in told.items():
         try:
-            if period:
-                cells[path.replace("\\", "/")] = format_segments(period if isinstance(period[0], list) else [period])
-        except (TypeError, ValueError, KeyError) as error:
+            cells[path.replace("\\", "/")] = _read_period(entry)
+        except (TypeError, ValueError) as error:
             problems.add("malformed row", [path], f"its {PERIOD} are no seconds: {error}")
+    unlisted = [path for path in cells.keys() - set(rows["path"]) if cells[path]]
+    problems.add("malformed row", sorted(unlisted), f"{ATTRIBUTES} says where it is forged, and no list names it")
     text = look_up(rows["path"], cells)
+    real = rows.loc[(rows["label"] == 0) & (text != ""), "path"]
+    problems.add("segments repaired", real, "those of a real video are dropped")
     return rows.assign(**{f"{part}_segments": text.where(rows[f"{part}_fake"] == 1, "") for part in ("video", "audio")})
 
 
 def _keep_period(entry: dict[str, Any]) -> Any:
-    """Keep of a video's attributes, as they are read, its stretch alone: of a million, the rest would fill memory."""
-    return entry if any("/" in name or "\\" in name for name in list(entry)[:1]) else entry.get(PERIOD)
+    """Keep of a video's attributes, as they are read, its stretch alone: of a million, the rest would fill memory.
+
+    It is kept as a tuple of one, or of none, which is nothing that JSON itself holds.
+    """
+    if any("/" in name or "\\" in name for name in list(entry)[:1]):
+        return entry
+    return (entry[PERIOD],) if PERIOD in entry else ()
+
+
+def _read_period(kept: Any) -> str:
+    """Return the stretches of a video, from what `_keep_period` kept of its entry; empty where it is forged as a whole.
+
+    Raises:
+        ValueError, TypeError: they are of another shape.
+    """
+    if not isinstance(kept, tuple):
+        raise ValueError(f"expected an object, got {kept!r}")
+    period = kept[0] if kept else None
+    if period is None or period == []:
+        return ""
+    if not isinstance(period, list):
+        raise ValueError(f"expected [start, end] or a list of such, got {period!r}")
+    return format_segments(period if isinstance(period[0], list) else [period])
 
 
 def _place(rows: pd.DataFrame, beside: str, videos: pd.Series) -> pd.DataFrame:

@@ -41,6 +41,7 @@ __all__ = [
     "make_model",
     "move_batch",
     "predict",
+    "read_header",
     "save_model",
     "synchrony",
     "withhold_streams",
@@ -233,18 +234,27 @@ def load_model(path: str | Path) -> tuple[MultimodalModel | PluginModel, Setting
         ModelFileError: no such file, no safetensors, or another program's.
         DetectorError: it is of a detector that is not ours, and nobody has named that.
     """
-    if not Path(path).is_file():
-        raise ModelFileError(f"{path}: no such model file; a run keeps its model in checkpoints/best.safetensors")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("dfmm", "{}"))
-        weights = load_file(path)
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise ModelFileError(f"{path}: not a safetensors file ({error})") from error
-    if header.get("format") != FORMAT:
-        raise ModelFileError(f"{path}: expected a {FORMAT} file, its header says {header.get('format')!r}")
+    header, weights = read_header(path), load_file(path)
     settings = validate_settings(header["settings"], origin=f"{path} (header)")
     model = make_model(settings, pretrained=False)
     model.load_state_dict(weights)
     model.taught = header["facts"].get("taught", STREAM_LABELS)  # one of before does not say
     return model.eval(), settings, header["facts"]
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """Return what stands in a saved model's header: the `settings` it was trained with, and `facts`.
+
+    Raises:
+        ModelFileError: no such file, no safetensors, or another program's.
+    """
+    if not Path(path).is_file():
+        raise ModelFileError(f"{path}: no such model file; a run keeps its model in checkpoints/best.safetensors")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("dfmm", "{}"))
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise ModelFileError(f"{path}: not a safetensors file ({error})") from error
+    if header.get("format") != FORMAT:
+        raise ModelFileError(f"{path}: expected a {FORMAT} file, its header says {header.get('format')!r}")
+    return header

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -66,7 +67,7 @@ def read_logits(answer: Any, path: str, count: int) -> Tensor:
     if found.shape == (count, 2):
         return found
     if found.shape in ((count,), (count, 1)):
-        odds = found.reshape(count)
+        odds = found if found.ndim == 1 else found[:, 0]  # a reshape to `count` would be exported with that number
         return torch.stack([torch.zeros_like(odds), odds], dim=1)
     raise DetectorError(
         f"{path}: expected log-odds [{count}] or logits of real and fake [{count}, 2] of {count} windows, got "
@@ -78,14 +79,37 @@ def score_with(path: str, settings: Settings, files: Sequence[Path]) -> list[flo
     """Return a score of each file, the higher the more suspicious, by a detector that reads files itself.
 
     Raises:
-        DetectorError: it has no `score_files`, or does not return a number, or None, for each.
+        DetectorError: it has no `score_files`, or does not return a finite number, or None, for each.
     """
     score: Callable | None = getattr(build_detector(settings, path), "score_files", None)
     if score is None:
         raise DetectorError(
             f"{path} has no score_files(paths): one that takes windows is trained and evaluated as model.detector"
         )
-    scores = list(score(list(files)))
+    return read_answers(score(list(files)), path, files)
+
+
+def read_answers(answer: Any, path: str, files: Sequence[Path]) -> list[float | None]:
+    """Return a detector's answer to files as a score of each, None of one that it leaves without.
+
+    Raises:
+        DetectorError: it is anything else; NaN does not say whether that was meant.
+    """
+    expected = f"{path}: expected score_files to return a finite number, or None, for each of {len(files)} files"
+    try:
+        scores = list(answer)
+    except TypeError:
+        raise DetectorError(f"{expected}, got {type(answer).__name__}") from None
     if len(scores) != len(files):
-        raise DetectorError(f"{path}: expected a score for each of {len(files)} files, got {len(scores)}")
-    return [float(one) if one is not None and np.isfinite(one) else None for one in scores]
+        raise DetectorError(f"{expected}, got {len(scores)}")
+    wrong = [f"{one!r} for {file}" for one, file in zip(scores, files, strict=True) if not _is_answer(one)]
+    if wrong:
+        raise DetectorError(f"{expected}, got {wrong[0]}" + f" and {len(wrong) - 1} more such" * (len(wrong) > 1))
+    return [None if one is None else float(one) for one in scores]
+
+
+def _is_answer(one: Any) -> bool:
+    try:
+        return one is None or (not isinstance(one, (bool, np.bool_)) and math.isfinite(one))
+    except (TypeError, ValueError, RuntimeError):  # a text; several numbers, as an array or as a tensor
+        return False

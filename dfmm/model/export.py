@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dfmm.files import write_beside
 from dfmm.manifest import STREAM_LABELS
+from dfmm.model import PluginModel
 
 OPSET = 17  # the newest that the exporter, which needs no compiler, knows all operators of
 INPUTS = ("frames", "frame_mask", "log_mel", "sound_mask")
@@ -51,10 +52,16 @@ def export_onnx(model: nn.Module, batch: Mapping[str, Any], path: Path) -> Path:
         batch: some windows, for their shapes; all but the number of windows are fixed. Two of them are traced.
 
     Raises:
-        ExportError: the extra `onnx` is not installed, or the model does what ONNX cannot say.
+        ExportError: the extra `onnx` is not installed, the model does what ONNX cannot say, or it is code that is no
+            module of PyTorch.
     """
     if missing := [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]:
         raise ExportError(f"{' and '.join(missing)} is not installed: pip install 'dfmm[onnx]'")
+    if isinstance(model, PluginModel) and not isinstance(model.detector, nn.Module):
+        raise ExportError(
+            f"{model.path} returned {type(model.detector).__name__}, which is code alone: a detector that is a "
+            "torch.nn.Module can be exported"
+        )
     outputs, scores = list_outputs(model), _Scores(model.cpu()).eval()  # the exporter gives back the mode it finds
     options = {
         "input_names": list(INPUTS),
@@ -63,12 +70,19 @@ def export_onnx(model: nn.Module, batch: Mapping[str, Any], path: Path) -> Path:
         "opset_version": OPSET,
         "dynamo": False,  # the newer exporter needs onnxscript, and bakes the number of windows in where it branches
     }
-    try:
-        with write_beside(path) as partial, torch.no_grad(), _trace_plainly():
-            torch.onnx.export(scores, tuple(batch[name][:2] for name in INPUTS), str(partial), **options)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ExportError(f"this model cannot be exported: {str(error).strip().splitlines()[0]}") from error
+    with write_beside(path) as partial, torch.no_grad(), _trace_plainly():
+        try:
+            torch.onnx.export(scores, tuple(take_windows(batch, 2).values()), str(partial), **options)
+        except Exception as error:  # of any class: a detector of others is run here, and may miss what is no input
+            told = str(error).strip().splitlines() or [""]
+            raise ExportError(f"this model cannot be exported: {type(error).__name__}: {told[0]}") from error
     return path
+
+
+def take_windows(batch: Mapping[str, Any], count: int) -> dict[str, Tensor]:
+    """Return what a model is exported with, `INPUTS`, of so many windows of a batch; of too few, some once more."""
+    rows = torch.arange(count) % len(batch["frame_mask"])
+    return {name: batch[name][rows] for name in INPUTS}
 
 
 @contextmanager
@@ -85,10 +99,17 @@ def _trace_plainly() -> Iterator[None]:
 
 
 def open_onnx(path: Path) -> Any:
-    """Return an onnxruntime session of an exported model, on the processor; dfmm has turned its telemetry off."""
+    """Return an onnxruntime session of an exported model, on the processor; dfmm has turned its telemetry off.
+
+    Raises:
+        ExportError: it is none that onnxruntime can run.
+    """
     import onnxruntime
 
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # of a class that onnxruntime does not name in public, as below
+        raise ExportError(f"onnxruntime cannot run the export: {error}") from error
 
 
 def score_onnx(session: Any, batch: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
@@ -101,10 +122,10 @@ def score_onnx(session: Any, batch: Mapping[str, Tensor]) -> dict[str, NDArray[n
     wanted = {one.name for one in session.get_inputs()}  # a stream that the model does not use is no input
     try:
         answers = session.run(names, {name: batch[name].numpy() for name in INPUTS if name in wanted})
-    except Exception as error:  # of a class that onnxruntime does not name in public
+    except Exception as error:
         count = len(batch["frame_mask"])
         raise ExportError(
-            f"the export does not take {count} windows at once, for the exporter fixed another number; "
+            f"the export does not take {count} window{'s' * (count > 1)} at once: the exporter fixed another number; "
             "model.temporal=transformer is not exported, tconv and avg_pool are"
         ) from error
     return dict(zip(names, answers, strict=True))

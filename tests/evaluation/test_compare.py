@@ -241,3 +241,12 @@ def test_each_method_is_told_from_all_reals_and_marked_where_training_never_saw_
     seen = methods.reset_index().query("run == @runs[0].name")
     assert describe_novelty(seen) == []
     assert "method in test" in read_texts(plot_novelty(seen))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_videos_of_one_label_have_no_method_to_find(make_run, label: int) -> None:
+    one = read_scored(make_run("mine", 1.0), "test")
+    methods = measure_methods([replace(one, videos=one.videos[one.videos["label"] == label])])
+    assert methods.empty
+    assert describe_novelty(methods) == []
+    assert "undefined: it takes reals and fakes" in read_texts(plot_novelty(methods))

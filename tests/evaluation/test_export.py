@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 import yaml
 
+from detectors import frames
 from dfmm.evaluation import evaluate_run
 from dfmm.evaluation.card import write_card
 from dfmm.evaluation.export import TOLERANCE, check_export, export_run
 from dfmm.files import write_whole
 from dfmm.manifest import STREAM_LABELS
-from dfmm.model import MultimodalModel, save_model
-from dfmm.model.export import ExportError, export_onnx, open_onnx
+from dfmm.model import MultimodalModel, PluginModel, save_model
+from dfmm.model.export import ExportError, export_onnx, open_onnx, take_windows
 from dfmm.runs import Run, RunError, open_run
 from dfmm.settings import Settings, validate_settings
 
@@ -56,18 +59,54 @@ def test_an_export_scores_as_ours_does_for_any_number_of_windows(model: dict[str
     assert tried["clips"] == 11
     assert tried["difference"] < TOLERANCE
     assert [one.name for one in open_onnx(file).get_outputs()] == ["score", "video_fake", "in_sync"]
-    ours.joint_head.bias.data[1] += 1e-3
-    with pytest.raises(ExportError, match="scores otherwise"):
-        check_export(ours, file, [draw_batch(3)])
-    assert not file.exists()
+    for wrong in (1e-3, float("nan")):
+        ours.joint_head.bias.data[1] += wrong
+        with pytest.raises(ExportError, match=r"scores otherwise: by up to (1\.0e-03|\d\.\de-04|nan) on"):
+            check_export(ours, file, [draw_batch(3)])
+    silent = export_onnx(ours, draw_batch(3), tmp_path / "silent.onnx")
+    with pytest.raises(ExportError, match="NaN never"):  # though both say the same
+        check_export(ours, silent, [draw_batch(3)])
 
 
-def test_a_transformer_over_time_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("windows", "count"), [(7, "7 windows"), (2, "1 window")])
+def test_a_transformer_over_time_is_refused(windows: int, count: str, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     ours = MultimodalModel(make_settings(temporal="transformer"), pretrained=False).eval()
     file = export_onnx(ours, draw_batch(3), tmp_path / "model.onnx")
-    with pytest.raises(ExportError, match="does not take 7 windows at once"):
-        check_export(ours, file, [draw_batch(7)])
+    with pytest.raises(ExportError, match=f"does not take {count} at once"):  # two were traced
+        check_export(ours, file, [take_windows(draw_batch(7), windows)])
+
+
+class Asking(torch.nn.Module):
+    """A detector of others, that asks for something of a batch."""
+
+    def __init__(self, wanted: str, find: Callable[[torch.Tensor], torch.Tensor]):
+        super().__init__()
+        self.wanted, self.find = wanted, find
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return self.find(batch[self.wanted])
+
+
+def test_of_detectors_of_others_modules_are_exported_and_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    settings, batch = make_settings(detector="theirs:build"), draw_batch(5)
+
+    def export(detector: object) -> tuple[PluginModel, Path]:
+        monkeypatch.setattr("dfmm.model.build_detector", lambda *_: detector)
+        model = PluginModel(settings).eval()
+        return model, export_onnx(model, take_windows(batch, 1), tmp_path / "a.onnx")
+
+    assert check_export(*export(frames.build(settings)), [batch])["clips"] == 5
+    with pytest.raises(ExportError, match=r"onnxruntime cannot run the export: .*CumSum"):
+        check_export(*export(Asking("frame_mask", lambda seen: seen.cumsum(dim=1)[:, -1].float())), [batch])
+    (tmp_path / "a.onnx").unlink()
+    with pytest.raises(ExportError, match=r"theirs:build returned function, which is code alone: .* torch\.nn\.Module"):
+        export(lambda batch: batch["log_mel"].numpy().mean(axis=(1, 2, 3)))
+    with pytest.raises(ExportError, match="this model cannot be exported: KeyError: 'label'"):
+        export(Asking("label", torch.Tensor.float))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,7 +127,7 @@ def test_a_card_has_the_fields_of_a_hub_and_no_html_of_a_manifest() -> None:
 
 
 def test_an_export_of_a_run_tells_how_windows_are_made_and_no_folder_of_this_machine(
-    tiny: Settings, tmp_path: Path
+    tiny: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnx")
     run = open_run(tmp_path / "mine", tiny)
@@ -104,6 +143,17 @@ def test_an_export_of_a_run_tells_how_windows_are_made_and_no_folder_of_this_mac
         assert str(tmp_path) not in file.read_text()
         assert tiny.data.root not in file.read_text()
     assert "# mine: a detector" in files[2].read_text()
+
+    before = files[0].read_bytes()
+    for error in (ExportError, MemoryError, KeyboardInterrupt):
+        monkeypatch.setattr("dfmm.evaluation.export.score_onnx", Mock(side_effect=error))
+        with pytest.raises(error):
+            export_run(run, "onnx", tmp_path / "export")
+        with pytest.raises(error):
+            export_run(run, "onnx", tmp_path / "other")
+    assert files[0].read_bytes() == before
+    assert len(list(files[0].parent.iterdir())) == 3
+    assert list((tmp_path / "other").iterdir()) == []
 
 
 def test_what_has_no_model_is_not_exported(tmp_path: Path) -> None:

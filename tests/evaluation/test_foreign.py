@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from dfmm.cli import main
+from dfmm.dataset.windows import Window, label_window
 from dfmm.evaluation import compare_runs, describe_import, evaluate_run, import_scores, read_evaluation
-from dfmm.evaluation.foreign import ScoresError
+from dfmm.evaluation.foreign import ScoresError, fit_scale
 from dfmm.evaluation.scorefile import label_rows, read_scores
+from dfmm.files import write_whole
 from dfmm.runs import Run, RunError
 from dfmm.settings import Settings, save_settings, validate_settings
 
@@ -155,6 +159,16 @@ def test_a_bad_table_is_told_what_is_wrong(spoil, why: str, root: Path, scores: 
         read_scores(write(spoil(scores[["path", "score"]]), tmp_path), manifest, root)
 
 
+def test_what_is_wrong_is_found_where_the_message_says(root: Path, scores: pd.DataFrame, tmp_path: Path) -> None:
+    table = scores[["path", "score"]].assign(score=scores["score"].mask(scores.index == 2))
+    manifest = scores.assign(video_id=scores["path"].str[:-4])
+    with pytest.raises(ScoresError, match=r"1 of 140 rows \(row 3: nothing\)"):
+        read_scores(write(table, tmp_path, "theirs.jsonl"), manifest, root)
+    for name in ("score", "video"):
+        with pytest.raises(ScoresError, match=f"has no column p; it has path, score: .* with --{name}"):
+            read_scores(write(table, tmp_path), manifest, root, **{name: "p"})
+
+
 def test_videos_are_known_by_any_of_their_names(root: Path, scores: pd.DataFrame, tmp_path: Path) -> None:
     manifest = scores.assign(video_id=scores["path"].str[:-4])
     for name in ("test/0007", "test/0007.mp4", "./test/0007.mp4", str(root / "test" / "0007.mp4")):
@@ -178,8 +192,90 @@ def test_frames_and_windows_make_a_videos_score_and_have_labels_of_their_own(
         assert videos.set_index("video_id").loc["test/0001", "fusion_score"] == pytest.approx(value)
         assert windows["score"].head(3).tolist() == pytest.approx([0.2, 0.3, 0.4])
         assert report.window["n"] == 3 * TEST
-    forged = {"video_id": ["a"], "label": [1], "video_fake": [1], "audio_fake": [0], "in_sync": [1]}
-    table = pd.DataFrame(forged | {"video_segments": ["1-2"], "audio_segments": [""]})
+
+
+FORGED = {"label": 1, "video_fake": 1, "audio_fake": 0, "in_sync": 1, "video_segments": "1-2", "audio_segments": ""}
+DUBBED = {**FORGED, "audio_fake": 1, "video_segments": "", "audio_segments": "1-2"}
+
+
+@pytest.mark.parametrize(
+    ("video", "labels"),
+    [
+        (FORGED, [0, 1, -1, 1, 0, -1]),
+        ({**FORGED, "label": 0, "video_fake": 0, "video_segments": ""}, [0] * 6),
+        (DUBBED, [1] * 6),  # its picture is forged all through
+        ({**DUBBED, "video_fake": -1}, [-1, 1, -1, 1, -1, -1]),  # of its picture nobody knows
+        ({**DUBBED, "video_fake": 0}, [0, 1, -1, 1, 0, -1]),
+        ({**FORGED, "in_sync": 0}, [1] * 6),
+    ],
+)
+def test_rows_have_the_labels_that_our_windows_have(video: dict[str, object], labels: list[int]) -> None:
     spans = [(0.0, 1.0), (0.8, 1.8), (0.7, 1.2), (1.5, 1.5), (2.0, 2.0), (np.nan, np.nan)]
     places = pd.DataFrame(spans, columns=["start", "end"]).assign(video_id="a")
-    assert label_rows(places, table, 0.5)["label"].tolist() == [0, 1, -1, 1, 0, -1]
+    assert label_rows(places, pd.DataFrame([{"video_id": "a", **video}]), 0.5)["label"].tolist() == labels
+    for (start, end), label in zip(spans[:3], labels, strict=False):
+        moments = start + (np.arange(100) + 0.5) / 100 * (end - start)
+        window = Window(moments, np.arange(100), np.ones(100, bool), start, end - start)
+        assert label_window(video, window, validate_settings({}))["label"] == label
+
+
+def test_nothing_that_was_trained_is_removed_for_scores(
+    scores: pd.DataFrame, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write(scores[["path", "score"]], tmp_path)
+    words = ["--manifest", str(Path(settings.data.root) / "manifest.csv"), "--polarity", "real_high", "--restart"]
+    for name in ("best.safetensors", "epoch-0001-step-00000009.pt"):
+        kept = tmp_path / name / "checkpoints" / name
+        write_whole("weights", kept)
+        assert main(["import", str(table), *words, "--run", str(tmp_path / name)]) == 1
+        assert "holds a model that was trained; name another folder for scores" in capsys.readouterr().err
+        assert [file.name for file in (tmp_path / name).rglob("*") if file.is_file()] == [name]
+
+
+def test_only_probabilities_are_joined_by_how_sure_they_are(
+    scores: pd.DataFrame, settings: Settings, tmp_path: Path
+) -> None:
+    chosen = validate_settings(settings.model_dump() | {"model": {"aggregation": "confident"}})
+    rows = scores.loc[scores.index.repeat(2), ["path", "score"]].assign(frame=[0, 1] * len(scores))
+    run, said = make_run(tmp_path / "theirs", chosen), {"polarity": "real_high"}
+    odds = rows.assign(score=np.log(rows["score"] / (1 - rows["score"])))
+    with pytest.raises(ScoresError, match=r"confident is for probabilities, .* reach from -.* to .*: take mean or max"):
+        import_scores(write(odds, tmp_path), run, chosen, **said)
+    assert not run.imported.exists()
+    assert import_scores(write(rows, tmp_path), run, chosen, **said).probabilities
+    assert import_scores(write(odds.drop_duplicates("path").drop(columns="frame"), tmp_path), run, chosen, **said)
+
+
+@pytest.mark.parametrize("prior", [None, 0.1])
+def test_scores_are_moved_to_a_prior_where_validation_speaks_for_them(
+    prior: float | None, scores: pd.DataFrame, settings: Settings
+) -> None:
+    chosen = change(settings, evaluate={"prior": prior})
+    val = scores[scores["split"] == "val"].assign(odds=np.log(1 / scores["score"] - 1))
+    right, wrong, none = (fit_scale(table, chosen) for table in (val, val.assign(odds=-val["odds"]), val.head(0)))
+    even = fit_scale(val, settings)
+    assert right.prior == (prior or 0.5)
+    assert right.slope == even.slope
+    assert right.offset - even.offset == pytest.approx(np.log(0.1 / 0.9) if prior else 0)
+    called = expit(right.slope * val["odds"] + right.offset) >= right.threshold
+    assert called.equals(expit(even.slope * val["odds"] + even.offset) >= even.threshold)
+    for scale, why, chosen_on in (
+        (wrong, "validation speaks against these scores", "val"),
+        (none, "no validation videos of both labels", "nothing"),
+    ):
+        assert (scale.slope, scale.offset, scale.prior, scale.chosen_on) == (1.0, 0.0, None, chosen_on)
+        assert why in scale.doubts[0]
+        assert any("evaluate.prior=0.1 changes nothing" in doubt for doubt in scale.doubts) == bool(prior)
+
+
+def test_what_an_import_must_beat_is_measured_where_it_is_asked_for(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path
+) -> None:
+    settings = change(tiny, evaluate={"slices": []})
+    run = make_run(tmp_path / "theirs", settings)
+    table = write(manifest[["path"]].assign(score=np.arange(len(manifest))), tmp_path)
+    for rivals in (False, True):
+        import_scores(table, run, settings, polarity="fake_high", rivals=rivals)
+        report, videos, _ = evaluate_run(run)
+        assert videos["trivia_score"].notna().all() == rivals
+        assert (report.rivals["trivia"]["value"] is not None) == rivals

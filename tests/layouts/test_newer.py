@@ -13,7 +13,7 @@ import pytest
 
 from dfmm.cli import main
 from dfmm.layouts import LAYOUTS, build_manifest, read_layout
-from dfmm.layouts.columns import PERIODS, format_periods, read_objects
+from dfmm.layouts.columns import PERIODS, format_periods, read_arrow, read_objects
 from dfmm.layouts.listing import Listing
 from dfmm.layouts.verify import list_layouts, verify_copy
 from dfmm.manifest import ManifestError, format_segments
@@ -178,8 +178,20 @@ def test_mavosdd_tells_the_open_sets_apart(trees: dict[str, Path], tmp_path: Pat
     assert named(listing, "identity in two splits") == ["aaaaaaaaaaa"]
     assert named(listing, "missing file") == ["gone.mp4"]
     newer.make_mavosdd(tmp_path, streams=False)
-    fakes = read_layout("mavosdd", tmp_path).table.query("label == 1")
-    assert (fakes[["video_fake", "audio_fake"]] == -1).all(axis=None)
+    listed = read_layout("mavosdd", tmp_path).table
+    assert (listed.query("label == 1")[["video_fake", "audio_fake"]] == -1).all(axis=None)
+    assert set(listed["protocol"]) == {"", "closed", "open-model", "open-language", "open-full"}
+
+
+@pytest.mark.parametrize("hidden", ["open_set_model", "open_set_language"])
+def test_mavosdd_calls_nothing_closed_of_which_nobody_says_so(hidden: str, tmp_path: Path) -> None:
+    newer.make_mavosdd(tmp_path)
+    file = tmp_path / "data-00000-of-00001.arrow"
+    table = read_arrow(file).drop_columns([hidden])
+    file.unlink()  # the table is read from it as it is used
+    with pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+    assert set(read_layout("mavosdd", tmp_path).table["protocol"]) == {""}
 
 
 def test_avlips_numbers_tie_real_and_fake(trees: dict[str, Path]) -> None:
@@ -239,24 +251,54 @@ def test_megammdf_names_the_sound_first(trees: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "name", "content"),
+    ("layout", "name", "content", "told"),
     [
-        ("avdeepfake1mpp", "train_metadata.json", [{"file": 7, "modify_type": "real"}, 7, None, {"modify_type": 7}]),
-        ("celebdfpp", "List_of_testing_videos.txt", "1\n\n7 x"),
-        ("talkingheadbench", "real/real_dataset_split_official_ff++.json", {"Train": ["a"]}),
-        ("megammdf", "Mega-MMDF/test.json", {"a": 1}),
-        ("megammdf", "Mega-MMDF/attributes.json", {"Mega-MMDF/RAFV/p0/clip0.mp4": {"partial_fake_segments": {"a": 1}}}),
-        ("polyglotfake", "json/real_json_files/en.json", {"videos": [7]}),
+        (
+            "avdeepfake1mpp",
+            "train_metadata.json",
+            [{"file": 7, "modify_type": "real"}, 7, None, {"modify_type": 7}],
+            ["7", "None", "{'modify_type': 7}"],
+        ),
+        ("celebdfpp", "List_of_testing_videos.txt", "1\n\n7 x", ["1", "7 x"]),
+        (
+            "talkingheadbench",
+            "real/real_dataset_split_official_ff++.json",
+            {"Train": ["a"]},
+            ["real_dataset_split_official_ff++.json"],
+        ),
+        ("megammdf", "Mega-MMDF/test.json", {"a": 1}, ["test.json"]),
+        ("megammdf", "Mega-MMDF/attributes.json", [1], ["attributes.json"]),
+        ("polyglotfake", "json/real_json_files/en.json", {"videos": [7]}, ["en.json"]),
     ],
 )
 def test_metadata_of_another_shape_costs_only_itself(
-    layout: str, name: str, content: object, trees: dict[str, Path], tmp_path: Path
+    layout: str, name: str, content: object, told: list[str], trees: dict[str, Path], tmp_path: Path
 ) -> None:
     newer.MAKERS[layout](tmp_path)
+    before = named(read_layout(layout, tmp_path), "malformed row")
     newer.write(tmp_path, name, content)
     listing = read_layout(layout, tmp_path)
     assert len(listing.table) > 0
-    assert "malformed row" in set(listing.problems["kind"])
+    assert set(named(listing, "malformed row")) - set(before) == set(told)
+
+
+@pytest.mark.parametrize(
+    "entry", [{"a": 1}, {"start": 1, "end": 2}, [{"start": 1, "end": 2}], "1-2", 5, [1], [1, 2, 3], [[2, 1]], [[]], {}]
+)
+def test_megammdf_names_every_stretch_that_it_does_not_understand(entry: object, tmp_path: Path) -> None:
+    newer.make_megammdf(tmp_path)
+    good, bad, real, gone = (
+        f"Mega-MMDF/{path}.mp4" for path in ("RAFV/p0/clip0", "FARV/p0/clip0", "RARV/p0/clip0", "x")
+    )
+    told = {good: {"partial_fake_segments": [1, 2]}, bad: {"partial_fake_segments": entry}, real: {"partial": 1}}
+    more = {real: {"partial_fake_segments": [1, 2]}, gone: {"partial_fake_segments": [1, 2]}, "Mega-MMDF/y.mp4": [1, 2]}
+    newer.write(tmp_path, "Mega-MMDF/attributes.json", {**told, **more})
+    listing = read_layout("megammdf", tmp_path)
+    segments = listing.table.set_index("path")["video_segments"] + listing.table.set_index("path")["audio_segments"]
+    assert segments[segments != ""].to_dict() == {good: "1.000-2.000"}
+    wrong = listing.problems[listing.problems["detail"].str.contains("partial_fake_segments|attributes")]
+    assert sorted(wrong["name"]) == sorted([bad, gone, "Mega-MMDF/y.mp4"])
+    assert named(listing, "segments repaired") == ["clip0.mp4"]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +376,6 @@ def test_a_copy_of_which_nothing_is_known_to_be_missing_is_whole(
     trees: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["manifest", "avlips", str(trees["avlips"]), "--verify"]) == 0
-    assert main(["manifest", "avlips", str(trees["avlips"]), "--verify", "--resplit"]) == 1  # it would change nothing
     assert "no published count is known" in capsys.readouterr().out
     assert verify_copy("deepspeak", trees["deepspeak"]).counts.empty  # the counts are of the other release
     other = verify_copy("deepspeak", trees["deepspeak_1"])
@@ -363,3 +404,22 @@ def test_the_command_asks_for_what_it_lacks(capsys: pytest.CaptureFixture[str]) 
     for words in (["manifest"], ["manifest", "celebdf"]):
         assert main(words) == 1
         assert "expected a layout and the dataset's folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        ["--resplit"],
+        ["--out", "m.csv"],
+        ["--val", "0.15"],
+        ["--test", "0.2"],
+        ["--split-seed", "0"],
+        ["--by", "source"],
+    ],
+    ids=str,
+)
+def test_what_counts_a_copy_takes_no_option_that_it_would_ignore(
+    ignored: list[str], trees: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["manifest", "avlips", str(trees["avlips"]), "--verify", *ignored]) == 1
+    assert f"--verify writes and divides nothing: leave {ignored[0]} out" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dfmm import settings as named
 from dfmm.cli import main
 from dfmm.evaluation import evaluate_run
 from dfmm.model import DetectorError, PluginModel, load_model, save_model
-from dfmm.model.detector import read_logits
+from dfmm.model.detector import read_answers, read_logits
 from dfmm.runs import Run, open_run
 from dfmm.settings import Settings, SettingsError, load_settings, name_detector, save_settings
 from dfmm.training import Trainer
@@ -36,6 +37,9 @@ def files(settings):
 
 def constant(settings):
     return lambda batch: torch.zeros(len(batch["label"]))
+
+def loud(settings):
+    return lambda batch: batch["log_mel"].mean(dim=(1, 2, 3)).numpy()
 """
 
 
@@ -110,6 +114,45 @@ def test_one_that_scores_files_is_imported(
     assert "no row in theirs:files" in page
     assert main(["import", "theirs:constant", *words, "--run", str(tmp_path / "other")]) == 1
     assert "has no score_files(paths)" in capsys.readouterr().err
+    theirs.unlink()
+    for option in ("--video", "--score"):
+        assert main(["import", "theirs:files", *words, "--run", str(tmp_path / "third"), option, "name"]) == 1
+        assert "--video and --score name columns of a table" in capsys.readouterr().err
+    assert not (tmp_path / "third").exists()
+
+
+def test_a_detector_that_would_change_nothing_is_refused(
+    theirs: Path, tiny: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, other = open_run(tmp_path / "ours", tiny), Run(tmp_path / "other")
+    other.path.mkdir()
+    save_settings(change(tiny, model={"detector": "theirs:constant"}), other / "settings.yaml")
+    save_model(torch.nn.Linear(1, 1), change(tiny, model={"detector": "theirs:constant"}), other.checkpoint, prior=0.5)
+    for words, why in (
+        (["evaluate", str(ours.path)], f"{ours.path} has no such detector; leave it out"),
+        (["export", str(other.path)], f"{other.path} has theirs:constant; if you trust that, name it: --detector th"),
+        (["robustness", str(other.path)], "has theirs:constant"),
+        (["score", tiny.data.root, "--model", str(other.checkpoint)], f"{other.checkpoint} has theirs:constant"),
+        (["score", tiny.data.root], "what needs neither run nor model has no such detector"),
+    ):
+        assert main([*words, "--detector", "theirs:files"]) == 1
+        assert "--detector theirs:files changes nothing: " in (said := capsys.readouterr().err)
+        assert why in said
+    assert not theirs.exists()
+
+
+def test_a_detector_that_is_named_is_run(
+    theirs: Path, tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name_detector("theirs:loud")
+    settings = change(tiny, model={"detector": "theirs:loud"})
+    model = save_model(PluginModel(settings), settings, tmp_path / "model.safetensors", prior=0.5, taught=[])
+    named._NAMED.clear()
+    words = ["score", str(Path(tiny.data.root) / manifest["path"].iloc[0]), "--model", str(model), "--json"]
+    assert main(words) == 1
+    assert "name it yourself: --detector theirs:loud" in capsys.readouterr().err
+    assert main([*words, "--detector", "theirs:loud"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "ok"
 
 
 def test_all_answers_lie_where_the_model_does(theirs: Path, tiny: Settings) -> None:
@@ -132,6 +175,36 @@ def test_what_is_no_detector_is_told(path: str, why: str, theirs: Path, tiny: Se
     name_detector(path)
     with pytest.raises(DetectorError, match=why):
         PluginModel(change(tiny, model={"detector": path}))
+
+
+def test_scores_of_files_are_numbers_or_none() -> None:
+    files = [Path("a.mp4"), Path("b.mp4")]
+    for answer in ([1, None], (1.0, None), iter([np.float32(1), None]), [torch.tensor(1.0), None]):
+        assert read_answers(answer, "x:y", files) == [1.0, None]
+    for answer in (np.array([1, 2]), torch.tensor([1.0, 2.0]), pd.Series([1, 2], index=[7, 8])):
+        assert read_answers(answer, "x:y", files) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (None, "NoneType"),
+        (0.5, "float"),
+        ([0.5], "1"),
+        ([0.5, 0.5, 0.5], "3"),
+        ([float("nan"), 0.5], r"nan for a\.mp4"),
+        ([0.5, float("inf")], r"inf for b\.mp4"),
+        (["0.5", "high"], r"'0\.5' for a\.mp4 and 1 more such"),
+        ([True, 0.5], r"True for a\.mp4"),
+        ([0.5, pd.NA], r"<NA> for b\.mp4"),
+        ([0.5, torch.zeros(2)], r"tensor\(\[0\., 0\.\]\) for b\.mp4"),
+        (np.zeros((2, 2)), r"array\(\[0\., 0\.\]\) for a\.mp4 and 1 more such"),
+    ],
+)
+def test_what_is_no_score_of_files_is_told(answer: object, why: str) -> None:
+    expected = r"^x:y: expected score_files to return a finite number, or None, for each of 2 files, got "
+    with pytest.raises(DetectorError, match=f"{expected}{why}$"):
+        read_answers(answer, "x:y", [Path("a.mp4"), Path("b.mp4")])
 
 
 def test_answers_are_logits_of_each_window(tiny: Settings) -> None:
