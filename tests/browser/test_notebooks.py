@@ -58,8 +58,9 @@ def run_and_save(page: Any, address: str) -> None:
     rest, deadline = 0, time.monotonic() + RUN_PATIENCE
     while rest < REST and time.monotonic() < deadline:
         page.wait_for_timeout(1000)
-        idle = [kernel["execution_state"] for kernel in ask(address, "api/kernels")] == ["idle"]
+        idle = {kernel["execution_state"] for kernel in ask(address, "api/kernels")} == {"idle"}
         rest = rest + 1 if idle else 0
+    assert rest == REST, "a kernel was still at work"
     page.keyboard.press("Control+s")
     page.wait_for_timeout(3000)
 
@@ -97,3 +98,4 @@ def test_a_notebook_runs_and_what_it_saves_is_whole(lab: str, folder: Path, name
     check_outputs(folder / "notebooks" / f"{name}.ipynb")
     with open_notebook(lab, f"notebooks/{name}.ipynb", kernel=False) as page:
         look_through(page)
+    end_sessions(lab)  # JupyterLab may have started a kernel unasked
