@@ -54,7 +54,7 @@ def main() -> None:
         commands = {
             "import torch": ["-c", "import torch"],
             "import timm": ["-c", "import timm"],
-            "import dfmm.model": ["-c", "import dfmm.model"],
+            "import dfmm.model.multimodal": ["-c", "import dfmm.model.multimodal"],
             "import dfmm.evaluation.score": ["-c", "import dfmm.evaluation.score"],
             "dfmm --help": ["-m", "dfmm", "--help"],
             "dfmm score, no run": ["-m", "dfmm", "score", clip],

@@ -122,9 +122,10 @@ def test_the_walk_through_the_house_names_what_is_there() -> None:
         ("import dfmm.cli; dfmm.cli.make_parser().format_help()", {"torch", "pandas", "numpy", "av", "cv2"}),
         # What workers are started for: each would import PyTorch anew.
         ("import dfmm.extraction.extract, dfmm.dataset.skimming, dfmm.audit.facts", {"torch", "matplotlib"}),
-        ("import dfmm.evaluation.judge", {"matplotlib", "triton", "torch._dynamo", "sklearn", "scipy.stats"}),
+        ("import dfmm.evaluation; dfmm.evaluation.open_judge", {"torch", "matplotlib", "sklearn"}),
+        ("import dfmm.evaluation.evaluate", {"matplotlib", "triton", "torch._dynamo", "sklearn", "scipy.stats"}),
     ],
-    ids=["package", "help", "worker", "score"],
+    ids=["package", "help", "worker", "synchrony alone", "model"],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(start: str, heavy: set[str]) -> None:
     code = f"{start}; import sys; print(*sys.modules)"

@@ -9,10 +9,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["synchrony"],
     submod_attrs={
+        "lines": ["explain_untaught", "format_scores", "list_untaught"],
         "score": [
-            "explain_untaught",
-            "format_scores",
-            "list_untaught",
             "score_files",
             "score_split",
             "score_timeline",

@@ -29,12 +29,12 @@ from dfmm.evaluation.evidence import (
 )
 from dfmm.evaluation.foreign import evaluate_scores
 from dfmm.evaluation.kept import write_evaluation
+from dfmm.evaluation.lines import list_untaught
 from dfmm.evaluation.localization import measure_timeline
 from dfmm.evaluation.rivals import add_rivals
 from dfmm.evaluation.score import (
     add_synchrony,
     find_broken,
-    list_untaught,
     score_split,
     score_timeline,
     tabulate_batch,

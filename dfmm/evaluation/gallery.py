@@ -17,11 +17,11 @@ from dfmm.evaluation.evaluate import load_run
 from dfmm.evaluation.evidence import describe_evidence
 from dfmm.evaluation.explain import Explanation, explain_windows
 from dfmm.evaluation.kept import read_timeline
+from dfmm.evaluation.lines import list_untaught
 from dfmm.evaluation.localization import locate_video
 from dfmm.evaluation.neighbours import embed_videos, find_nearest
 from dfmm.evaluation.pages import Picture
 from dfmm.evaluation.report import find_mistakes
-from dfmm.evaluation.score import list_untaught
 from dfmm.manifest import ManifestError, parse_segments, read_manifest, select_split
 from dfmm.model import MultimodalModel, find_device, move_batch, withhold_streams
 from dfmm.runs import Run, RunError

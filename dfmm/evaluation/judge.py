@@ -6,20 +6,21 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from dfmm.evaluation.evaluate import load_run, open_synchrony, read_evidence
 from dfmm.evaluation.evidence import SENSES, Evidence, Sense, describe_score, doubt_threshold, shift_prior
+from dfmm.evaluation.lines import explain_untaught, format_scores, list_untaught
 from dfmm.evaluation.localization import describe_stretches
-from dfmm.evaluation.score import explain_untaught, format_scores, list_untaught, score_files
 from dfmm.evaluation.synchrony import UNJUDGED, format_looked, format_synchrony, judge_files, tell_genuine
 from dfmm.files import hash_file
-from dfmm.model import MultimodalModel, find_device, load_model
 from dfmm.model.synchrony import Synchrony, SynchronyModel, load_synchrony
 from dfmm.runs import Run, RunError, find_run
 from dfmm.settings import Settings, validate_settings
+
+if TYPE_CHECKING:  # PyTorch is imported with the first model: synchrony alone can do without
+    from dfmm.model import MultimodalModel
 
 DRAWN = "This model has seen drawn faces alone: what it says of real clips means nothing."
 UNLEARNT = "the network's own scores; dfmm evaluate lets a run learn how to join evidence"
@@ -98,6 +99,8 @@ class Judge:
         if self.model is None:
             lines = judge_files(files, self.synchrony, self.settings, details=details, whole=self.whole)
         else:
+            from dfmm.evaluation.score import score_files
+
             options = {"evidence": self.evidence, "synchrony": self.synchrony, "stride": self.stride}
             options |= {"whole": self.whole, "details": details, "progress": progress}
             lines = score_files(files, self.model, self.settings, **options)
@@ -233,6 +236,9 @@ def open_judge(
     if run is None and model is None:
         settings = validate_settings({"video": {"face": face or "largest"}})
         return Judge(settings, load_synchrony(), whole=whole)
+    from dfmm.evaluation.evaluate import load_run, open_synchrony, read_evidence
+    from dfmm.model import find_device, load_model
+
     found = None if model else find_run(run.path if isinstance(run, Run) else run)
     checkpoint = Path(model) if model else found.checkpoint
     if found:

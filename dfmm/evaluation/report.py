@@ -13,9 +13,9 @@ from dfmm.audit import list_findings
 from dfmm.evaluation.contents import FURTHER, METRICS, RIVALS, Report
 from dfmm.evaluation.evidence import SENSES, describe_evidence, describe_score
 from dfmm.evaluation.kept import read_timeline
+from dfmm.evaluation.lines import explain_untaught
 from dfmm.evaluation.localization import TOLD, locate_video
 from dfmm.evaluation.pages import Picture, render_page, write_uri
-from dfmm.evaluation.score import explain_untaught
 from dfmm.evaluation.slices import describe_alarms, describe_worst, list_slices
 from dfmm.files import write_whole
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,11 @@ from torch import nn
 from dfmm import figures
 from dfmm.bars import show_progress
 from dfmm.dataset import make_dense_loader, make_evaluation_loader, make_window_loader, skim_videos
-from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence, describe_evidence
-from dfmm.evaluation.localization import describe_stretches, list_stretches, trace_scores
+from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence
+from dfmm.evaluation.lines import add_left_out, describe_file, explain_presence, list_untaught
+from dfmm.evaluation.localization import list_stretches, trace_scores
 from dfmm.evaluation.synchrony import (
-    cut_path,
-    describe_looked,
     describe_synchrony,
-    format_looked,
     judge_tracks,
     judge_videos,
     tabulate_verdicts,
@@ -30,7 +28,6 @@ from dfmm.extraction.cures import choose_span
 from dfmm.extraction.extract import extract_tracks, tabulate_tracks
 from dfmm.extraction.pool import keep_workers
 from dfmm.extraction.tracks import Tracks
-from dfmm.faces.track import Track
 from dfmm.manifest import STREAM_LABELS
 from dfmm.model import MultimodalModel, predict
 from dfmm.model.aggregation import SCORES, aggregate_windows
@@ -100,22 +97,6 @@ def tabulate_batch(
         finite["score"] &= outputs["weight"].isfinite()
     columns["finite"] = torch.stack([finite[name] | ~there[name] for name in SCORES]).all(dim=0).cpu().numpy()
     return pd.DataFrame({"video_id": batch["video_id"], **facts, **columns, **presence})
-
-
-def list_untaught(model: nn.Module, synchrony: SynchronyModel | None = None) -> list[str]:
-    """Return the streams of which nothing is said, for the model's training had one kind of their label alone.
-
-    Args:
-        synchrony: is asked about mouth and sound in its stead.
-    """
-    taught = {*getattr(model, "taught", STREAM_LABELS), *(["in_sync"] if synchrony else [])}
-    return [name for name in STREAM_LABELS if name not in taught]
-
-
-def explain_untaught(streams: Collection[str]) -> str:
-    """Say of which streams a model says nothing, and why; empty where it was taught them all."""
-    names = ", ".join(name.replace("_", " ") for name in streams)
-    return f"no score for {names}: training had no label of both kinds" if streams else ""
 
 
 def find_broken(windows: pd.DataFrame) -> dict[str, str]:
@@ -206,18 +187,6 @@ def _refuse_scores(videos: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def explain_presence(has_face: bool, has_sound: bool, *, streams: str = "both") -> str:
-    """Say which of the streams that a model listens to a score had to do without; empty where it had them all."""
-    if streams != "both":
-        return {"video": "" if has_face else "no face", "audio": "" if has_sound else "no sound"}[streams]
-    return {
-        (True, True): "",
-        (True, False): "no sound: scored from the picture alone",
-        (False, True): "no face: scored from the sound alone",
-        (False, False): "neither a face nor any sound",
-    }[bool(has_face), bool(has_sound)]
-
-
 def score_files(
     files: Iterable[str | Path],
     model: MultimodalModel,
@@ -282,11 +251,11 @@ def _score_chunk(
     verdicts = {name: one for part in parts for name, one in judge_tracks(part, synchrony).items()} if synchrony else {}
     windows = _score_parts(parts, model, settings)
     videos = _join_scores(table, windows, failures, settings.model)
-    videos["reason"] = [_add_left_out(*row, tracks) for row in zip(videos["reason"], videos["video_id"], strict=True)]
+    videos["reason"] = [add_left_out(*row, tracks) for row in zip(videos["reason"], videos["video_id"], strict=True)]
     videos = add_synchrony(videos, tabulate_verdicts(videos, verdicts)) if synchrony else videos
     videos = _refuse_scores(apply_evidence(videos, evidence) if evidence else videos).set_index("video_id")
     found = {file: tracks[file][file] if file in tracks else None for file in files}
-    lines = [_describe_file(file, videos.loc[file], found[file], evidence) for file in files]
+    lines = [describe_file(file, videos.loc[file], found[file], evidence) for file in files]
     if synchrony is not None:
         judged = {name: describe_synchrony(verdict) for name, verdict in verdicts.items() if not verdict.reason}
         lines = [line | {"synchrony": judged.get(line["path"])} for line in lines]
@@ -338,58 +307,3 @@ def _trace_files(
     timeline = score_timeline(model, scored, settings, progress=False)
     stride = settings.evaluate.stride
     return {str(name): trace_scores(windows, stride) for name, windows in timeline.groupby("video_id")}
-
-
-def _add_left_out(reason: str, video_id: str, tracks: Mapping[str, Tracks]) -> str:
-    """Say beside a reason how many people are not followed, though all were asked for."""
-    count = tracks[video_id][video_id].left_out if video_id in tracks else 0
-    said = f"not followed: {count} of the faces, for a shot has too many" if count else ""
-    return "; ".join(filter(None, (reason, said)))
-
-
-def _describe_file(file: str, row: pd.Series, track: Track | None, evidence: Evidence | None) -> dict[str, Any]:
-    scores = {
-        name.removesuffix("_score"): None if pd.isna(row[name]) else round(float(row[name]), 6) for name in SCORES
-    }
-    return {
-        "path": file,
-        "status": row["status"],
-        "reason": cut_path(row["reason"], file),
-        "streams": row["streams"],
-        **scores,
-        **_call(scores["score"], evidence),
-        "face": None if pd.isna(row["face"]) else int(row["face"]),
-        "windows": int(row["windows"]),
-        "seconds": None if track is None else round(track.duration, 3),
-        "looked": None if track is None else describe_looked(track),
-        "evidence": describe_evidence(row, evidence) if evidence and row["status"] == "ok" else {},
-        "log10_ratios": _list_ratios(row, evidence) if evidence and row["status"] == "ok" else {},
-    }
-
-
-def _list_ratios(row: pd.Series, evidence: Evidence) -> dict[str, float | None]:
-    ratios = {name: row[f"{name}_evidence"] for name in evidence.weighed}
-    return {name: None if pd.isna(ratio) else round(float(ratio), 4) for name, ratio in ratios.items()}
-
-
-def _call(score: float | None, evidence: Evidence | None) -> dict[str, Any]:
-    """Return what a file is called, and from which score on it would be called fake."""
-    if evidence is None or score is None:
-        return {"called": None, "threshold": None}
-    return {"called": "fake" if score >= evidence.threshold else "real", "threshold": round(evidence.threshold, 6)}
-
-
-def format_scores(line: dict[str, Any]) -> str:
-    """Return a file's scores as a line for people, and below it a line for each piece of evidence and forged stream."""
-    if line["status"] != "ok":
-        return f"{line['status']:>8}  {line['path']}: {line['reason']}"
-    verdict = f"called {line['called']}, fake from {line['threshold']:.3f}" if line["called"] else "not called"
-    streams = {"picture": "video_fake", "voice": "audio_fake", "in sync": "in_sync"}
-    scores = ", ".join(f"{word} {line[name]:.2f}" for word, name in streams.items() if line[name] is not None)
-    reason = f"  {line['reason']}" if line["reason"] else ""
-    first = f"{line['score']:8.3f}  {line['path']}: {verdict} ({scores or 'no stream alone'}){reason}"
-    said = line["evidence"] | describe_stretches(line.get("stretches", ()))
-    looked = format_looked(line)
-    return "\n".join(
-        [first, *(f"{name:>20}: {says}" for name, says in said.items()), *([f"{'':>20}  {looked}"] * bool(looked))]
-    )

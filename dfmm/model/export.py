@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dfmm.files import write_beside
 from dfmm.manifest import STREAM_LABELS
-from dfmm.model import PluginModel
+from dfmm.model.multimodal import PluginModel
 
 OPSET = 17  # the newest that the exporter, which needs no compiler, knows all operators of
 INPUTS = ("frames", "frame_mask", "log_mel", "sound_mask")

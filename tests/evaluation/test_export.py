@@ -95,7 +95,7 @@ def test_of_detectors_of_others_modules_are_exported_and_code_is_refused(
     settings, batch = make_settings(detector="theirs:build"), draw_batch(5)
 
     def export(detector: object) -> tuple[PluginModel, Path]:
-        monkeypatch.setattr("dfmm.model.build_detector", lambda *_: detector)
+        monkeypatch.setattr("dfmm.model.multimodal.build_detector", lambda *_: detector)
         model = PluginModel(settings).eval()
         return model, export_onnx(model, take_windows(batch, 1), tmp_path / "a.onnx")
 

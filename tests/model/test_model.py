@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.models import print_table
-from dfmm.model import (
+from dfmm.model.aggregation import pool_windows
+from dfmm.model.frames import FrameEncoder, average_steps
+from dfmm.model.fusion import REACH, AttentionFusion, compare_lags
+from dfmm.model.multimodal import (
     FUSIONS,
     ModelFileError,
     MultimodalModel,
@@ -22,9 +25,6 @@ from dfmm.model import (
     save_model,
     withhold_streams,
 )
-from dfmm.model.aggregation import pool_windows
-from dfmm.model.frames import FrameEncoder, average_steps
-from dfmm.model.fusion import REACH, AttentionFusion, compare_lags
 from dfmm.model.sound import SoundEncoder
 from dfmm.settings import Settings
 

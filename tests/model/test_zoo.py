@@ -14,7 +14,7 @@ heavy = [name for name in ("torch._dynamo", "sympy", "sklearn", "scipy.signal", 
 assert not heavy, heavy
 """
 STILL_THERE = """
-import dfmm.model, sys, torch, torchvision
+import dfmm.model.zoo, sys, torch, torchvision
 assert "torch._dynamo" not in sys.modules
 doubled = torch.compile(lambda x: 2 * x, backend="eager")
 assert doubled(torch.ones(2)).tolist() == [2, 2]
@@ -27,7 +27,7 @@ assert torch.compiler.disable.__module__ == "torch.compiler"
 """
 BEFORE = """
 import torch._dynamo
-import dfmm.model
+import dfmm.model.zoo
 assert torch._dynamo.utils.counters is not None
 """
 
