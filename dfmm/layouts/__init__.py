@@ -35,7 +35,7 @@ from dfmm.layouts.split import SHARES, Division, check_shares, check_split, spli
 from dfmm.layouts.talkingheadbench import TALKINGHEADBENCH
 from dfmm.manifest import COLUMNS, NO_SPLIT, SPLITS, ManifestError, validate_manifest
 
-__all__ = ["LAYOUTS", "build_manifest", "search", "split_by_identity", "verify"]
+__all__ = ["LAYOUTS", "Listing", "Problems", "build_manifest", "search", "split_by_identity", "verify"]
 
 MANY = 20  # a column with more values is no property to spread
 

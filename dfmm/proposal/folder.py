@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pandas as pd
 
 from dfmm.dataset import find_taught
 from dfmm.files import write_beside
-from dfmm.layouts import build_manifest
+from dfmm.layouts import Listing, Problems, build_manifest
 from dfmm.manifest import SPLITS, STREAM_LABELS, read_manifest
 from dfmm.media.container import MediaError, find_streams, open_media
 from dfmm.metrics import compute_auc
@@ -26,16 +25,16 @@ FEW_PEOPLE = 20  # whose faces and voices a network has learnt by heart before i
 STREAM_WORDS = {"video_fake": "picture", "audio_fake": "voice", "in_sync": "synchrony"}
 
 
-def open_folder(folder: str | Path) -> pd.DataFrame:
-    """Return a folder's manifest: its own `manifest.csv`, or else what `real/` and `fake/` in it hold.
+def open_folder(folder: str | Path) -> Listing:
+    """Return a folder's manifest: its own `manifest.csv`, or else what `real/` and `fake/` hold, and what is odd there.
 
     Raises:
         ManifestError: the folder holds neither, or its manifest has faults.
     """
     root = resolve_path(folder)
     if (root / "manifest.csv").is_file():
-        return read_manifest(root / "manifest.csv", root)
-    return build_manifest("realfake", root).table
+        return Listing(read_manifest(root / "manifest.csv", root), Problems().collect())
+    return build_manifest("realfake", root)
 
 
 def make_folder(sample: pd.DataFrame, root: Path, folder: Path, *, videos: int = 24) -> Path:
@@ -80,8 +79,8 @@ def look_at_files(manifest: pd.DataFrame, root: str | Path, *, most: int = LOOKE
     """Read the headers of at most so many files, of both labels alike.
 
     Returns:
-        A row for each: `video_id`, `label`, whether there is a `picture` and a `sound`, `seconds` (NaN where it is not
-        told), and `fault`, why it cannot be opened, or "".
+        A row for each: `video_id`, `label`, whether there is a `picture` and a `sound`, and `fault`, why it cannot be
+        opened, or "".
     """
     parts = [group.iloc[spread_numbers(len(group), most // 2)] for _, group in manifest.groupby("label")]
     rows = [
@@ -95,10 +94,9 @@ def _look_at(path: Path) -> dict[str, Any]:
     try:
         with open_media(path) as container:
             kinds = {stream.type for stream in find_streams(container)}
-            seconds = container.duration / 1e6 if container.duration else math.nan
     except MediaError as error:
-        return {"picture": False, "sound": False, "seconds": math.nan, "fault": str(error)}
-    return {"picture": "video" in kinds, "sound": "audio" in kinds, "seconds": seconds, "fault": ""}
+        return {"picture": False, "sound": False, "fault": str(error)}
+    return {"picture": "video" in kinds, "sound": "audio" in kinds, "fault": ""}
 
 
 def list_shortfalls(manifest: pd.DataFrame, looked: pd.DataFrame) -> list[str]:

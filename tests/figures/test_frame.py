@@ -41,7 +41,7 @@ def bright(detectors: dict[str, Callable | None], decoded: list[str]) -> None:
 
 
 def find_square(line: np.ndarray) -> list[int]:
-    """Return where a row or column of a still, `[n, 3]`, begins and ends to be bright, if there is a dark line in it."""
+    """Return where a row or column of a still, `[n, 3]`, is bright, from and to, with a dark line in between."""
     bright = np.flatnonzero(line.min(axis=1) > 128)
     assert (line[bright[0] : bright[-1]].max(axis=1) < 64).any()
     return [int(bright[0]), int(bright[-1])]
