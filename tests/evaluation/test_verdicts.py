@@ -105,6 +105,9 @@ def test_of_very_many_files_some_have_pictures_and_it_says_so(monkeypatch: pytes
     assert "2 more are not listed" in text
     assert "v2.mp4" in text
     assert "v3.mp4" not in text
+    assert "And" not in text[text.index("Coverage") :]
+    text = Reader(render_verdicts([make_verdict(f"v{n}.mp4", None) for n in range(5)], make_judge())).text
+    assert "What has no verdict, and why. And 2 more: dfmm score --json tells all." in text[text.index("Coverage") :]
 
 
 def test_synchrony_alone_is_judged_shown_and_identified(
