@@ -32,6 +32,7 @@ from dfmm.extraction.pool import keep_workers
 from dfmm.extraction.tracks import Tracks
 from dfmm.faces.track import Track
 from dfmm.manifest import STREAM_LABELS
+from dfmm.metrics import RATIO_DIGITS
 from dfmm.model import MultimodalModel, predict
 from dfmm.model.aggregation import SCORES, aggregate_windows
 from dfmm.model.synchrony import SynchronyModel
@@ -369,7 +370,7 @@ def _describe_file(file: str, row: pd.Series, track: Track | None, evidence: Evi
 
 def _list_ratios(row: pd.Series, evidence: Evidence) -> dict[str, float | None]:
     ratios = {name: row[f"{name}_evidence"] for name in evidence.weighed}
-    return {name: None if pd.isna(ratio) else round(float(ratio), 4) for name, ratio in ratios.items()}
+    return {name: None if pd.isna(ratio) else round(float(ratio), RATIO_DIGITS) for name, ratio in ratios.items()}
 
 
 def _call(score: float | None, evidence: Evidence | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from dfmm.figures.style import (
     shorten_text,
     style_figure,
 )
-from dfmm.metrics import TELLING, Calibration
+from dfmm.metrics import TELLING, Calibration, is_telling
 
 LOOKS = {
     "network": {"label": "network's own", "color": GREY, "linestyle": "--", "marker": "s"},
@@ -48,7 +48,7 @@ def plot_evidence(video: Mapping[str, Any], names: Sequence[str], title: str = "
             axes.text(0, row, " missing", va="center", color=GREY)
         else:
             look = {"color": FAKE, "hatch": "////"} if value > 0 else {"color": REAL}
-            look = look if abs(value) >= np.log10(TELLING) else {"color": GREY}
+            look = look if is_telling(value) else {"color": GREY}
             axes.barh(row, value, height=0.6, edgecolor="white", **look)
     axes.axvline(0, color="black", linewidth=1)
     for side in (-1, 1):

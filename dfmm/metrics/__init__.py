@@ -15,7 +15,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "ranking": ["compute_det", "compute_eer", "compute_precision_recall", "compute_roc"],
         "decisions": ["choose_threshold"],
         "intervals": ["Interval"],
-        "costs": ["BINS", "TELLING", "Calibration", "Costs", "find_odds", "measure_calibration"],
+        "costs": [
+            *("BINS", "RATIO_DIGITS", "TELLING", "Calibration", "Costs", "find_odds", "is_telling"),
+            "measure_calibration",
+        ],
         "localization": ["AP_IOUS", "COUNTS", "compute_localization", "measure_iou", "measure_localization"],
         "compare": ["SURE", "Difference", "compare_aucs", "compare_metrics", "compute_drop"],
         "compute": [

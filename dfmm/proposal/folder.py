@@ -16,8 +16,9 @@ from dfmm.layouts import Listing, Problems, build_manifest
 from dfmm.manifest import SPLITS, STREAM_LABELS, read_manifest
 from dfmm.media.container import MediaError, find_streams, open_media
 from dfmm.metrics import compute_auc
-from dfmm.people import ALONE, name_people
+from dfmm.people import assign_people, count_named, mark_nameless, name_people, tell_nameless
 from dfmm.settings import Settings, resolve_path
+from dfmm.words import count_noun
 
 LOOKED_AT = 24  # files whose headers are read; of a thousand others they are a sample
 TELLING = 0.8  # an interval of the AUC that reaches below says nothing that counts, even of a detector without a fault
@@ -60,17 +61,15 @@ def spread_numbers(count: int, most: int) -> np.ndarray:
 
 def count_splits(manifest: pd.DataFrame) -> pd.DataFrame:
     """Return, for each split, its `videos`, `reals` and `fakes`, the `people` named, and how many are `unnamed`."""
-    people = name_people(manifest)
-    rows = {}
+    people, rows = assign_people(manifest), {}  # of all splits: an original may be in another one
     for split in SPLITS:
-        of = manifest[manifest["split"] == split]
-        names = set(people[of.index].str.split("|").explode().dropna())
+        of = people[people["split"] == split]
         rows[split] = {
             "videos": len(of),
             "reals": int((of["label"] == 0).sum()),
             "fakes": int((of["label"] == 1).sum()),
-            "people": sum(not name.startswith(ALONE) for name in names),
-            "unnamed": int(people[of.index].str.startswith(ALONE).sum()),
+            "people": count_named(of),
+            "unnamed": int(mark_nameless(of).sum()),
         }
     return pd.DataFrame(rows).T
 
@@ -127,9 +126,9 @@ def _judge_splits(manifest: pd.DataFrame, counts: pd.DataFrame) -> Iterator[str]
 
 
 def _count(row: pd.Series) -> str:
-    known = f"of {row['people']} people" if row["people"] else "of people whom nobody names"
-    rest = f" and {row['unnamed']} videos of others" if row["people"] and row["unnamed"] else ""
-    reals, fakes = (f"{row[f'{kind}s']} {kind}{'s' if row[f'{kind}s'] != 1 else ''}" for kind in ("real", "fake"))
+    known = f"of {count_noun(row['people'], 'person', 'people')}" if row["people"] else "of people whom nobody names"
+    rest = f" and {count_noun(row['unnamed'], 'video')} of others" if row["people"] and row["unnamed"] else ""
+    reals, fakes = (count_noun(row[f"{kind}s"], kind) for kind in ("real", "fake"))
     return f"{reals} and {fakes} {known}{rest}"
 
 
@@ -147,7 +146,7 @@ def _tell_interval(videos: pd.DataFrame) -> str:
 def _judge_labels(manifest: pd.DataFrame, counts: pd.DataFrame) -> Iterator[str]:
     unnamed, used = int(counts["unnamed"].sum()), int(counts["videos"].sum())
     if unnamed:
-        yield f"{unnamed} of {used} videos name nobody: the same person may be in train and test (column identities)."
+        yield f"{tell_nameless(unnamed, used)}: the same person may be in train and test (column identities)."
     untaught = [name for name in STREAM_LABELS if name not in find_taught(manifest, Settings())]
     if untaught:
         words = ", ".join(STREAM_WORDS[name] for name in untaught)

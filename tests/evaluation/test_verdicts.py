@@ -78,6 +78,9 @@ def test_a_file_has_its_verdict_its_picture_and_its_hash() -> None:
     kinds = [image["src"].split(";")[0] for image in page.find("img")]
     assert kinds == ["data:image/jpeg", "data:image/svg+xml", "data:image/svg+xml"]  # still, evidence, timeline
     assert "Called real" in Reader(render_verdicts([make_verdict(score=0.2)], make_judge())).text
+    nameless = replace(make_judge(), evidence=replace(EVIDENCE, named=False))
+    text = Reader(render_verdicts([verdict], nameless)).text
+    assert "calibrated on videos of validation, which name nobody: 12 forged, 14 genuine" in text
 
 
 def test_the_most_suspicious_comes_first_and_the_unjudged_last_with_its_reason() -> None:
