@@ -10,6 +10,7 @@ import scipy
 from numpy.typing import NDArray
 
 from dfmm.tables import is_among
+from dfmm.words import count_noun
 
 ALONE = "video:"  # begins the name that stands in for people whom nobody names
 
@@ -38,8 +39,17 @@ def name_people(videos: pd.DataFrame) -> pd.Series:
 
 
 def count_people(videos: pd.DataFrame) -> int:
-    """Return how many people videos belong to, of a table in which `assign_people` has said whom."""
+    """Return how many people videos belong to, of a table in which `assign_people` has said whom.
+
+    A family that names nobody counts as one, so these are as many as there may be at most.
+    """
     return videos["identities"].str.split("|").explode().nunique()
+
+
+def count_named(videos: pd.DataFrame) -> int:
+    """Return how many people videos name, of such a table: nobody stands in for another."""
+    people = videos["identities"].str.split("|").explode()
+    return int(people[~people.str.startswith(ALONE)].nunique())
 
 
 def mark_nameless(videos: pd.DataFrame) -> pd.Series:
@@ -50,8 +60,13 @@ def mark_nameless(videos: pd.DataFrame) -> pd.Series:
 def describe_nameless(videos: pd.DataFrame) -> str:
     """Say what cannot be known where videos name nobody; empty where all name somebody."""
     nameless = int(mark_nameless(videos).sum())
-    whom = f"{nameless} of {len(videos)} videos name nobody" if nameless else ""
-    return whom and f"{whom}: whether a person is in two splits is not known"
+    return f"{tell_nameless(nameless, len(videos))}: whether a person is in two splits is not known" * bool(nameless)
+
+
+def tell_nameless(nameless: int, total: int | None = None) -> str:
+    """Return `1 video names nobody`, or `3 of 10 videos name nobody`."""
+    whose = count_noun(nameless, "video") if total is None else f"{nameless} of {count_noun(total, 'video')}"
+    return f"{whose} name{'s' * (nameless == 1)} nobody"
 
 
 def assign_people(videos: pd.DataFrame) -> pd.DataFrame:

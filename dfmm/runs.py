@@ -34,7 +34,7 @@ QUICK_RUN = "outputs/quick"  # the notebooks' default: what it lacks is made on 
 STOP = "stop"  # the file that asks a training to end
 MADE = (
     *("settings.yaml", "run.json", "log.jsonl", "metrics.jsonl", "checkpoints", "evaluations", "robustness"),
-    *("audit", "verdicts.html", "imported.csv"),
+    *("audit", "verdicts.html", "imported.csv", "export", "others"),
     *("debug", "trackers", STOP, "go_on.log"),
 )
 # What may change as a run goes on; the first five change the weights that come of it, the number of epochs may grow.

@@ -11,6 +11,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from dfmm.files import write_whole
+from dfmm.sections import Data
+from dfmm.settings import SettingsError, read_params, validate_settings
 
 SHIPPED = re.compile(r"(^|/)notebooks/\d\d_\w+\.ipynb$")
 QUICK = "params/quick.yaml"  # what the shipped ones were run with
@@ -56,15 +58,28 @@ def strip_notebook(notebook: NotebookNode) -> NotebookNode:
 def is_shipped(file: Path, notebook: NotebookNode) -> bool:
     """Is it one of the numbered notebooks, with not a cell other than as last committed, and run on the sample?
 
-    Its outputs then are of drawn people. A changed parameter, an added cell or another params file is reason to doubt.
+    Its outputs then are of drawn people. A changed parameter, an added cell or another params file is reason to doubt;
+    so is one that was committed without outputs: its cells may have been changed then.
     """
-    if not SHIPPED.search(file.resolve().as_posix()):
+    file = file.resolve()
+    project = file.parent.parent
+    if not SHIPPED.search(file.as_posix()) or _ask_git(project, "diff", "--quiet", "HEAD", "--", QUICK) is None:
         return False
     committed = _ask_git(file.parent, "show", f"HEAD:./{file.name}")
-    if committed is None or _ask_git(file.parent.parent, "diff", "--quiet", "HEAD", "--", QUICK) is None:
+    if committed is None or not is_of_sample(project / QUICK):
         return False
     before = _parse(committed, file)
-    return [_tell(cell) for cell in notebook.cells] == [_tell(cell) for cell in before.cells]
+    shown = any(cell.get("outputs") for cell in before.cells)
+    return shown and [_tell(cell) for cell in notebook.cells] == [_tell(cell) for cell in before.cells]
+
+
+def is_of_sample(params: Path) -> bool:
+    """Do these settings name the drawn sample? A folder that holds anything else is refused by `make_sample`."""
+    try:
+        data = validate_settings(read_params(params)).data
+    except SettingsError:
+        return False
+    return data.sample_videos > 0 and data.manifest == Data().manifest
 
 
 def _tell(cell: NotebookNode) -> tuple[str, str]:

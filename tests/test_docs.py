@@ -16,6 +16,7 @@ import yaml
 from dfmm import figures
 from dfmm.cli import make_parser
 from dfmm.cli.command import COMMANDS
+from dfmm.runs import MADE
 from dfmm.settings import iterate_settings, validate_settings
 
 ROOT = Path(__file__).parents[1]
@@ -124,6 +125,13 @@ def test_targets_of_make_exist() -> None:
 def test_every_page_is_named_in_the_readme() -> None:
     text = PAGES[0].read_text(encoding="utf-8")
     assert [page.name for page in PAGES[1:] if f"docs/{page.name}" not in text] == []
+
+
+def test_the_table_of_a_runs_folder_names_all_that_a_run_makes() -> None:
+    table = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8").partition("## A run's folder")[2]
+    first = "".join(re.findall(r"^\|([^|]*)\|", table, re.MULTILINE))
+    named = {name.split("/")[0] for name in re.findall(r"`([^`]+)`", first)}
+    assert named == {*MADE, "NN_name.ipynb", "annotations.csv"}
 
 
 def test_what_is_wrong_in_a_page_is_found(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -242,6 +243,23 @@ def test_a_notebook_is_named_by_its_number_or_a_word_of_it(project: Path) -> Non
             find_notebook(word, names)
     write_notebook(project, "04_evaluate", "pass")
     assert run_notebooks("4", "params/small.yaml").status("04_evaluate") == "done"
+
+
+def test_without_a_run_no_setting_is_taken_and_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    cells = nbformat.read(ROOT / "notebooks" / "10_score_videos.ipynb", as_version=4).cells
+
+    def open_cells(*overrides: str) -> dict[str, Any]:
+        names: dict[str, Any] = {}
+        exec(cells[1].source, names)
+        names |= {"run": "", "overrides": list(overrides)}
+        exec(cells[2].source, names)
+        return names
+
+    assert open_cells()["judge"].settings.video.face == "largest"
+    assert open_cells("video.face=longest")["judge"].settings.video.face == "longest"
+    with pytest.raises(ValueError, match=r"only video\.face counts; leave evaluate\.stride=0\.5 out"):
+        open_cells("video.face=longest", "evaluate.stride=0.5")
 
 
 def test_quick_settings_are_quick(project: Path) -> None:

@@ -15,7 +15,16 @@ from dfmm.forge import choose_donors
 from dfmm.layouts.split import check_split, split_by_identity
 from dfmm.manifest import complete_manifest
 from dfmm.metrics import compute_auc
-from dfmm.people import assign_people, describe_nameless, find_shared, name_people
+from dfmm.people import (
+    assign_people,
+    count_named,
+    count_people,
+    describe_nameless,
+    find_shared,
+    name_people,
+    tell_nameless,
+)
+from dfmm.words import count_noun
 
 
 def list_videos(*rows: tuple[str, str, str]) -> pd.DataFrame:
@@ -54,6 +63,23 @@ def test_what_names_nobody_is_counted_and_is_no_reassurance() -> None:
     assert describe_nameless(list_videos(("a", "ann", ""), ("b", "", "a"))) == ""
     said = describe_nameless(list_videos(("a", "ann", ""), ("b", "", ""), ("c", "", "gone")))
     assert said == "2 of 3 videos name nobody: whether a person is in two splits is not known"
+
+
+def test_people_that_are_named_are_counted_apart_from_those_that_may_be() -> None:
+    videos = assign_people(list_videos(("a", "ann|bob", ""), ("b", "", "a"), ("c", "", ""), ("d", "eve", "c")))
+    assert (count_named(videos), count_people(videos)) == (3, 4)
+    assert count_named(videos.iloc[[2]]) == 0
+    assert count_named(videos.iloc[:0]) == 0
+
+
+def test_one_video_names_nobody_and_two_name_nobody() -> None:
+    assert [tell_nameless(*of) for of in ((1,), (2,), (1, 5), (0, 1))] == [
+        "1 video names nobody",
+        "2 videos name nobody",
+        "1 of 5 videos names nobody",
+        "0 of 1 video name nobody",
+    ]
+    assert [count_noun(n, "person", "people") for n in (0, 1, 2)] == ["0 people", "1 person", "2 people"]
 
 
 def test_all_who_ask_get_one_answer() -> None:

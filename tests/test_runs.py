@@ -154,7 +154,7 @@ def test_the_quick_run_begins_again_by_itself(project: Path, capsys: pytest.Capt
 def test_clearing_keeps_foreign_files(run: Run) -> None:
     ours = ("settings.yaml", "run.json", "log.jsonl", "metrics.jsonl", "checkpoints/last.pt", "03_train.ipynb")
     theirs = ("notes.md", "plots/mine.png", "my_03_train.ipynb")
-    fill(run, *ours, "evaluations/sample-test/report.json", *theirs)
+    fill(run, *ours, "evaluations/sample-test/report.json", "export/README.md", "others/seed/run.json", *theirs)
     run.clear()
     assert list_files(run) == set(theirs)
     run.clear()  # nothing left to clear is no error

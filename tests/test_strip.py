@@ -26,10 +26,16 @@ def project(tmp_path: Path) -> Path:
         target = tmp_path / file.relative_to(ROOT)
         target.parent.mkdir()
         shutil.copy(file, target)
-    for words in (("init", "-q"), ("add", "."), ("commit", "-qm", "shipped")):
-        name = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-        subprocess.run(["git", *name, *words], cwd=tmp_path, check=True)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    commit(tmp_path)
     return tmp_path
+
+
+def commit(project: Path) -> None:
+    """Commit all that is there."""
+    name = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    for words in (("add", "."), ("commit", "-qm", "all")):
+        subprocess.run(["git", *name, *words], cwd=project, check=True)
 
 
 def write_player(file: Path) -> None:
@@ -82,6 +88,40 @@ def test_a_shipped_notebook_is_kept_unless_its_cells_are_others(project: Path, c
 def test_one_that_was_run_with_other_settings_under_the_same_name_is_not_kept(project: Path) -> None:
     (project / "params" / "quick.yaml").write_text("data: {root: /anna}\n")
     assert strip_files([project / "notebooks" / SMALLEST.name])
+
+
+def test_one_named_from_its_own_folder_is_judged_alike(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project / "notebooks")
+    assert strip_files([SMALLEST.name]) == []
+    (project / "params" / "quick.yaml").write_text("data: {root: /anna}\n")
+    assert strip_files([SMALLEST.name]) == [Path(SMALLEST.name)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "root: /anna",
+        "root: data/quick, manifest: anna.csv, sample_videos: 80",
+        "sample_videos: x",
+        "no: mapping: at",
+    ],
+)
+def test_where_the_committed_settings_are_not_of_the_sample_nothing_is_kept(project: Path, data: str) -> None:
+    (project / "params" / "quick.yaml").write_text(f"data: {{{data}}}\n")
+    commit(project)
+    assert strip_files([project / "notebooks" / SMALLEST.name])
+
+
+def test_cells_that_were_changed_in_a_commit_without_outputs_are_not_taken_for_shipped(project: Path) -> None:
+    file = project / "notebooks" / SMALLEST.name
+    executed = file.read_text()
+    edit(file, "a parameter")
+    changed = file.read_text()
+    assert changed != executed
+    assert strip_files([file])
+    commit(project)
+    file.write_text(changed)  # run again, with other people's clips
+    assert strip_files([file])
 
 
 def test_outside_of_a_repository_nothing_is_taken_for_shipped(tmp_path: Path) -> None:

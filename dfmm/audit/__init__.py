@@ -33,6 +33,7 @@ from dfmm.manifest import NO_SPLIT, fingerprint_manifest
 from dfmm.metrics import compare_aucs, compute_auc
 from dfmm.people import assign_people, describe_nameless, mark_nameless, name_people
 from dfmm.settings import Settings, flatten_settings
+from dfmm.words import count_noun
 
 __all__ = [
     "Audit",
@@ -355,7 +356,8 @@ def _report_gaps(
         yield Finding("remark", f"{describe_nameless(manifest)}.", nameless)
     lost = manifest[(manifest["original"] != "") & ~manifest["original"].isin(manifest["video_id"])]
     if len(lost):
-        yield Finding("remark", f"{len(lost)} videos name an original that is not listed.", list(lost["video_id"]))
+        said = f"{count_noun(len(lost), 'video')} name{'s' * (len(lost) == 1)} an original that is not listed."
+        yield Finding("remark", said, list(lost["video_id"]))
     if not group_people(manifest)[1]:
         text = "Swaps link nearly all people, so shortcuts were tested by the first person a video names."
         yield Finding("remark", f"{text} A donor may have been met.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,18 +84,15 @@ def make_manifest(options: argparse.Namespace) -> int:
     )
     details = path.with_suffix(".problems.csv")
     ours = [file.name for file in (path, details) if file.resolve().parent == options.root.resolve()]  # of last time
-    problems = listing.problems[~listing.problems["name"].isin(ours)]
+    listing = replace(listing, problems=listing.problems[~listing.problems["name"].isin(ours)])
     try:
         write_manifest(listing.table, path)
     except PermissionError as error:
         raise ManifestError(f"{error.filename}: may not be written; choose another place with --out") from error
-    write_manifest(problems, details)
+    write_manifest(listing.problems, details)
     print(f"{path}: {len(listing.table)} videos\n\n{summarise_manifest(listing.table).to_string()}\n")
-    print(*listing.notes, sep="\n")
-    for kind, found in problems.groupby("kind"):
-        names = ", ".join(found["name"].iloc[:3]) + (", …" if len(found) > 3 else "")
-        print(f"{len(found)} × {kind}: {names}")
-    print(f"all of these, with details: {details}" if len(problems) else "nothing that does not fit")
+    print(*listing.describe(), sep="\n")
+    print(f"all of these, with details: {details}" if len(listing.problems) else "nothing that does not fit")
     return 0
 
 
@@ -119,10 +117,14 @@ def propose(options: argparse.Namespace) -> None:
     from dfmm import proposal
     from dfmm.manifest import write_manifest
 
-    manifest = proposal.open_folder(options.folder)
+    listing = proposal.open_folder(options.folder)
+    manifest = listing.table
     looked = proposal.look_at_files(manifest, options.folder)
     choices = proposal.propose_settings(manifest, options.folder, looked)
     text = proposal.format_proposal(choices, f"A first run on {options.folder.name}, as dfmm propose proposes it.")
+    if options.out:
+        proposal.check_target(text, options.out)
+    print(*listing.describe(), "", sep="\n")
     print(proposal.count_splits(manifest), *proposal.list_shortfalls(manifest, looked), "", text, sep="\n", flush=True)
     print("estimated, on this machine as busy as it is now:")
     print(proposal.format_times(proposal.estimate_times(manifest, proposal.build_settings(choices))))

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from scipy.special import expit, log_expit, logit
 
 from dfmm.audit.shortcuts import assign_folds, group_people
-from dfmm.metrics import TELLING, choose_threshold
+from dfmm.metrics import TELLING, choose_threshold, is_telling
+from dfmm.people import mark_nameless
+from dfmm.words import count_noun
 
 Floats = NDArray[np.float64]
 
@@ -96,6 +98,12 @@ class Evidence:
     twins: int = 0  # of these fakes, those that were forged of validation's reals
     window_threshold: float | None = None  # of the network's scores of windows; None where it was not chosen
     trained: float | None = None  # the prior that training saw, where `prior` is another one (`shift_prior`)
+    named: bool = True  # did a video of validation name anybody? Else each family stood in for a person
+
+    @property
+    def teachers(self) -> str:
+        """Of whom a piece's `forged` and `genuine` are so many."""
+        return "people of validation" if self.named else "videos of validation, which name nobody"
 
     @property
     def weighed(self) -> list[str]:
@@ -147,6 +155,7 @@ def fit_evidence(
     labels = videos["label"][chosen]
     threshold = choose_threshold(labels, scores[chosen], rule=rule)
     counts = {"reals": int((labels == 0).sum()), "fakes": int(labels.sum()), "twins": int((made & chosen).sum())}
+    counts["named"] = not mark_nameless(videos).all()
     return Evidence(pieces, bias, prior, threshold, rule, unseen is not None, learnt_on, **counts)
 
 
@@ -352,8 +361,8 @@ def describe_score(evidence: Evidence | None) -> str:
     """Say what a score is: a probability where validation taught what each piece means, else only an order."""
     if evidence is None or not evidence.pieces:
         return "the network's own, which nobody calibrated: it puts videos in order, and is no probability"
-    reals, fakes = (f"{n} {kind}{'s' * (n != 1)}" for n, kind in ((evidence.reals, "real"), (evidence.fakes, "fake")))
-    taught = f"{reals} and {fakes}" if evidence.reals else "videos"
+    counts = f"{count_noun(evidence.reals, 'real')} and {count_noun(evidence.fakes, 'fake')}"
+    taught = counts if evidence.reals else "videos"
     assumed = f"where {100 * evidence.prior:.0f} % of videos are one"
     return f"the probability of a forgery {assumed}, calibrated on {taught} of validation"
 
@@ -386,7 +395,7 @@ def describe_evidence(video: Mapping[str, Any], evidence: Evidence) -> dict[str,
     for name in evidence.weighed:
         ratio = video.get(f"{name}_evidence")
         missing = ratio is None or pd.isna(ratio)
-        said[name] = "missing, and left out" if missing else say_ratio(10 ** abs(ratio), ratio > 0, name)
+        said[name] = "missing, and left out" if missing else say_ratio(ratio, name)
         if name == "lag" and not missing:
             said[name] += f" ({say_lag(video['lag_ms'], video.get('lag_confidence'), evidence.pieces[name].usual)})"
     return said
@@ -399,13 +408,14 @@ def say_lag(lag: float, confidence: float | None, usual: float) -> str:
     return f"the sound fits best {found}{sure}; that of genuine clips {others}"
 
 
-def say_ratio(ratio: float, forged: bool, name: str) -> str:
+def say_ratio(log10_ratio: float, name: str) -> str:
     """Return `strong support for a forged picture: 150 times as often seen there`.
 
     The scale is that of the European Network of Forensic Science Institutes (guideline for evaluative reporting, 2015).
     """
+    ratio, forged = 10 ** abs(log10_ratio), log10_ratio > 0
     words, others = SENSES[name].words if forged else SENSES[name].words[::-1]
-    if ratio < TELLING:
+    if not is_telling(log10_ratio):
         return f"says nothing: less than {TELLING:g} times as often seen of {words} as of {others}"
     steps = ((10, "weak"), (100, "moderate"), (1000, "moderately strong"), (10_000, "strong"), (np.inf, "very strong"))
     strength = next(word for limit, word in steps if ratio < limit)

@@ -188,7 +188,7 @@ class Judge:
         if not piece.forged:
             return "calibrated on other clips, and not checked here: validation has no forgery of its kind"
         weighs = "" if piece.weight > 0 else "; weighs nothing beside the others"
-        return f"calibrated on people of validation: {piece.forged} forged, {piece.genuine} genuine{weighs}"
+        return f"calibrated on {self.evidence.teachers}: {piece.forged} forged, {piece.genuine} genuine{weighs}"
 
     def list_facts(self) -> dict[str, Any]:
         """Return what a page says of the model: run, checkpoint, training, data, prior, threshold."""

@@ -13,6 +13,7 @@ from dfmm.evaluation.synchrony import cut_path, describe_looked, format_looked
 from dfmm.extraction.tracks import Tracks
 from dfmm.faces.track import Track
 from dfmm.manifest import STREAM_LABELS
+from dfmm.metrics import RATIO_DIGITS
 from dfmm.model.synchrony import SynchronyModel
 
 
@@ -73,7 +74,7 @@ def describe_file(file: str, row: pd.Series, track: Track | None, evidence: Evid
 
 def _list_ratios(row: pd.Series, evidence: Evidence) -> dict[str, float | None]:
     ratios = {name: row[f"{name}_evidence"] for name in evidence.weighed}
-    return {name: None if pd.isna(ratio) else round(float(ratio), 4) for name, ratio in ratios.items()}
+    return {name: None if pd.isna(ratio) else round(float(ratio), RATIO_DIGITS) for name, ratio in ratios.items()}
 
 
 def _call(score: float | None, evidence: Evidence | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import scipy
 from dfmm.audit.shortcuts import measure_trivia
 from dfmm.evaluation.contents import Column, Slices
 from dfmm.manifest import COLUMNS, ManifestError
-from dfmm.metrics import Interval, compute_accuracy, compute_auc
+from dfmm.metrics import Interval, compute_auc, compute_error
 from dfmm.settings import Settings
 
 log = logging.getLogger("dfmm")
@@ -178,8 +178,7 @@ def measure_rate(rows: pd.DataFrame, threshold: float, replicates: int) -> Inter
     if rows.empty:
         return {"value": None, "low": None, "high": None}
     options = {"threshold": threshold, "identities": list(rows["identities"]), "replicates": replicates}
-    right = compute_accuracy(rows["label"], rows["score"], **options)
-    return {"value": 1 - right["value"], "low": 1 - right["high"], "high": 1 - right["low"]}
+    return compute_error(rows["label"], rows["score"], **options)
 
 
 def _compare_slice(column: str, row: dict[str, Any], name: str, comparisons: int) -> dict[str, Any]:

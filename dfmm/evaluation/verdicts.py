@@ -55,16 +55,18 @@ def order_verdicts(verdicts: Iterable[Verdict]) -> list[Verdict]:
 def render_verdicts(verdicts: Sequence[Verdict], judge: Judge) -> str:
     """Fill the template."""
     lines = [one.line for one in verdicts]
+    unjudged = [line for line in lines if line["status"] != "ok"]
+    beyond = {"pictures": (lines, SHOWN), "rows": (lines, LISTED), "unjudged": (unjudged, LISTED)}
     return render_page(
         "verdicts.html.jinja",
         judge=judge,
         cases=[_describe_case(one, judge) for one in verdicts[:SHOWN]],
         total=len(lines),
-        more={"pictures": max(len(lines) - SHOWN, 0), "rows": max(len(lines) - LISTED, 0), "first": SHOWN},
+        more={name: max(len(found) - most, 0) for name, (found, most) in beyond.items()} | {"first": SHOWN},
         columns=list(COLUMNS.values()) if judge.model else ["In step"],
         rows=[_list_cells(one, judge) for one in verdicts[:LISTED]],
         counts=count_verdicts(verdicts),
-        unjudged=[line for line in lines if line["status"] != "ok"][:LISTED],
+        unjudged=unjudged[:LISTED],
         origin=describe_environment(),
     )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dfmm.figures.style import FAKE, GREY, JOINT, REAL, add_legend, join_title, label_axes, open_axes, style_figure
 from dfmm.figures.words import shorten_text
-from dfmm.metrics import TELLING, Calibration
+from dfmm.metrics import TELLING, Calibration, is_telling
 
 LOOKS = {
     "network": {"label": "network's own", "color": GREY, "linestyle": "--", "marker": "s"},
@@ -38,7 +38,7 @@ def plot_evidence(video: Mapping[str, Any], names: Sequence[str], title: str = "
             axes.text(0, row, " missing", va="center", color=GREY)
         else:
             look = {"color": FAKE, "hatch": "////"} if value > 0 else {"color": REAL}
-            look = look if abs(value) >= np.log10(TELLING) else {"color": GREY}
+            look = look if is_telling(value) else {"color": GREY}
             axes.barh(row, value, height=0.6, edgecolor="white", **look)
     axes.axvline(0, color="black", linewidth=1)
     for side in (-1, 1):

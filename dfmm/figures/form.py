@@ -31,6 +31,7 @@ from dfmm.settings import (
     resolve_path,
     validate_settings,
 )
+from dfmm.words import count_noun
 
 HINT = "Run this cell in JupyterLab to look at all settings, to change them, and to write a params file."
 MOST_SHOWN = 30  # rows of the still
@@ -77,8 +78,8 @@ class Draft:
         words = re.findall(r"\w+(?:\.\w+)?", said) if name not in self.values else []
         return next((full for word in words for full in (word, f"{name}.{word}") if full in self.values), name)
 
-    def list_differences(self) -> list[str]:
-        settings, _ = self.judge()
+    def list_differences(self, settings: Settings | None) -> list[str]:
+        """Return in which settings a draft differs that is judged to be these; in None, by what was typed."""
         values = flatten_settings(settings) if settings else self.values  # `2e-3` is a text until it is validated
         return [name for name, value in values.items() if value != self.against[name]]
 
@@ -86,7 +87,7 @@ class Draft:
         """Write the params file, with what differs from the defaults alone; return what was done, or what is wrong."""
         settings, faults = self.judge()
         if settings is None:
-            return f"not written: {len(faults)} settings are wrong"
+            return f"not written: {count_noun(len(faults), 'setting')} {'is' if len(faults) == 1 else 'are'} wrong"
         if self.target.is_file() and not self.replace:
             return f"not written: {self.target.name} is there already; name another target"
         write_whole(format_params(list_changed(settings), title="What differs from the defaults."), self.target)
@@ -128,7 +129,8 @@ class SettingsForm(anywidget.AnyWidget):
         self.send(self._answer() | {"said": said, "found": found})
 
     def _answer(self) -> dict[str, Any]:
-        return {"faults": self.draft.judge()[1], "differs": self.draft.list_differences()}
+        settings, faults = self.draft.judge()
+        return {"faults": faults, "differs": self.draft.list_differences(settings)}
 
 
 def _describe_field(name: str, field: FieldInfo, draft: Draft) -> dict[str, Any]:
@@ -170,7 +172,10 @@ def edit_settings(
     settings, other = params if given else load_settings(params), load_settings(against) if against else Settings()
     name, path = str(against or "the defaults"), resolve_path(target or "params/mine.yaml")
     draft = Draft(settings, other, path, replace=not given and path.resolve() == resolve_path(params).resolve())
-    rows = [(key, write_value(draft.values[key]), write_value(draft.against[key])) for key in draft.list_differences()]
+    rows = [
+        (key, write_value(draft.values[key]), write_value(draft.against[key]))
+        for key in draft.list_differences(settings)
+    ]
     words = {key: f"{value} ({name}: {usual})" for key, value, usual in rows} or {"differs": "nothing"}
     title = "Settings" + ("" if given else f" of {params}") + f", against {name}"
     return Still(

@@ -128,7 +128,7 @@ class Live {
     const run = this.model.get("runs")[at];
     this.say(kind === "stop" ? "asking it to stop …" : "…");
     if (kind === "stop" && run.stop_url && await writeFile(run.stop_url)) return this.say("asked to stop: it ends after its step, with a checkpoint");
-    this.waiting = setTimeout(() => this.say(`The kernel is busy and does not listen; in a terminal this does: ${run.command}`), PATIENCE);
+    this.waiting = setTimeout(() => this.say(`The kernel is busy and does not listen; in a terminal this does: ${run.commands[kind]}`), PATIENCE);
     this.model.send({ kind, run: at });
   }
 }

@@ -7,6 +7,8 @@ of other processes, or of other machines over a shared folder. To stop is a file
 from __future__ import annotations
 
 import asyncio
+import shlex
+import signal
 import subprocess
 import threading
 import time
@@ -28,9 +30,14 @@ from dfmm.figures.still import Still, is_headless, read_view
 from dfmm.figures.style import GREY, STREAMS, join_title, label_axes, style_figure
 from dfmm.figures.words import format_number, shorten_text
 from dfmm.runs import STOP, Run, RunError, find_run
+from dfmm.settings import STORED
 from dfmm.training import Progress, start_training
 
 SECONDS, REPAINT_SECONDS = 1.0, 20.0  # between two looks, and two stills of a run that goes on
+REST_SECONDS = 600.0  # after the last run has ended nobody looks any more; another machine's may only have been silent
+OVER = "All have ended and are looked at no more: run the cell again to follow what goes on elsewhere."
+STOPPED = (0, 130, 143, -signal.SIGTERM)  # of a process that ended well, by Ctrl-C, or by SIGTERM, early or late
+AWAY = (OSError, ValueError, RunError)  # of a folder that cannot be read for a while
 TERMS = {
     "": "loss, all terms",
     "_label": "loss of real or fake",
@@ -94,14 +101,24 @@ class LiveCurves(anywidget.AnyWidget):
         super().__init__()
         self.followed, self.started = list(runs), {}
         self.ended, self.looking = threading.Event(), threading.Lock()
+        self.thread: threading.Thread | None = None
+        self.held = False  # does a cell train just now? Then a run that has not begun again is not over
         self.repaint: Callable[[], None] | None = None  # has the still redrawn, where that can be done
         self.show()
         self.on_msg(self._answer)
-        threading.Thread(target=self._follow, daemon=True).start()
+        self.follow()
 
     def close(self) -> None:
         self.ended.set()
         super().close()
+
+    def follow(self) -> None:
+        """Look at the runs once a second, in a thread, until the last of them has been over for a while."""
+        with self.looking:
+            self.active = time.monotonic()
+            if self.thread is None and not self.ended.is_set():
+                self.thread = threading.Thread(target=self._follow, daemon=True)
+                self.thread.start()
 
     def show(self) -> None:
         """Send where the runs stand, as they were last looked at."""
@@ -123,14 +140,25 @@ class LiveCurves(anywidget.AnyWidget):
 
     def _follow(self) -> None:
         painted, at = self._tell_apart(), time.monotonic()
-        while not self.ended.wait(SECONDS):
+        while not self.ended.wait(SECONDS) and not self._is_over():
             try:
                 self.look()
-            except (OSError, ValueError, RunError) as error:  # a folder that is away for a while
+            except AWAY as error:
                 self.said = f"cannot be read just now: {error}"
             if self.repaint and time.monotonic() > at + REPAINT_SECONDS and painted != self._tell_apart():
                 painted, at = self._tell_apart(), time.monotonic()
                 self.repaint()
+
+    def _is_over(self) -> bool:
+        """Has nothing gone on for so long that nobody need look? Then the thread is given up."""
+        with self.looking:
+            now = time.monotonic()
+            if self.held or self.started or any(run.status in ("none", "running") for run in self.followed):
+                self.active = now
+            if now < self.active + REST_SECONDS:
+                return False
+            self.thread, self.said = None, OVER
+            return True
 
     def _tell_apart(self) -> list[tuple[str, int]]:
         """Return what of the runs a new still is worth."""
@@ -142,11 +170,19 @@ class LiveCurves(anywidget.AnyWidget):
             if asked["kind"] == "stop":
                 self.said = run.ask_to_stop()
             elif asked["kind"] == "go":
-                self.started[run.name] = start_training(run)
-                self.said = f"{run.name} goes on in a process of its own, whatever becomes of this notebook"
+                self.said = self._go_on(run)
         except (RunError, OSError) as error:
             self.said = str(error)
         self.look()
+        self.follow()
+
+    def _go_on(self, run: Run) -> str:
+        """Let a run go on, once however often it was asked for, and return what comes of it."""
+        process = self.started.get(run.name)
+        if run.status("train") == "running" or (process is not None and process.poll() is None):
+            return f"{run.name} goes on already"
+        self.started[run.name] = start_training(run)
+        return f"{run.name} goes on in a process of its own, whatever becomes of this notebook"
 
 
 def describe_runs(runs: Sequence[Progress]) -> list[dict[str, Any]]:
@@ -160,16 +196,22 @@ def describe_runs(runs: Sequence[Progress]) -> list[dict[str, Any]]:
             "concerns": run.list_concerns(),
             "status": "stopping" if run.status == "running" and run.asked else run.status,
             "best": run.best_epoch,
-            "command": f"dfmm stop {run.run.name}",
+            "commands": name_commands(run.run),
             "stop_url": find_url(run.run / STOP, service="api/contents"),  # a kernel that trains does not listen
         }
         for number, (name, run) in enumerate(zip(names, runs, strict=True))
     ]
 
 
+def name_commands(run: Run) -> dict[str, str]:
+    """Return what does in a terminal what each button does."""
+    name, settings = shlex.quote(run.name), shlex.quote(f"{run.name}/{STORED}")
+    return {"stop": f"dfmm stop {name}", "go": f"dfmm train {settings} --run {name}"}
+
+
 def explain_end(process: subprocess.Popen, name: str) -> str:
     """Say why a process that was to go on with a run has failed; nothing where it has not, or was stopped."""
-    return f"{name} did not go on: read its go_on.log" if process.returncode not in (0, 130) else ""
+    return f"{name} did not go on: read its go_on.log" if process.returncode not in STOPPED else ""
 
 
 class Watch(Still):
@@ -181,7 +223,11 @@ class Watch(Still):
     def __init__(self, runs: Sequence[Run], note: str = ""):
         self.runs, self.widget, self.pending = [Progress(run) for run in runs], None, False
         draw, title = (lambda: plot_progress(self.runs, note=note)), ", ".join(filter(None, ("Training", note)))
-        super().__init__(title, {}, HINT, draw, lambda: LiveCurves(self.runs))
+        super().__init__(title, {}, HINT, draw, self._make_curves)
+
+    def _make_curves(self) -> LiveCurves:
+        """The widget follows by itself: its thread reads on while this one may be drawing."""
+        return LiveCurves([Progress(run.run) for run in self.runs])
 
     @property
     def text(self) -> str:
@@ -194,6 +240,13 @@ class Watch(Still):
             with suppress(RuntimeError):  # a script has no loop
                 self.loop = asyncio.get_running_loop()
                 self.widget.repaint = self._repaint_later
+
+    def repaint(self) -> None:
+        """Put a still of now in the place of the one that is shown."""
+        with suppress(*AWAY):
+            for run in self.runs:
+                run.look()
+        super().repaint()
 
     def _repaint_later(self) -> None:
         """Have the kernel redraw the still once it is idle: pyplot is of one thread."""
@@ -208,6 +261,8 @@ class Watch(Still):
     def __enter__(self) -> Watch:
         if not is_headless():
             display(self)
+        if self.widget is not None:
+            self.widget.held = True
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -216,6 +271,7 @@ class Watch(Still):
                 run.look()
             display(self)
         else:
+            self.widget.held = False
             self.widget.look()
             self.repaint()
 

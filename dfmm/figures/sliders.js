@@ -1,7 +1,6 @@
 // Threshold and prior: who is called fake is counted here, in the browser, from scores that were sent once.
 
 const WIDTH = 640, HALF = 62, LEFT = 20, AXIS = 20; // of the histogram, in pixels; of either half of it
-const Z = 1.959963984540054; // of a 95 % interval
 const LEAST = 0.001; // prior, and one less the most
 
 export const logit = (share) => Math.log(share / (1 - share)), expit = (odds) => 1 / (1 + Math.exp(-odds));
@@ -15,28 +14,22 @@ export function countBelow(values, at) { // of rising values
   return low;
 }
 
-export function boundProportion(value, size) { // Wilson's
-  const z2 = Z ** 2 / size, centre = (value + z2 / 2) / (1 + z2);
-  const reach = Math.sqrt(z2 * value * (1 - value) + z2 ** 2 / 4) / (1 + z2);
-  return [Math.max(centre - reach, 0), Math.min(centre + reach, 1)];
-}
-
-export function measure({ reals, fakes, worth, moved }, threshold, prior) { // in log-odds, all but the prior
-  const share = (part, whole) => (whole ? part / whole : null), bound = (value, size) => value === null ? null : boundProportion(value, size);
+export function measure({ reals, fakes, moved }, threshold, prior) { // in log-odds, all but the prior
+  const share = (part, whole) => (whole ? part / whole : null);
   const tn = countBelow(reals, threshold - moved), fn = countBelow(fakes, threshold - moved);
   const fp = reals.length - tn, tp = fakes.length - fn;
   const recall = share(tp, fakes.length), false_alarms = share(fp, reals.length);
   const right = prior * recall, wrong = (1 - prior) * false_alarms;
   return {
-    tn, fp, fn, tp, recall, false_alarms,
-    recall_interval: bound(recall, worth[0]), false_alarms_interval: bound(false_alarms, worth[1]),
-    precision: share(tp, tp + fp), precision_at_prior: recall === null || false_alarms === null ? null : share(right, right + wrong),
+    tn, fp, fn, tp, recall, false_alarms, precision: share(tp, tp + fp),
+    precision_at_prior: recall === null || false_alarms === null ? null : share(right, right + wrong),
   };
 }
 
 const readFloats = (view) => new Float64Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 const write = (value, digits = 3) => (value === null ? "–" : value.toFixed(digits));
-const writeInterval = (value, interval, times = 1, digits = 3) => value === null ? "–" : `${write(times * value, digits)} [${interval.map((end) => write(times * end, digits)).join(", ")}]`;
+const writeTimes = (value, times, digits) => write(value === null ? null : times * value, digits);
+const writeInterval = ({ low, high }, times, digits) => (low === null ? "" : ` [${writeTimes(low, times, digits)}, ${writeTimes(high, times, digits)}]`);
 const writeShare = (share) => (share < 0.1 || share > 0.9 ? share.toFixed(3) : share.toFixed(2));
 
 class Sliders {
@@ -72,7 +65,7 @@ class Sliders {
 
   show() {
     const prior = expit(this.prior.value), { reals, fakes, moved } = this;
-    const found = measure({ reals, fakes, worth: this.about.worth, moved }, this.threshold.value, prior);
+    const found = measure({ reals, fakes, moved }, this.threshold.value, prior);
     for (const slider of [this.threshold, this.prior]) {
       slider.input.value = slider.value; // one that is beyond the slider's reach stays what it is
       slider.said.textContent = writeShare(expit(slider.value));
@@ -112,14 +105,16 @@ class Sliders {
       cells.forEach((cell, column) => make(at && column ? "td" : "th", "", line, cell));
       return line;
     }));
+    const off = Math.abs(this.threshold.value - this.validated()) > 1e-9; // where there is no interval that means anything
+    const tellShare = (name, times, digits) => writeTimes(found[name], times, digits) + (off ? "" : writeInterval(this.about[name], times, digits));
     const total = this.reals.length + this.fakes.length, words = [
-      ["recall (fakes found)", writeInterval(found.recall, found.recall_interval)],
-      ["false alarms per hundred reals", writeInterval(found.false_alarms, found.false_alarms_interval, 100, 1)],
+      ["recall (fakes found)", tellShare("recall", 1, 3)],
+      ["false alarms per hundred reals", tellShare("false_alarms", 100, 1)],
       [`precision here, where ${write(this.fakes.length / total, 2)} are fake`, write(found.precision)],
       [`precision where ${writeShare(prior)} are fake`, write(found.precision_at_prior)],
     ];
     this.list.replaceChildren(...words.flatMap(([name, value]) => [make("span", "", null, name), make("b", "", null, value)]));
-    const { clips, split } = this.about, fakes = Math.round(clips * prior), off = Math.abs(this.threshold.value - this.validated()) > 1e-9;
+    const { clips, split } = this.about, fakes = Math.round(clips * prior);
     const among = (share, number) => (share === null ? "–" : Math.round(share * number));
     this.clips.textContent = `Of ${clips} clips with that share of fakes, ${fakes} are fake, of which ${among(found.recall, fakes)} would be found, and ${clips - fakes} real, of which ${among(found.false_alarms, clips - fakes)} would be called fake.`;
     this.mind.classList.toggle("dfmm-off", off);

@@ -34,8 +34,18 @@ from dfmm.layouts.release import Layout
 from dfmm.layouts.split import SHARES, Division, check_shares, check_split, split_by_identity
 from dfmm.layouts.talkingheadbench import TALKINGHEADBENCH
 from dfmm.manifest import COLUMNS, NO_SPLIT, SPLITS, ManifestError, validate_manifest
+from dfmm.people import tell_nameless
 
-__all__ = ["LAYOUTS", "SHARES", "build_manifest", "search", "split_by_identity", "verify"]
+__all__ = [
+    "LAYOUTS",
+    "SHARES",
+    "Listing",
+    "Problems",
+    "build_manifest",
+    "search",
+    "split_by_identity",
+    "verify",
+]
 
 MANY = 20  # a column with more values is no property to spread
 
@@ -165,7 +175,7 @@ def describe_division(division: Division) -> list[str]:
     if lost:
         lines.append(f"{lost} videos left out ({lost / total:.1%}): they name people of two splits")
     if division.unnamed:
-        lines.append(f"{division.unnamed} videos name nobody: who is in them may be in two splits")
+        lines.append(f"{tell_nameless(division.unnamed)}: who is in them may be in two splits")
     lines += _describe_spread(division)
     empty = [split for split in division.identities if not (division.table["split"] == split).any()]
     if empty:

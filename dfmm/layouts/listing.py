@@ -55,6 +55,14 @@ class Listing:
     problems: pd.DataFrame
     notes: list[str] = field(default_factory=list)
 
+    def describe(self) -> list[str]:
+        """Return the notes, and of each kind of problem how many there are and the first of them, a line each."""
+        lines = list(self.notes)
+        for kind, found in self.problems.groupby("kind"):
+            names = ", ".join(found["name"].iloc[:3]) + (", …" if len(found) > 3 else "")
+            lines.append(f"{len(found)} × {kind}: {names}")
+        return lines
+
 
 @dataclass
 class Tree:

@@ -13,11 +13,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "people": ["MetricError"],
         "ranking": ["compute_det", "compute_eer", "compute_precision_recall", "compute_roc"],
-        "decisions": ["choose_threshold", "count_worth"],
-        "intervals": ["Interval", "bound_proportion"],
-        "costs": ["BINS", "TELLING", "Calibration", "Costs", "find_odds", "measure_calibration"],
+        "decisions": ["choose_threshold"],
+        "intervals": ["Interval"],
+        "costs": [
+            *("BINS", "RATIO_DIGITS", "TELLING", "Calibration", "Costs", "find_odds", "is_telling"),
+            "measure_calibration",
+        ],
         "localization": ["AP_IOUS", "COUNTS", "compute_localization", "measure_iou", "measure_localization"],
         "compare": ["SURE", "Difference", "compare_aucs", "compare_metrics", "compute_drop"],
-        "compute": ["compute_accuracy", "compute_auc", "compute_macro_auc", "compute_metrics", "compute_roc_band"],
+        "compute": [
+            *("compute_accuracy", "compute_auc", "compute_error", "compute_macro_auc", "compute_metrics"),
+            "compute_roc_band",
+        ],
     },
 )

@@ -158,6 +158,12 @@ def compute_accuracy(
     return describe(value, bound_rate(value, draws, analytic, ranking, confidence))
 
 
+def compute_error(labels: ArrayLike, scores: ArrayLike, **options: Any) -> Interval:
+    """The share of videos that are called what they are not, alone; all else as in `compute_accuracy`."""
+    right = compute_accuracy(labels, scores, **options)
+    return {"value": 1 - right["value"], "low": 1 - right["high"], "high": 1 - right["low"]}
+
+
 def compute_macro_auc(
     labels: ArrayLike,
     scores: ArrayLike,

@@ -17,10 +17,16 @@ from dfmm.metrics.ranking import Counts, Ranking, both_or_nan, check_videos, div
 
 # So many times more often seen, evidence says something (ENFSI, guideline for evaluative reporting, 2015).
 TELLING = 2.0
+RATIO_DIGITS = 4  # behind the point, of the logarithms that are told
 BINS = 10
 EDGE = 1e-7  # a probability of 0 or 1 has no odds
 LOSSES = ("log_loss", "brier", "ece", "cllr", "act_dcf")  # of scores that are probabilities
 HULLS = ("min_dcf", "min_cllr")  # of any scores: what the best threshold, or the best calibration, would cost
+
+
+def is_telling(log10_ratio: float) -> bool:
+    """Does evidence say something, seen so many times more often? Of what is told rounded the same as of the rest."""
+    return round(abs(log10_ratio), RATIO_DIGITS) >= round(np.log10(TELLING), RATIO_DIGITS)
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from dfmm.metrics.intervals import Bounds, add_reaches, bound_proportion
-from dfmm.metrics.people import Floats, MetricError, find_people
+from dfmm.metrics.people import Floats, MetricError
 from dfmm.metrics.ranking import Counts, Ranking, divide, rank_videos
 
 
@@ -44,13 +43,6 @@ def _place_threshold(steps: Floats, cut: int) -> float:
     high, low = steps[cut - 1], steps[min(cut, steps.size - 1)]
     middle = high / 2 + low / 2
     return float(middle if middle > low else high)  # nothing lies between equal or neighbouring floats
-
-
-def count_worth(
-    labels: ArrayLike, scores: ArrayLike, *, identities: Sequence[str] | None = None
-) -> tuple[float, float]:
-    """How many independent videos the fakes and the reals are worth, for the interval of a rate among either."""
-    return rank_videos(labels, scores, find_people(identities, len(np.asarray(labels)))).worth
 
 
 def measure_decisions(counts: Counts, cut: int) -> dict[str, Floats]:

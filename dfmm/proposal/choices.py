@@ -115,13 +115,18 @@ def format_proposal(choices: Sequence[Choice], title: str = "") -> str:
     return format_params(values, notes=reasons, title=title)
 
 
-def write_proposal(text: str, params: str | Path) -> Path:
-    """Write a params file where there is none yet.
+def check_target(text: str, params: str | Path) -> Path:
+    """Return where a params file is to be written: there is none yet, or one that says the same.
 
     Raises:
-        ProposalError: there is another one.
+        ProposalError: something else is there.
     """
     path = resolve_path(params)
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
+    if path.exists() and not (path.is_file() and path.read_text(encoding="utf-8") == text):
         raise ProposalError(f"{params} is there already and says something else: name another file, or remove it")
-    return write_whole(text, path)
+    return path
+
+
+def write_proposal(text: str, params: str | Path) -> Path:
+    """Write a params file where `check_target` finds nothing else."""
+    return write_whole(text, check_target(text, params))

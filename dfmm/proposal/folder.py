@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +12,13 @@ import pandas as pd
 
 from dfmm.dataset import find_taught
 from dfmm.files import write_beside
-from dfmm.layouts import build_manifest
+from dfmm.layouts import Listing, Problems, build_manifest
 from dfmm.manifest import SPLITS, STREAM_LABELS, read_manifest
 from dfmm.media.container import MediaError, find_streams, open_media
 from dfmm.metrics import compute_auc
-from dfmm.people import ALONE, name_people
+from dfmm.people import assign_people, count_named, mark_nameless, name_people, tell_nameless
 from dfmm.settings import Settings, resolve_path
+from dfmm.words import count_noun
 
 LOOKED_AT = 24  # files whose headers are read; of a thousand others they are a sample
 TELLING = 0.8  # an interval of the AUC that reaches below says nothing that counts, even of a detector without a fault
@@ -26,16 +26,16 @@ FEW_PEOPLE = 20  # whose faces and voices a network has learnt by heart before i
 STREAM_WORDS = {"video_fake": "picture", "audio_fake": "voice", "in_sync": "synchrony"}
 
 
-def open_folder(folder: str | Path) -> pd.DataFrame:
-    """Return a folder's manifest: its own `manifest.csv`, or else what `real/` and `fake/` in it hold.
+def open_folder(folder: str | Path) -> Listing:
+    """Return a folder's manifest: its own `manifest.csv`, or else what `real/` and `fake/` hold, and what is odd there.
 
     Raises:
         ManifestError: the folder holds neither, or its manifest has faults.
     """
     root = resolve_path(folder)
     if (root / "manifest.csv").is_file():
-        return read_manifest(root / "manifest.csv", root)
-    return build_manifest("realfake", root).table
+        return Listing(read_manifest(root / "manifest.csv", root), Problems().collect())
+    return build_manifest("realfake", root)
 
 
 def make_folder(sample: pd.DataFrame, root: Path, folder: Path, *, videos: int = 24) -> Path:
@@ -61,17 +61,15 @@ def spread_numbers(count: int, most: int) -> np.ndarray:
 
 def count_splits(manifest: pd.DataFrame) -> pd.DataFrame:
     """Return, for each split, its `videos`, `reals` and `fakes`, the `people` named, and how many are `unnamed`."""
-    people = name_people(manifest)
-    rows = {}
+    people, rows = assign_people(manifest), {}  # of all splits: an original may be in another one
     for split in SPLITS:
-        of = manifest[manifest["split"] == split]
-        names = set(people[of.index].str.split("|").explode().dropna())
+        of = people[people["split"] == split]
         rows[split] = {
             "videos": len(of),
             "reals": int((of["label"] == 0).sum()),
             "fakes": int((of["label"] == 1).sum()),
-            "people": sum(not name.startswith(ALONE) for name in names),
-            "unnamed": int(people[of.index].str.startswith(ALONE).sum()),
+            "people": count_named(of),
+            "unnamed": int(mark_nameless(of).sum()),
         }
     return pd.DataFrame(rows).T
 
@@ -80,8 +78,8 @@ def look_at_files(manifest: pd.DataFrame, root: str | Path, *, most: int = LOOKE
     """Read the headers of at most so many files, of both labels alike.
 
     Returns:
-        A row for each: `video_id`, `label`, whether there is a `picture` and a `sound`, `seconds` (NaN where it is not
-        told), and `fault`, why it cannot be opened, or "".
+        A row for each: `video_id`, `label`, whether there is a `picture` and a `sound`, and `fault`, why it cannot be
+        opened, or "".
     """
     parts = [group.iloc[spread_numbers(len(group), most // 2)] for _, group in manifest.groupby("label")]
     rows = [
@@ -95,10 +93,9 @@ def _look_at(path: Path) -> dict[str, Any]:
     try:
         with open_media(path) as container:
             kinds = {stream.type for stream in find_streams(container)}
-            seconds = container.duration / 1e6 if container.duration else math.nan
     except MediaError as error:
-        return {"picture": False, "sound": False, "seconds": math.nan, "fault": str(error)}
-    return {"picture": "video" in kinds, "sound": "audio" in kinds, "seconds": seconds, "fault": ""}
+        return {"picture": False, "sound": False, "fault": str(error)}
+    return {"picture": "video" in kinds, "sound": "audio" in kinds, "fault": ""}
 
 
 def list_shortfalls(manifest: pd.DataFrame, looked: pd.DataFrame) -> list[str]:
@@ -129,9 +126,9 @@ def _judge_splits(manifest: pd.DataFrame, counts: pd.DataFrame) -> Iterator[str]
 
 
 def _count(row: pd.Series) -> str:
-    known = f"of {row['people']} people" if row["people"] else "of people whom nobody names"
-    rest = f" and {row['unnamed']} videos of others" if row["people"] and row["unnamed"] else ""
-    reals, fakes = (f"{row[f'{kind}s']} {kind}{'s' if row[f'{kind}s'] != 1 else ''}" for kind in ("real", "fake"))
+    known = f"of {count_noun(row['people'], 'person', 'people')}" if row["people"] else "of people whom nobody names"
+    rest = f" and {count_noun(row['unnamed'], 'video')} of others" if row["people"] and row["unnamed"] else ""
+    reals, fakes = (count_noun(row[f"{kind}s"], kind) for kind in ("real", "fake"))
     return f"{reals} and {fakes} {known}{rest}"
 
 
@@ -149,7 +146,7 @@ def _tell_interval(videos: pd.DataFrame) -> str:
 def _judge_labels(manifest: pd.DataFrame, counts: pd.DataFrame) -> Iterator[str]:
     unnamed, used = int(counts["unnamed"].sum()), int(counts["videos"].sum())
     if unnamed:
-        yield f"{unnamed} of {used} videos name nobody: the same person may be in train and test (column identities)."
+        yield f"{tell_nameless(unnamed, used)}: the same person may be in train and test (column identities)."
     untaught = [name for name in STREAM_LABELS if name not in find_taught(manifest, Settings())]
     if untaught:
         words = ", ".join(STREAM_WORDS[name] for name in untaught)

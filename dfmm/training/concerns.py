@@ -7,6 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from dfmm.people import tell_nameless
+from dfmm.words import count_noun
+
 FEW_VIDEOS = 10  # of a label in validation, below which each of them moves the AUC visibly
 FEW_PEOPLE = 100  # in training, whom a network learns by heart
 NEAR_ZERO = 0.1  # loss a term, in nats: right, and 90 % sure of it
@@ -48,7 +51,7 @@ def _judge_validation(split: Mapping[str, int] | None) -> Iterator[str]:
     fewest = min(split["reals"], split["fakes"]) if split else FEW_VIDEOS
     if fewest < FEW_VIDEOS:
         yield (
-            f"Validation has {split['videos']} videos ({split['reals']} real, {split['fakes']} fake)"
+            f"Validation has {count_noun(split['videos'], 'video')} ({split['reals']} real, {split['fakes']} fake)"
             f"{whose}: one of them alone moves its AUC by up to {1 / max(fewest, 1):.2f}."
         )
 
@@ -107,9 +110,10 @@ def _name_nobody(split: Mapping[str, int] | None) -> bool:
 def _count_people(split: Mapping[str, int]) -> str:
     """`14 people`, or `14 videos` where nobody is named; where some are not, each of those counts as one."""
     if _name_nobody(split):
-        return f"{split['videos']} videos"
+        return count_noun(split["videos"], "video")
     nameless = split.get("nameless", 0)
-    return f"{split['people']} people" + (f" at most ({nameless} videos name nobody)" if nameless else "")
+    people = count_noun(split["people"], "person", "people")
+    return f"{people} at most ({tell_nameless(nameless)})" if nameless else people
 
 
 def name_place(number: int) -> str:

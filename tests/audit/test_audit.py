@@ -251,8 +251,8 @@ def test_what_could_not_be_looked_at_is_said(files: tuple[Settings, pd.DataFrame
     text = format_audit(audit)
     assert "9 of 10 videos read, synthetic" in text
     assert "1 of 10 videos cannot be read" in text
-    assert "1 of 10 videos name nobody" in text
-    assert "1 videos name an original that is not listed" in text
+    assert "1 of 10 videos names nobody" in text
+    assert "1 video names an original that is not listed" in text
     assert "All videos are in one split (test)" in text
     with pytest.raises(AuditError, match=r"not one of 1 videos can be read; the first: .*cannot be decoded"):
         audit_data(manifest.head(1), settings, progress=False)

@@ -128,7 +128,7 @@ def read_found(page: Any) -> dict[str, Any]:
 
 
 def check_found(found: dict[str, Any]) -> None:
-    expected = open_decisions(make_scores(), 0.4).measure(found["threshold"], found["prior"])
+    expected = open_decisions(make_scores(), 0.45, 0.4, replicates=10).measure(found["threshold"], found["prior"])
     for name, value in expected.items():
         assert found[name] == pytest.approx(value), name
 
@@ -143,11 +143,14 @@ def test_sliders_move_the_numbers_and_say_that_this_is_choosing_on_test(lab: str
         threshold, prior = page.locator(".dfmm-slider input").all()
         counts = ("tn", "fp", "fn", "tp")
         assert "This is the threshold of validation" in page.locator(".dfmm-mind").inner_text()
+        rates = page.locator(".dfmm-numbers").inner_text
+        assert rates().count("[") == 2
         threshold.fill("1.5")
         second = read_found(page)
         check_found(second)
         assert second["fp"] + second["tp"] < first["fp"] + first["tp"]
         assert "chosen here, on test" in page.locator(".dfmm-mind").inner_text()
+        assert "[" not in rates()  # an interval of what was chosen on these very videos would be none
         prior.fill("-4")
         third = read_found(page)
         check_found(third)
@@ -156,6 +159,7 @@ def test_sliders_move_the_numbers_and_say_that_this_is_choosing_on_test(lab: str
         fourth = read_found(page)  # moved along, the threshold calls the same videos fake
         assert [fourth[name] for name in counts] == [first[name] for name in counts]
         assert fourth["precision_at_prior"] < first["precision_at_prior"]
+        assert rates().count("[") == 2
         assert page.locator(".dfmm-found td").all_inner_texts() == [
             str(first[name]) for name in ("tn", "fp", "fn", "tp")
         ]

@@ -281,10 +281,27 @@ def test_pieces_are_told_in_words() -> None:
 def test_a_bar_is_grey_where_the_words_say_nothing() -> None:
     ratios = {"picture_evidence": 0.3, "voice_evidence": -0.3, "lag_evidence": -0.31, "fusion_evidence": 1.0}
     names = [name.removesuffix("_evidence") for name in ratios]
-    said = [say_ratio(10 ** abs(value), value > 0, name) for name, value in zip(names, ratios.values(), strict=True)]
+    said = [say_ratio(value, name) for name, value in zip(names, ratios.values(), strict=True)]
     bars = plot_evidence(ratios, names).axes[0].patches
     grey = [bar.get_facecolor() == to_rgba(GREY) for bar in bars]
     assert grey == [words.startswith("says nothing") for words in said] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("ratio", [np.log10(2), 0.30104, 0.30096, -0.301])
+def test_a_bar_drawn_of_what_a_line_tells_rounded_says_what_its_words_do(ratio: float) -> None:
+    words = say_ratio(ratio, "picture")
+    (bar,) = plot_evidence({"picture_evidence": round(ratio, 4)}, ["picture"]).axes[0].patches
+    assert (bar.get_facecolor() == to_rgba(GREY)) is words.startswith("says nothing")
+
+
+def test_who_taught_a_piece_are_people_only_where_somebody_is_named() -> None:
+    videos = draw_videos()
+    assert fit(videos).teachers == "people of validation"
+    nameless = fit(videos.assign(identities=[f"video:{name}" for name in videos["video_id"]]))
+    assert nameless.teachers == "videos of validation, which name nobody"
+    assert Evidence.load(nameless.dump()) == nameless
+    of_before = {name: value for name, value in nameless.dump().items() if name != "named"}
+    assert Evidence.load(of_before).named
 
 
 def test_calibration_is_told_from_its_lack() -> None:

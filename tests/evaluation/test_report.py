@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from dfmm.evaluation.contents import FURTHER, METRICS, Report, read_report
+from dfmm.evaluation.evidence import Evidence, Piece
 from dfmm.evaluation.report import find_mistakes, render_html, write_report, write_whole
 from dfmm.files import write_json
 from dfmm.metrics import compute_metrics
@@ -105,6 +106,19 @@ def test_what_comes_from_outside_is_text(html):
     assert f"{EVIL}/20" in page.text
     assert f"no face in {EVIL}" in page.text
     assert all("alert" not in str(attributes) for _, attributes in page.tags)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_people_are_spoken_of_only_where_somebody_is_named(named: bool) -> None:
+    piece = Piece(usual=0.0, centre=0.0, scale=1.0, slope=1.0, offset=0.0, share=0.5, forged=3, genuine=4)
+    evidence = Evidence({"picture": piece}, 0.0, 0.5, 0.5, "eer", apart=True, reals=20, fakes=22, named=named)
+    report, scores, _ = make_results()
+    text = Reader(render_html(report.model_copy(update={"evidence": evidence}), scores, [])).text
+    section = " ".join(text[text.index("each calibrated on validation") : text.index("its AUC here, over")].split())
+    assert ("people" in section) is named
+    whose = ("people of validation", "videos of validation, which name nobody,")[not named]
+    assert f"scores of {('videos', 'people')[named]} that the fit behind them had not seen." in section
+    assert f"how many {whose} taught what each means" in section
 
 
 def test_report_needs_nothing_from_outside(html):

@@ -76,7 +76,7 @@ def test_what_is_wrong_is_said_beside_its_field_and_nothing_is_written(
     assert settings is None
     assert list(faults) == [where]
     assert said in faults[where]
-    assert draft.write().startswith("not written")
+    assert draft.write() == "not written: 1 setting is wrong"
     assert not draft.target.exists()
     for name in typed:
         draft.change(name, write_value(draft.against[name]))
@@ -113,6 +113,14 @@ def test_the_form_answers_what_differs_and_finds_by_a_word(tmp_path: Path) -> No
     assert "did you mean" in form.sent["said"]
     assert form.ask(kind="change", name="no.such", text="1")["faults"] == {}
     assert form.ask(kind="write")["said"] == "written: mine.yaml"
+
+
+def test_an_answer_judges_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    form, judged = Wire(Draft(Settings(), Settings(), tmp_path / "mine.yaml"), against=QUICK), []
+    judge = form.draft.judge
+    monkeypatch.setattr(form.draft, "judge", lambda: judged.append(1) or judge())
+    assert form.ask(kind="change", name="seed", text="5")["differs"] == ["seed"]
+    assert len(judged) == 1
 
 
 def test_its_still_tells_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dfmm.figures.live import LiveCurves, list_panels, plot_progress, watch_training
+from dfmm.cli import make_parser
+from dfmm.figures.live import LiveCurves, explain_end, list_panels, name_commands, plot_progress, watch_training
 from dfmm.figures.still import VIEW
 from dfmm.runs import Run, RunError
 from dfmm.training import Progress
@@ -70,6 +73,105 @@ def test_the_widget_follows_and_passes_on_a_wish_to_stop(tmp_path: Path) -> None
             live.close()
     live._answer(live, {"kind": "stop", "run": 0}, [])
     assert "nothing to stop" in live.said
+
+
+class Process:
+    """One that was started, and its exit status once it has ended."""
+
+    def __init__(self) -> None:
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[Process]:
+    """Those that were started to go on with a run; none trains."""
+    started: list[Process] = []
+    monkeypatch.setattr("dfmm.figures.live.start_training", lambda run: started.append(Process()) or started[-1])
+    return started
+
+
+def wait_for(find: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not find() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert find()
+
+
+def test_a_run_goes_on_once_however_often_it_is_asked_to(tmp_path: Path, processes: list[Process]) -> None:
+    run = write_run(tmp_path / "a", 1)
+    live = LiveCurves([Progress(run)])
+    try:
+        for said in ("in a process of its own", "goes on already"):
+            live._answer(live, {"kind": "go", "run": 0}, [])
+            assert said in live.said
+        assert len(processes) == 1
+        with run.stage("train"):  # somebody else's process is at it
+            processes[0].returncode = 0
+            live._answer(live, {"kind": "go", "run": 0}, [])
+            assert "goes on already" in live.said
+        live._answer(live, {"kind": "go", "run": 0}, [])
+        assert len(processes) == 2
+    finally:
+        live.close()
+
+
+@pytest.mark.parametrize(("status", "failed"), [(0, False), (130, False), (143, False), (-15, False), (1, True)])
+def test_a_process_that_was_stopped_has_not_failed(status: int, failed: bool) -> None:
+    process = Process()
+    process.returncode = status
+    assert ("go_on.log" in explain_end(process, "a")) is failed
+
+
+def test_a_busy_kernel_is_got_around_by_a_command_for_each_button(tmp_path: Path) -> None:
+    commands = name_commands(Run(tmp_path / "my run"))
+    assert [shlex.split(commands[kind])[:2] for kind in ("stop", "go")] == [["dfmm", "stop"], ["dfmm", "train"]]
+    for words in map(shlex.split, commands.values()):
+        assert find_run_of(words[1:]) == tmp_path / "my run"
+
+
+def find_run_of(words: list[str]) -> Path:
+    return Path(make_parser().parse_args(words).run)
+
+
+def test_nobody_looks_any_more_where_all_is_over_or_the_widget_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: list[Process]
+) -> None:
+    monkeypatch.setattr("dfmm.figures.live.SECONDS", 0.02)
+    monkeypatch.setattr("dfmm.figures.live.REST_SECONDS", 0.2)
+    run = write_run(tmp_path / "a", 1)
+    with run.stage("train"):
+        live = LiveCurves([Progress(run)])
+        time.sleep(0.5)
+        assert live.thread is not None
+        live.held = True
+    time.sleep(0.5)
+    assert live.thread is not None  # the cell that trains has not ended
+    live.held = False
+    wait_for(lambda: live.thread is None)
+    assert "run the cell again" in live.said
+    live._answer(live, {"kind": "go", "run": 0}, [])
+    assert live.thread.is_alive()
+    processes[0].returncode = 0
+    wait_for(lambda: live.thread is None)
+    live.follow()
+    thread = live.thread
+    live.close()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_every_view_follows_by_itself(tmp_path: Path) -> None:
+    watch = watch_training(write_run(tmp_path / "a", 1))
+    views = [watch.make(), watch.make()]
+    try:
+        followed = {id(run) for run in (*watch.runs, *views[0].followed, *views[1].followed)}
+        assert len(followed) == 3
+    finally:
+        for view in views:
+            view.close()
 
 
 def test_a_saved_notebook_has_a_still_and_text(
