@@ -14,10 +14,9 @@ from scipy.special import logit
 
 from dfmm.evaluation.evidence import Evidence, apply_evidence, shift_prior
 from dfmm.evaluation.slices import measure_rate
-from dfmm.figures import sliders
+from dfmm.figures import format_interval, sliders
 from dfmm.figures.sliders import SURE, UNKNOWN, Decisions, Sliders, open_decisions, plot_decisions, try_thresholds
 from dfmm.figures.still import read_view
-from dfmm.figures.style import format_interval
 from dfmm.metrics import compute_metrics
 
 EVIDENCE = Evidence({}, 0.0, prior=0.4, threshold=0.45, rule="balanced_accuracy", apart=True)
