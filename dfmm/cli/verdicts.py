@@ -288,13 +288,22 @@ def score(options: argparse.Namespace) -> int:
     logging.getLogger("dfmm").setLevel("ERROR")  # reasons go into the lines
     from dfmm.layouts.search import list_files
 
-    files, failed, judged, kept = list_files(options.files), 0, 0, []
+    files = list_files(options.files)
     if options.report and options.report.is_dir():  # told now, not after all is scored
         raise IsADirectoryError(
             f"{options.report} is a folder; name a page, such as {options.report / 'verdicts.html'}"
         )
-    from dfmm.evaluation import compare_reference, format_reference, gather_reference, open_judge, warn_of
+    from dfmm.extraction.pool import keep_workers
 
+    with keep_workers(ready=1):  # what it imports, it imports beside us
+        return _score_files(files, options)
+
+
+def _score_files(files: list[str], options: argparse.Namespace) -> int:
+    from dfmm.evaluation import compare_reference, format_reference, gather_reference, open_judge, warn_of
+    from dfmm.layouts.search import list_files
+
+    failed, judged, kept = 0, 0, []
     chosen = {"model": options.model, "face": options.face, "dense": bool(options.report), "whole": options.whole}
     judge = open_judge(None if options.model else options.run, **chosen)
     for sentence in [] if options.json else judge.introduce():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import multiprocessing
 import os
 import signal
@@ -150,6 +151,7 @@ def _prepare_worker() -> None:
         import cv2
 
         cv2.setNumThreads(1)
+        importlib.import_module("dfmm.extraction.tracks")  # which nearly all tasks need, and nobody waits for yet
     with contextlib.suppress(AttributeError, OSError, TypeError):  # no glibc here
         ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, MMAP_BYTES)
 
@@ -181,16 +183,23 @@ def _find_guard() -> Guard:
 
 
 @contextmanager
-def keep_workers() -> Iterator[None]:
-    """Let this machine's workers wait for more tasks, meanwhile, once theirs are done: each takes seconds to start."""
+def keep_workers(ready: int = 0) -> Iterator[None]:
+    """Let this machine's workers wait for more tasks, meanwhile, once theirs are done: each takes seconds to start.
+
+    Args:
+        ready: so many start at once, and import what they need while this process goes on.
+    """
     global _kept
-    before, _kept = _kept, []
+    if _kept is not None:  # who asked before has them, too
+        yield
+        return
+    _kept = [Guard() for _ in range(ready)]
     try:
         yield
     finally:
         for guard in _kept:
             guard.close()
-        _kept = before
+        _kept = None
 
 
 _kept: list[Guard] | None = None  # those that wait; None where nobody asked for it

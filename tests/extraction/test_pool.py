@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -118,6 +119,17 @@ def test_workers_that_are_kept_wait_for_more() -> None:
         first, second = (dict(run_tasks(name_process, [("one",)], Extract(workers=1))) for _ in range(2))
     assert first == second
     assert dict(run_tasks(name_process, [("one",)], Extract(workers=1))) != first
+
+
+def test_workers_that_are_ready_are_taken_by_whoever_is_called() -> None:
+    before = multiprocessing.active_children()
+    with keep_workers(ready=1):
+        (waiting,) = set(multiprocessing.active_children()) - set(before)
+        with keep_workers():  # of a caller that keeps them as well
+            assert dict(run_tasks(name_process, [("one",)], Extract(workers=1))) == {0: waiting.pid}
+        assert waiting.is_alive()
+    waiting.join(10)
+    assert not waiting.is_alive()
 
 
 def test_so_many_workers_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
