@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from av.format import ContainerFormat
 
 from dfmm.cli import main
+from dfmm.cli.command import keep_garbage
 from dfmm.cli.verdicts import _print_evaluation
 from dfmm.evaluation.contents import Localization, Stretches
 from dfmm.layouts.search import list_files, search_folder
@@ -218,3 +220,10 @@ def test_what_is_forged_may_be_known_of_one_stream_alone(
         shown = report.model_copy(update={"localization": located})
         _print_evaluation(Run(tmp_path), shown, scores, windows)
         assert ("ap of stretches" in capsys.readouterr().out) == said
+
+
+def test_garbage_is_collected_again_once_all_is_imported() -> None:
+    with pytest.raises(ValueError, match="nothing"), keep_garbage():
+        assert not gc.isenabled()
+        raise ValueError("nothing")
+    assert gc.isenabled()

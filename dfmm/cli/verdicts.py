@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfmm.cli.command import DETECTOR, argument, command
+from dfmm.cli.command import DETECTOR, argument, command, keep_garbage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -300,12 +300,13 @@ def score(options: argparse.Namespace) -> int:
 
 
 def _score_files(files: list[str], options: argparse.Namespace) -> int:
-    from dfmm.evaluation import compare_reference, format_reference, gather_reference, open_judge, warn_of
-    from dfmm.layouts.search import list_files
+    with keep_garbage():
+        from dfmm.evaluation import compare_reference, format_reference, gather_reference, open_judge, warn_of
+        from dfmm.layouts.search import list_files
 
+        chosen = {"model": options.model, "face": options.face, "dense": bool(options.report), "whole": options.whole}
+        judge = open_judge(None if options.model else options.run, **chosen)
     failed, judged, kept = 0, 0, []
-    chosen = {"model": options.model, "face": options.face, "dense": bool(options.report), "whole": options.whole}
-    judge = open_judge(None if options.model else options.run, **chosen)
     for sentence in [] if options.json else judge.introduce():
         print(sentence)
     warn_of(judge)
