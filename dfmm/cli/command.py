@@ -44,7 +44,7 @@ RUN = (
 
 @contextmanager
 def keep_garbage() -> Iterator[None]:
-    """Collect no garbage while modules are imported: all that comes stays, and looking through it takes a sixth of that."""
+    """Collect no garbage while modules are imported: what comes stays, and to look through it takes a sixth of that."""
     gc.disable()
     try:
         yield
