@@ -53,7 +53,8 @@ def take_percentiles(draws: Floats, people: float, confidence: float) -> Bounds:
     draws = keep_finite(draws)
     if not draws.size:
         return np.inf, -np.inf
-    tail = scipy.stats.norm.sf(find_reach(people, confidence))
+    # Of hardly more than one person it is 0: how far out that lies is infinite, and no number where all are alike.
+    tail = max(scipy.stats.norm.sf(find_reach(people, confidence)), np.finfo(float).tiny)
     seen = min(max(tail, SEEN / len(draws)), 0.25)
     low, middle, high = np.quantile(draws, [seen, 0.5, 1 - seen], axis=0)
     stretch = scipy.stats.norm.ppf(tail) / scipy.stats.norm.ppf(seen)

@@ -223,6 +223,11 @@ def test_a_percentile_that_no_replicate_reaches_is_not_read_off_them():
     assert take_percentiles(draws, 10**6, 1 - 0.05 / 33) == pytest.approx((-reach, reach), abs=0.3)
 
 
+@pytest.mark.parametrize("people", [1, 1.05, 1.5, 2])
+def test_replicates_that_are_all_alike_leave_no_doubt(people: float) -> None:
+    assert take_percentiles(np.full(100, 0.5), people, 0.95) == (0.5, 0.5)
+
+
 def test_seed_alone_decides_the_replicates(monkeypatch):
     labels, scores = draw_videos(np.random.default_rng(4), 50)
     found = compute_metrics(labels, scores, threshold=0.5, seed=1)
