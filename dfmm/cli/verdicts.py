@@ -115,20 +115,22 @@ def evaluate(options: argparse.Namespace) -> int:
     ],
 )
 def import_table(options: argparse.Namespace) -> None:
-    from dfmm.evaluation import check_import, describe_import, evaluate_run, import_scores, is_detector
+    from dfmm.evaluation import describe_import, evaluate_run, is_detector, read_import, write_import
     from dfmm.runs import Run, open_run
     from dfmm.settings import lay_over, name_detector, resolve_path, validate_settings
 
-    columns = {"video": options.video, "score": options.score}
-    check_import(options.scores, Run(options.run), **columns)
+    Run(options.run).refuse_trained()
     if is_detector(options.scores):
         name_detector(options.scores)
     root = options.root or str(Path(options.manifest).parent)
     data = {"root": root, "manifest": os.path.relpath(resolve_path(options.manifest), resolve_path(root))}
     settings = validate_settings(lay_over({"data": data}, options.overrides), origin="dfmm import")
-    run = open_run(options.run, settings, restart=options.restart)
-    chosen = {"polarity": options.polarity, "rivals": options.rivals}
-    facts = import_scores(options.scores, run, settings, **columns, **chosen)
+    if not options.restart:  # what other settings refuse is known before anything is read
+        open_run(options.run, settings)
+    chosen = {"video": options.video, "score": options.score, "rivals": options.rivals}
+    facts, table, manifest = read_import(options.scores, settings, polarity=options.polarity, **chosen)
+    run = open_run(options.run, settings, restart=options.restart)  # an earlier import goes only for one that is read
+    write_import(run, facts, table, manifest)
     found = evaluate_run(run, options.split)
     print(*describe_import(facts, found[0]), sep="\n")
     _print_evaluation(run, *found)

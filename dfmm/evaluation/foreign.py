@@ -55,29 +55,32 @@ class Scale:
     fakes: int = 0
 
 
-def check_import(source: str | Path, run: Run, *, video: str | None = None, score: str | None = None) -> None:
-    """Refuse what cannot be imported, before anything in a run's folder is changed; all as of `import_scores`.
+def import_scores(source: str | Path, run: Run, settings: Settings, **chosen: Any) -> Foreign:
+    """Take a table of somebody's scores into a run's folder, for `evaluate_scores` and all that compares runs.
+
+    Args:
+        source, settings, chosen: as of `read_import`.
 
     Raises:
+        ScoresError: as `read_import` does.
         RunError: the folder holds what was trained.
-        ScoresError: columns are named of what is no table.
     """
     run.refuse_trained()
-    if is_detector(source) and (video or score):
-        raise ScoresError(f"--video and --score name columns of a table, and {source} is code: leave them out")
+    facts, table, manifest = read_import(source, settings, **chosen)
+    write_import(run, facts, table, manifest)
+    return facts
 
 
-def import_scores(
+def read_import(
     source: str | Path,
-    run: Run,
     settings: Settings,
     *,
     polarity: str | None = None,
     video: str | None = None,
     score: str | None = None,
     rivals: bool = False,
-) -> Foreign:
-    """Take a table of somebody's scores into a run's folder, for `evaluate_scores` and all that compares runs.
+) -> tuple[Foreign, pd.DataFrame, pd.DataFrame]:
+    """Return what is known of a table of somebody's scores, its rows, and the manifest; no run's folder is touched.
 
     Args:
         source: a file, as of `read_scores`, or a detector that scores files, `package.module:function`.
@@ -89,9 +92,9 @@ def import_scores(
     Raises:
         ScoresError: the table is wrong, which way round its scores are is neither said nor proven, or they cannot be
             joined as `model.aggregation` says.
-        RunError: the folder holds what was trained.
     """
-    check_import(source, run, video=video, score=score)
+    if is_detector(source) and (video or score):
+        raise ScoresError(f"--video and --score name columns of a table, and {source} is code: leave them out")
     manifest, root = load_manifest(settings), resolve_path(settings.data.root)
     if is_detector(source):
         table, polarity = ask_detector(str(source), manifest, settings), polarity or POLARITIES[0]
@@ -110,10 +113,14 @@ def import_scores(
     _refuse_confident(table["score"], facts, settings)
     val = join_videos(manifest, turn_rows(table, facts), facts, settings).query("split == 'val' and status == 'ok'")
     facts = facts.model_copy(update=prove_polarity(val, settings, facts, said=bool(polarity)))
+    return facts, table, manifest
+
+
+def write_import(run: Run, facts: Foreign, table: pd.DataFrame, manifest: pd.DataFrame) -> None:
+    """Keep in a run's folder what `read_import` returned."""
     with run.stage("import"):
         write_table(table, run.imported)
         run.describe(foreign=facts.model_dump(), data_fingerprint=fingerprint_manifest(manifest))
-    return facts
 
 
 def _refuse_confident(scores: pd.Series, facts: Foreign, settings: Settings) -> None:

@@ -232,6 +232,18 @@ def test_nothing_that_was_trained_is_removed_for_scores(
         assert [file.name for file in (tmp_path / name).rglob("*") if file.is_file()] == [name]
 
 
+def test_a_table_that_cannot_be_read_leaves_what_was_imported_before(
+    scores: pd.DataFrame, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--manifest", str(Path(settings.data.root) / "manifest.csv"), "--run", str(tmp_path / "theirs")]
+    good, bad = (write(scores[names], tmp_path, f"{len(names)}.csv") for names in (["path", "score"], ["path"]))
+    assert main(["import", str(good), *words, "--polarity", "real_high"]) == 0
+    kept = {file: file.read_bytes() for file in (tmp_path / "theirs").rglob("scores*.csv")}
+    assert main(["import", str(bad), *words, "--restart"]) == 1
+    assert "score" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in (tmp_path / "theirs").rglob("scores*.csv")} == kept != {}
+
+
 def test_only_probabilities_are_joined_by_how_sure_they_are(
     scores: pd.DataFrame, settings: Settings, tmp_path: Path
 ) -> None:
