@@ -125,7 +125,7 @@ def import_table(options: argparse.Namespace) -> None:
     root = options.root or str(Path(options.manifest).parent)
     data = {"root": root, "manifest": os.path.relpath(resolve_path(options.manifest), resolve_path(root))}
     settings = validate_settings(lay_over({"data": data}, options.overrides), origin="dfmm import")
-    if not options.restart:  # what other settings refuse is known before anything is read
+    if Run(options.run).path.exists() and not options.restart:  # other settings are refused before anything is read
         open_run(options.run, settings)
     chosen = {"video": options.video, "score": options.score, "rivals": options.rivals}
     facts, table, manifest = read_import(options.scores, settings, polarity=options.polarity, **chosen)
