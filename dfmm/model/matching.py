@@ -92,10 +92,11 @@ class Match:
         starts = range(0, max(len(self.known) - length, 0) + 1, hop)
         near = [lag for lag in (step - 1, step, step + 1) if abs(lag) <= REACH]
         trace = []
+        voiced, counted = mark_voice(speech, self.times + step * STEP), self.counted(step)
         for first in starts:
             among, enough = slice(first, first + length), length / 2
-            spoken = measure_voice(speech, self.times[among] + step * STEP) * STEP >= VOICED_SECONDS
-            heard = self.counted(step)[among].sum() >= enough
+            spoken = voiced[among].sum() * STEP >= VOICED_SECONDS
+            heard = counted[among].sum() >= enough
             found = [self.correlate(lag, among) for lag in near] if spoken and heard else [np.nan]
             trace.append(max(found))
         return np.array([self.times[0] + first * STEP + STRETCH / 2 for first in starts]), np.array(trace)
@@ -141,9 +142,11 @@ def measure_confidence(curve: np.ndarray) -> float:
     return float(curve[at] - np.nanmedian(curve[others]))
 
 
-def measure_voice(speech: Speech, times: np.ndarray) -> int:
-    """Return in how many steps something is said."""
+def mark_voice(speech: Speech, times: np.ndarray) -> np.ndarray:
+    """At which times, in seconds, is something said? Bool, as long as they."""
     voice = speech.find_voice()
     rows = np.rint((times - speech.start) * (len(voice) - 1) / max(speech.end - speech.start, 1e-6)).astype(int)
     there = (rows >= 0) & (rows < len(voice))
-    return int(voice[rows[there]].sum())
+    marks = np.zeros(len(times), bool)
+    marks[there] = voice[rows[there]]
+    return marks

@@ -29,8 +29,8 @@ from dfmm.model.matching import (
     Match,
     find_peak,
     has_peak,
+    mark_voice,
     measure_confidence,
-    measure_voice,
     refine_lag,
 )
 from dfmm.model.motion import SOUNDS, STEP, TARGETS, Heard, Seen, find_bases, hear, see
@@ -113,7 +113,7 @@ class SynchronyModel:
         seen = see(mouths, self.bases)
         if len(seen.times) < SHORTEST:
             return Synchrony("too short")
-        voiced = measure_voice(speech, seen.times)
+        voiced = int(mark_voice(speech, seen.times).sum())
         if voiced * STEP < VOICED_SECONDS:
             return Synchrony("nobody speaks")
         heard = hear(speech, seen.times, REACH, self.bases)
@@ -220,7 +220,7 @@ def is_usable(mouths: Mouths | None, speech: Speech | None) -> bool:
     if mouths is None or speech is None or len(mouths.times) < SHORTEST:
         return False
     times = np.arange(mouths.times[0], mouths.times[-1], STEP)
-    return len(times) >= SHORTEST and measure_voice(speech, times) * STEP >= VOICED_SECONDS
+    return len(times) >= SHORTEST and mark_voice(speech, times).sum() * STEP >= VOICED_SECONDS
 
 
 def assign_folds(people: Sequence[str]) -> list[int]:

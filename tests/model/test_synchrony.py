@@ -149,6 +149,20 @@ def test_the_stretch_with_another_sound_fits_worst(model: SynchronyModel) -> Non
     assert correlation < 0.5 * found.score
 
 
+def test_a_long_clip_is_asked_once_where_somebody_speaks(
+    model: SynchronyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for each of its stretches, which made a verdict grow with the square of the length."""
+    calls, find = [], Speech.find_voice
+    monkeypatch.setattr(Speech, "find_voice", lambda speech: calls.append(1) or find(speech))
+    asked = []
+    for seconds in (8.0, 32.0):
+        calls.clear()
+        assert model.judge(*talk(40, seconds)).reason == ""
+        asked.append(len(calls))
+    assert asked[0] == asked[1]
+
+
 def test_a_cut_to_another_scale_does_no_harm(model: SynchronyModel) -> None:
     mouths, speech = talk(100, seconds=8)
     later = mouths.times >= 4
