@@ -222,6 +222,16 @@ def test_what_is_forged_may_be_known_of_one_stream_alone(
         assert ("ap of stretches" in capsys.readouterr().out) == said
 
 
+def test_a_reference_that_is_missing_is_told_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("dfmm.extraction.pool.keep_workers", lambda **_: pytest.fail("a worker was started"))
+    clip = tmp_path / "clip.mp4"
+    clip.touch()
+    assert main(["score", str(clip), "--reference", str(tmp_path / "genuine")]) == 1
+    assert f"no such file: {tmp_path / 'genuine'}" in capsys.readouterr().err
+
+
 def test_garbage_is_collected_again_once_all_is_imported() -> None:
     with keep_garbage():
         assert not gc.isenabled()

@@ -291,6 +291,7 @@ def score(options: argparse.Namespace) -> int:
     from dfmm.layouts.search import list_files
 
     files = list_files(options.files)
+    genuine = list_files([options.reference]) if options.reference else []
     if options.report and options.report.is_dir():  # told now, not after all is scored
         raise IsADirectoryError(
             f"{options.report} is a folder; name a page, such as {options.report / 'verdicts.html'}"
@@ -298,13 +299,12 @@ def score(options: argparse.Namespace) -> int:
     from dfmm.extraction.pool import keep_workers
 
     with keep_workers(ready=1):  # what it imports, it imports beside us
-        return _score_files(files, options)
+        return _score_files(files, genuine, options)
 
 
-def _score_files(files: list[str], options: argparse.Namespace) -> int:
+def _score_files(files: list[str], genuine: list[str], options: argparse.Namespace) -> int:
     with keep_garbage():
         from dfmm.evaluation import compare_reference, format_reference, gather_reference, open_judge, warn_of
-        from dfmm.layouts.search import list_files
 
         chosen = {"model": options.model, "face": options.face, "dense": bool(options.report), "whole": options.whole}
         judge = open_judge(None if options.model else options.run, **chosen)
@@ -312,9 +312,7 @@ def _score_files(files: list[str], options: argparse.Namespace) -> int:
     for sentence in [] if options.json else judge.introduce():
         print(sentence)
     warn_of(judge)
-    reference = None
-    if options.reference:
-        reference = gather_reference(one.line for one in judge.judge(list_files([options.reference])))
+    reference = gather_reference(one.line for one in judge.judge(genuine)) if genuine else None
     for verdict in judge.judge(files, details=bool(options.report)):
         line = verdict.line if reference is None else compare_reference(verdict.line, reference)
         failed, judged = failed + (line["status"] == "failed"), judged + (line["status"] == "ok")

@@ -236,15 +236,15 @@ def open_judge(
     if run is None and model is None:
         settings = validate_settings({"video": {"face": face or "largest"}})
         return Judge(settings, load_synchrony(), whole=whole)
-    from dfmm.evaluation.evaluate import load_run, open_synchrony, read_evidence
-    from dfmm.model import find_device, load_model
-
     found = None if model else find_run(run.path if isinstance(run, Run) else run)
     checkpoint = Path(model) if model else found.checkpoint
     if found:
         found.refuse_imported()
     if found and not checkpoint.is_file():
         raise RunError(f"{found.name} has no trained model yet; run 03_train for it first (dfmm run 03_train …)")
+    from dfmm.evaluation.evaluate import load_run, open_synchrony, read_evidence
+    from dfmm.model import find_device, load_model
+
     net, settings, facts = load_run(found) if found else load_model(checkpoint)
     net.to(find_device())
     if face:
