@@ -6,8 +6,9 @@
 A clip of the sample is drawn, and judged by `dfmm score` without a run and, if one is named, by that run's model; each
 command, and each import beside it, is a process of its own. The least of some rounds, taken in turns, counts.
 
-With `--many` so many clips of the sample are scored by a model that has learnt nothing, with one worker and with two,
-by the clock: what the start of Python and its imports take is among it.
+With `--many` so many clips of the sample are judged without a run, and scored by a model that has learnt nothing, with
+one worker and with two, by the clock: what the start of Python and its imports take is among it. The model works beside
+the workers on a thread of its own, so that one worker and two share two cores with it.
 """
 
 from __future__ import annotations
@@ -26,16 +27,20 @@ from dfmm.sample import make_sample
 MANY = """
 import sys, tempfile
 from pathlib import Path
-from dfmm.evaluation.score import score_files
-from dfmm.model import MultimodalModel
+from dfmm.evaluation.synchrony import judge_files
 from dfmm.model.synchrony import load_synchrony
 from dfmm.settings import validate_settings
+def judge(files, settings):
+    if sys.argv[3] == "no run":
+        return judge_files(files, settings=settings)
+    from dfmm.evaluation.score import score_files
+    from dfmm.model import MultimodalModel
+    return score_files(files, MultimodalModel(settings), settings, synchrony=load_synchrony(), progress=False)
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as cache:
         chosen = {"data": {"cache": cache, "workers": 0}, "extract": {"workers": int(sys.argv[2])}}
-        settings, files = validate_settings(chosen), sorted(Path(sys.argv[1]).rglob("*.mp4"))
-        lines = score_files(files, MultimodalModel(settings), settings, synchrony=load_synchrony(), progress=False)
-        assert all(line["status"] == "ok" for line in lines)
+        files = sorted(Path(sys.argv[1]).rglob("*.mp4"))
+        assert all(line["status"] == "ok" for line in judge(files, validate_settings(chosen)))
 """
 
 
@@ -74,17 +79,18 @@ def compare_workers(clips: int, rounds: int) -> None:
     """Print the seconds that many clips take with one worker and with two, the least of some rounds in turns."""
     with tempfile.TemporaryDirectory() as folder:
         make_sample(Path(folder), videos=clips, progress=False)
-        taken = [[time_many(folder, workers) for workers in (1, 2)] for _ in range(rounds)]
-    one, two = map(min, zip(*taken, strict=True))
-    print(f"{clips} clips: {one:.1f} s with one worker, {two:.1f} s with two, {one / two:.2f} times as fast")
+        for judge in ("no run", "a model"):
+            taken = [[time_many(folder, workers, judge) for workers in (1, 2)] for _ in range(rounds)]
+            one, two = map(min, zip(*taken, strict=True))
+            print(f"{clips} clips, {judge}: {one:.1f} s with one worker, {two:.1f} with two, {one / two:.2f} × as fast")
 
 
-def time_many(folder: str, workers: int) -> float:
-    """Return the seconds, by the clock, in which all clips of a folder are scored with so many workers."""
+def time_many(folder: str, workers: int, judge: str) -> float:
+    """Return the seconds, by the clock, in which all clips of a folder are judged with so many workers."""
     script, start = Path(folder) / "many.py", time.perf_counter()
     script.write_text(MANY)  # a file, for workers import what started them
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, str(script), folder, str(workers)], check=True, env=environment)
+    subprocess.run([sys.executable, str(script), folder, str(workers), judge], check=True, env=environment)
     return time.perf_counter() - start
 
 

@@ -17,11 +17,18 @@ log = logging.getLogger("dfmm")
 
 
 def show_progress(
-    items: Iterable[Any], what: str, *, unit: str, show: bool = True, total: int | None = None, lines: bool = False
+    items: Iterable[Any] | None,
+    what: str,
+    *,
+    unit: str,
+    show: bool = True,
+    total: int | None = None,
+    lines: bool = False,
 ) -> Any:
     """Iterate with a bar on a terminal or in a notebook; without one in files, pipes and headless notebooks.
 
     Args:
+        items: None for a bar that is moved on by `update`.
         lines: where there is no bar, put a line into the log now and then.
     """
     options = {"desc": what, "unit": unit, "total": total}

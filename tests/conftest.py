@@ -153,11 +153,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are extracted, one by one and in this process."""
     names: list[str] = []
 
-    def make(files: list[tuple], settings: Settings) -> Iterator[tuple[int, str | MediaError]]:
+    def make(files: list[tuple], settings: Settings, *more: object) -> Iterator[tuple[int, str | MediaError]]:
         for number, (path, track, crops, talk) in enumerate(files):
             names.append(Path(path).name)
             try:
-                yield number, extract.make_entry(path, track, crops, settings, talk)
+                yield number, extract.make_entry(path, track, crops, settings, talk, *more)
             except MediaError as error:
                 yield number, error
 

@@ -296,9 +296,10 @@ def score(options: argparse.Namespace) -> int:
         raise IsADirectoryError(
             f"{options.report} is a folder; name a page, such as {options.report / 'verdicts.html'}"
         )
-    from dfmm.extraction.pool import keep_workers
+    from dfmm.extraction.pool import count_cores, keep_workers
 
-    with keep_workers(ready=1):  # what it imports, it imports beside us
+    ready = min(len(files) + len(genuine), count_cores())
+    with keep_workers(ready=ready):  # what they import, they import beside us
         return _score_files(files, genuine, options)
 
 

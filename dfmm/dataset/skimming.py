@@ -1,4 +1,4 @@
-"""Long files of which few windows are asked for: looked at sparsely, and decoded around these windows alone."""
+"""Files of which few windows are asked for: long ones are looked at sparsely, and decoded around these alone."""
 
 from __future__ import annotations
 
@@ -10,13 +10,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dfmm.dataset.windows import Window, place_window
+from dfmm.dataset.windows import UNKNOWN, Window, place_window
+from dfmm.extraction.extract import extract_tracks
 from dfmm.extraction.pool import run_tasks
-from dfmm.extraction.tracks import Part, Tracks, find_root, hash_values, make_key, save_crops, save_track
+from dfmm.extraction.tracks import (
+    Part,
+    Tracks,
+    find_root,
+    hash_values,
+    list_part_settings,
+    make_key,
+    save_crops,
+    save_track,
+)
 from dfmm.faces.crops import CENTRE_SECONDS
 from dfmm.faces.follow import SAMPLE_RATE
 from dfmm.faces.glances import Glances, align_span
 from dfmm.faces.track import Track
+from dfmm.manifest import STREAM_LABELS
 from dfmm.media.container import open_media
 from dfmm.media.skim import Skim, SkimError, skim_media
 from dfmm.settings import Settings
@@ -29,6 +40,32 @@ MOST = 0.25  # of a file's frames: where more would be decoded, it is decoded as
 ROUNDS = 4  # in which windows find their place: what is seen around one may move the others
 
 
+def tabulate_files(files: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of a manifest of loose files, of which nothing is known; each is its own `video_id`."""
+    labels = dict.fromkeys(("label", *STREAM_LABELS), UNKNOWN)
+    rows = [{"video_id": file, "path": str(Path(file).absolute()), **labels} for file in files]
+    return pd.DataFrame(rows).assign(video_segments="", audio_segments="")
+
+
+def track_files(
+    table: pd.DataFrame, settings: Settings, *, crops: bool, talks: bool, whole: bool
+) -> tuple[list[Tracks], dict[str, str]]:
+    """Return what is found of files for their `evaluate.windows` alone, each decoded once; and why some failed.
+
+    Args:
+        crops, talks: as of `extract_tracks`.
+        whole: decode long files as a whole, too.
+
+    Returns:
+        The tracks of long files, which are read in parts, and those of all others; and reasons, by `video_id`.
+    """
+    skimmed = skim_videos(table.iloc[:0] if whole else table, settings)
+    rest = table[~table["video_id"].isin(list(skimmed))].reset_index(drop=True)
+    part = choose_part if crops and settings.data.read == "videos" else None
+    others, failures = extract_tracks(rest, settings, crops=crops, talks=talks, choose_part=part, progress=False)
+    return [skimmed, others], failures
+
+
 def skim_videos(manifest: pd.DataFrame, settings: Settings) -> Tracks:
     """Return what is kept of those videos that are long, for their `evaluate.windows` alone, crops and mouths with it.
 
@@ -39,7 +76,8 @@ def skim_videos(manifest: pd.DataFrame, settings: Settings) -> Tracks:
         return Tracks(manifest.iloc[:0], np.array([], "S24"), settings, crops=True, talks=True)
     for path in manifest["path"]:
         try:
-            found.append(hash_values([make_key(os.path.join(root, path), settings), *_list_settings(settings)]))
+            own = make_key(os.path.join(root, path), settings)
+            found.append(hash_values([own, "skimmed", FORMAT, STRETCH, *list_part_settings(settings)]))
         except OSError:
             found.append("")
     videos = Tracks(manifest, np.array(found, "S24"), settings, crops=True, talks=settings.synchrony.use)
@@ -58,15 +96,6 @@ def can_skim(settings: Settings) -> bool:
     return not (spread or settings.cure.reencode or settings.data.read == "shards")
 
 
-def _list_settings(settings: Settings) -> list[object]:
-    """Return what the places of windows depend on, beside what a track does."""
-    video = settings.video
-    return [
-        *("skimmed", FORMAT, STRETCH, settings.evaluate.windows, video.frames, video.fps),
-        *(settings.model.streams, settings.cure.model_dump()),
-    ]
-
-
 def make_skimmed_entry(
     path: str | Path, track_file: Path, crops_file: Path, talk_file: Path | None, settings: Settings
 ) -> None:
@@ -82,13 +111,27 @@ def make_skimmed_entry(
         raise SkimError(f"{path}: it is short")
     skim = skim_media(path, sample_rate=SAMPLE_RATE)
     track, windows, spans = find_windows(skim, settings)
-    part = Part(
-        looked=[number for span in spans for number in span],
-        shown={int(number) for window in windows for number in window.numbers[window.inside]},
-        spans=_join_spans([(one.sound_start, one.sound_start + one.sound_seconds) for one in windows]),
-    )
+    part = _cut_windows(windows, [number for span in spans for number in span])
     save_crops(skim, track, crops_file, settings, talk_file=talk_file, part=part)
     save_track(track, track_file)
+
+
+def choose_part(track: Track, settings: Settings) -> Part:
+    """Return what the `evaluate.windows` of a video show and sound that is decoded as a whole."""
+    return _cut_windows(_place_windows(track, settings), None)
+
+
+def _place_windows(track: Track, settings: Settings) -> list[Window]:
+    """Return the windows of all faces that are followed."""
+    of = settings.evaluate.windows
+    faces = [track.follow(face) for face in range(track.followable)]
+    return [place_window(face, settings, number=number, of=of) for face in faces for number in range(of)]
+
+
+def _cut_windows(windows: Sequence[Window], looked: Sequence[int] | None) -> Part:
+    shown = {int(number) for window in windows for number in window.numbers[window.inside]}
+    spans = _join_spans([(one.sound_start, one.sound_start + one.sound_seconds) for one in windows])
+    return Part(looked, shown, spans)
 
 
 def _join_spans(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -113,9 +156,8 @@ def find_windows(skim: Skim, settings: Settings) -> tuple[Track, list[Window], l
     """
     glances = Glances(skim, settings.video)
     for left in reversed(range(ROUNDS)):
-        track, of = glances.lay_track(), settings.evaluate.windows
-        faces = [track.follow(face) for face in range(track.followable)]
-        windows = [place_window(face, settings, number=number, of=of) for face in faces for number in range(of)]
+        track = glances.lay_track()
+        windows = _place_windows(track, settings)
         lacking = [
             window for window in windows if not glances.covers(_list_frames(track, *_reach(track, window, settings)))
         ]

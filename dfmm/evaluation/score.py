@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 
 from dfmm import figures
 from dfmm.bars import show_progress
-from dfmm.dataset import make_dense_loader, make_evaluation_loader, make_window_loader, skim_videos
+from dfmm.dataset import make_dense_loader, make_evaluation_loader, make_window_loader, tabulate_files, track_files
 from dfmm.evaluation.evidence import SENSES, Evidence, apply_evidence
 from dfmm.evaluation.lines import add_left_out, describe_file, explain_presence, list_untaught
 from dfmm.evaluation.localization import list_stretches, trace_scores
@@ -25,8 +26,8 @@ from dfmm.evaluation.synchrony import (
     tabulate_verdicts,
 )
 from dfmm.extraction.cures import choose_span
-from dfmm.extraction.extract import extract_tracks, tabulate_tracks
-from dfmm.extraction.pool import keep_workers
+from dfmm.extraction.extract import tabulate_tracks
+from dfmm.extraction.pool import keep_workers, look_ahead, split_files
 from dfmm.extraction.tracks import Tracks
 from dfmm.manifest import STREAM_LABELS
 from dfmm.model import MultimodalModel, predict
@@ -39,7 +40,6 @@ from dfmm.settings import Settings
 # Of each video: the share of frames with the followed face, how many faces there are, of how many there was no room in
 # a shot, shots, and gaps in the following.
 FOUND = ["face_coverage", "faces", "left_out", "shots", "gaps"]
-CHUNK = 16  # files scored together: results come out this often
 
 log = logging.getLogger("dfmm")
 
@@ -227,26 +227,30 @@ def score_files(
     if stride and settings.evaluate.stride is None:
         chosen = settings.evaluate.model_copy(update={"stride": stride})
         settings = settings.model_copy(update={"evaluate": chosen})
-    with keep_workers():
-        for at in show_progress(range(0, len(files), CHUNK), "files", unit=f"{CHUNK} files", show=progress):
-            yield from _score_chunk(files[at : at + CHUNK], model, settings, evidence, synchrony, details, whole)
+    if settings.data.read == "shards":  # where no loose file lies
+        settings = settings.model_copy(update={"data": settings.data.model_copy(update={"read": "videos"})})
+    talks = synchrony is not None and settings.synchrony.use
+    find = partial(_find_files, settings=settings, talks=talks, whole=whole)
+    # Windows over time are read by processes of their own, which are not to be forked beside a thread that extracts.
+    ahead = map if settings.evaluate.stride else look_ahead
+    with keep_workers(), show_progress(None, "files", unit="file", total=len(files), show=progress) as bar:
+        for found in ahead(find, split_files(files, settings.extract)):
+            lines = _score_chunk(*found, model, settings, evidence, synchrony, details)
+            bar.update(len(lines))
+            yield from lines
 
 
 def _score_chunk(
-    files: list[str],
+    table: pd.DataFrame,
+    parts: list[Tracks],
+    failures: dict[str, str],
     model: MultimodalModel,
     settings: Settings,
     evidence: Evidence | None,
     synchrony: SynchronyModel | None,
     details: bool,
-    whole: bool,
 ) -> list[dict[str, Any]]:
-    labels = dict.fromkeys(("label", *STREAM_LABELS), -1)
-    rows = [{"video_id": file, "path": str(Path(file).absolute()), **labels} for file in files]
-    table = pd.DataFrame(rows).assign(video_segments="", audio_segments="")
-    parts, failures = _extract_files(
-        table, settings, talks=synchrony is not None and settings.synchrony.use, whole=whole
-    )
+    files = list(table["video_id"])
     tracks = {name: part for part in parts for name in part}
     verdicts = {name: one for part in parts for name, one in judge_tracks(part, synchrony).items()} if synchrony else {}
     windows = _score_parts(parts, model, settings)
@@ -271,28 +275,26 @@ def _score_chunk(
             line | {"still": still, "curves": curves.get(line["path"]), "heard": verdicts.get(line["path"])}
             for line, still in drawn
         ]
+    parts[-1].drop_parts()
     return lines
 
 
-def _extract_files(
-    table: pd.DataFrame, settings: Settings, *, talks: bool, whole: bool
-) -> tuple[list[Tracks], dict[str, str]]:
-    """Return the tracks of long files, which are read in parts, and those of all others; and why some of them failed.
-
-    Where mouths are wanted as well as crops, both are found in one pass.
-    """
-    skimmed = skim_videos(table.iloc[:0] if whole else table, settings)
-    rest = table[~table["video_id"].isin(list(skimmed))].reset_index(drop=True)
-    kept = settings.data.read != "videos"
-    others, failures = extract_tracks(rest, settings, crops=kept, talks=talks, progress=False)
-    return [skimmed, others], failures
+def _find_files(
+    files: Sequence[str], settings: Settings, *, talks: bool, whole: bool
+) -> tuple[pd.DataFrame, list[Tracks], dict[str, str]]:
+    table = tabulate_files(files)
+    return table, *track_files(table, settings, crops=True, talks=talks, whole=whole)
 
 
 def _score_parts(parts: Iterable[Tracks], model: MultimodalModel, settings: Settings) -> pd.DataFrame:
-    """Return the windows of all these videos, as `score_windows` does."""
+    """Return the windows of all these videos, as `score_windows` does.
+
+    All that they show is kept, and read faster than another process is forked.
+    """
+    alone = settings.model_copy(update={"data": settings.data.model_copy(update={"workers": 0})})
     columns = ["video_id", "face", "window", "start", *SCORES, "weight", "finite", "has_face", "has_sound"]
     options = {"windows": settings.evaluate.windows, "progress": False}
-    loaders = [make_window_loader(part.manifest, settings, tracks=part, **options) for part in parts if len(part)]
+    loaders = [make_window_loader(part.manifest, alone, tracks=part, **options) for part in parts if len(part)]
     scored = [score_windows(model, loader, progress=False) for loader in loaders]
     return pd.concat(scored, ignore_index=True) if scored else pd.DataFrame(columns=columns)
 

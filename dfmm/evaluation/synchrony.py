@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from dfmm import figures
-from dfmm.dataset import skim_videos
+from dfmm.dataset import tabulate_files, track_files
 from dfmm.extraction.extract import extract_tracks
-from dfmm.extraction.pool import keep_workers
+from dfmm.extraction.pool import keep_workers, look_ahead, split_files
 from dfmm.extraction.store import CacheError
 from dfmm.extraction.tracks import Tracks
 from dfmm.faces.track import Track
@@ -102,34 +103,39 @@ def judge_files(
         For each file `path`, `status` (`ok`, `unscored`, `failed`), `reason`, `looked` as `describe_looked` returns it,
         and `synchrony` as `describe_synchrony` does, None where there is none.
     """
-    model, settings = model or load_synchrony(), settings or Settings()
+    model, settings, files = model or load_synchrony(), settings or Settings(), list(dict.fromkeys(map(str, files)))
+    places, find = {file: at for at, file in enumerate(files)}, partial(_find_files, settings=settings, whole=whole)
     with keep_workers():
-        for file in dict.fromkeys(map(str, files)):
-            yield _judge_file(file, model, settings, details=details, whole=whole)
+        for folder, parts, failures in look_ahead(find, split_files(files, settings.extract)):
+            with folder:
+                lines = [_describe_failure(file, reason, details=details) for file, reason in failures.items()]
+                lines += [line for tracks in parts for line in _judge_parts(tracks, model, details=details)]
+            yield from sorted(lines, key=lambda line: places[line["path"]])
 
 
-def _judge_file(file: str, model: SynchronyModel, settings: Settings, *, details: bool, whole: bool) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        data = settings.data.model_copy(update={"root": "/", "cache": folder, "read": "videos"})
-        alone = settings.model_copy(
-            update={"data": data, "extract": settings.extract.model_copy(update={"workers": 1})}
-        )
-        table = pd.DataFrame([{"video_id": file, "path": str(Path(file).absolute())}])
-        tracks, failures = skim_videos(table.iloc[:0] if whole else table, alone), {}
-        if file not in tracks:
-            tracks, failures = extract_tracks(table, alone, talks=True, progress=False)
-        verdict = judge_tracks(tracks, model).get(file, Synchrony("no face"))
-        looked = describe_looked(tracks[file]) if file in tracks else None
-        still = figures.draw_still(tracks, file) if details else None
-    if file in failures:
-        reason = cut_path(failures[file], file)
-        line = {"path": file, "status": "failed", "reason": reason, "synchrony": None}
-    elif verdict.reason:
-        line = {"path": file, "status": "unscored", "reason": verdict.reason, "synchrony": None}
-    else:
-        line = {"path": file, "status": "ok", "reason": "", "synchrony": describe_synchrony(verdict)}
-    line["looked"] = looked
-    return line | ({"still": still, "heard": verdict} if details else {})
+def _find_files(
+    files: Sequence[str], settings: Settings, *, whole: bool
+) -> tuple[tempfile.TemporaryDirectory, list[Tracks], dict[str, str]]:
+    folder = tempfile.TemporaryDirectory()
+    data = settings.data.model_copy(update={"root": "/", "cache": folder.name, "read": "videos"})
+    settings = settings.model_copy(update={"data": data})
+    return folder, *track_files(tabulate_files(files), settings, crops=False, talks=True, whole=whole)
+
+
+def _judge_parts(tracks: Tracks, model: SynchronyModel, *, details: bool) -> Iterator[dict[str, Any]]:
+    """Yield the lines of files that could be read."""
+    verdicts = judge_tracks(tracks, model)
+    for file in tracks:
+        verdict = verdicts.get(file, Synchrony("no face"))
+        line = {"path": file, "status": "unscored" if verdict.reason else "ok", "reason": verdict.reason}
+        line["synchrony"] = None if verdict.reason else describe_synchrony(verdict)
+        drawn = {"still": figures.draw_still(tracks, file), "heard": verdict} if details else {}
+        yield line | {"looked": describe_looked(tracks[file])} | drawn
+
+
+def _describe_failure(file: str, reason: str, *, details: bool) -> dict[str, Any]:
+    line = {"path": file, "status": "failed", "reason": cut_path(reason, file), "synchrony": None, "looked": None}
+    return line | ({"still": None, "heard": Synchrony("no face")} if details else {})
 
 
 def describe_looked(track: Track) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from dfmm.extraction.shards import Shards
 from dfmm.extraction.store import (
     remove_partials,
 )
-from dfmm.extraction.tracks import Tracks, find_root, hash_values, make_entry, make_key
+from dfmm.extraction.tracks import ChoosePart, Tracks, find_root, hash_values, make_entry, make_key
 from dfmm.faces.track import Track
 from dfmm.files import write_whole
 from dfmm.media.container import MediaError
@@ -32,7 +32,13 @@ log = logging.getLogger("dfmm")
 
 
 def extract_tracks(
-    manifest: pd.DataFrame, settings: Settings, *, crops: bool = False, talks: bool = False, progress: bool = True
+    manifest: pd.DataFrame,
+    settings: Settings,
+    *,
+    crops: bool = False,
+    talks: bool = False,
+    choose_part: ChoosePart | None = None,
+    progress: bool = True,
 ) -> tuple[Tracks, dict[str, str]]:
     """Find, in parallel, the track of every video that has none kept yet, and what else of it is wanted.
 
@@ -41,6 +47,7 @@ def extract_tracks(
     Args:
         crops: crops and sound are wanted; mouths and speech come with them, unless `synchrony.use` is off.
         talks: mouths and speech are wanted, of what was extracted before as well.
+        choose_part: of its crops and sound that is wanted of a video; all of them without.
 
     Returns:
         Tracks and, for the videos that failed, the reason, both by `video_id`.
@@ -54,7 +61,8 @@ def extract_tracks(
         except OSError:
             keys.append("")
             failures[name] = f"{os.path.join(root, path)}: no such file"
-    videos = Tracks(manifest, np.array(keys, "S24"), settings, crops=crops, talks=talks)
+    wanted = {"crops": crops, "talks": talks, "choose_part": choose_part}
+    videos = Tracks(manifest, np.array(keys, "S24"), settings, **wanted)
     missing = [number for number, key in enumerate(keys) if key and not videos.is_kept(number)]
     if missing:
         failures |= _extract_missing(videos, missing, progress=progress)
@@ -62,7 +70,7 @@ def extract_tracks(
         log.warning("%s is left out: %s", name, reason)
     there = ~manifest["video_id"].isin(list(failures)).to_numpy()
     kept = manifest[there].reset_index(drop=True)
-    return Tracks(kept, videos.keys[there], settings, crops=crops, talks=talks), failures
+    return Tracks(kept, videos.keys[there], settings, **wanted), failures
 
 
 def _extract_missing(videos: Tracks, missing: list[int], *, progress: bool) -> dict[str, str]:
@@ -80,7 +88,8 @@ def _extract_missing(videos: Tracks, missing: list[int], *, progress: bool) -> d
             for folder in (videos.cache, *(videos.cache / kind for kind in ("tracks", "crops", "talks"))):
                 remove_partials(folder)
             log.info("extracting %d of %d videos into %s", len(missing), len(videos), settings.data.cache)
-            found = _extract_in_parallel([videos.name_files(number) for number in missing], settings)
+            files = [videos.name_files(number) for number in missing]
+            found = _extract_in_parallel(files, settings, videos.choose_part)
             found = show_progress(found, "extracting", unit="file", total=len(missing), show=progress, lines=True)
             results = {missing[number]: result for number, result in found}
             failures |= {number: str(result) for number, result in results.items() if isinstance(result, MediaError)}
@@ -156,10 +165,10 @@ def tabulate_tracks(manifest: pd.DataFrame, tracks: Mapping[str, Track]) -> pd.D
 
 
 def _extract_in_parallel(
-    files: list[tuple[str, Path, Path | None, Path | None]], settings: Settings
+    files: list[tuple[str, Path, Path | None, Path | None]], settings: Settings, choose_part: ChoosePart | None
 ) -> Iterator[tuple[int, str | MediaError]]:
     """Make the entries of these files; yield each one's number and detector, or why it failed, as they come."""
-    tasks = [(path, track, crops, settings, talk) for path, track, crops, talk in files]
+    tasks = [(path, track, crops, settings, talk, choose_part) for path, track, crops, talk in files]
     return run_tasks(make_entry, tasks, settings.extract)
 
 

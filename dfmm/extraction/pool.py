@@ -9,12 +9,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
 
 from dfmm.media.container import MediaError
 from dfmm.processes import hide_main
@@ -23,9 +23,11 @@ from dfmm.sections import Extract
 SECONDS_TO_START = 600  # a worker that has not imported what it needs by then will not
 SECONDS_PER_FILE = 600  # after this, and a second more for each of so many bytes, a worker is taken to hang, and killed
 BYTES_PER_SECOND = 1_000_000
+AT_ONCE = 16  # files that are found together, unless there are more workers: what is found lies on the disk until used
 MMAP_THRESHOLD, MMAP_BYTES = -3, 1 << 17  # mallopt's M_MMAP_THRESHOLD
 
 Submit = Callable[[Callable[..., Any], Sequence[Any], float], Future]
+Item, Made = TypeVar("Item"), TypeVar("Made")
 
 
 class PoolError(RuntimeError):
@@ -74,8 +76,34 @@ def _settle(future: Future, path: str | os.PathLike[str]) -> Any:
     """Await a task; return what came of it, or why its engine could not have it done."""
     try:
         return future.result()
+    except CancelledError:  # somebody has ended the workers: it says nothing of the file
+        raise
     except Exception as error:
         return MediaError(f"{path}: {type(error).__name__}: {error}")
+
+
+def look_ahead(function: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """Yield what a function returns of each item, in order; of the next one it is made in a thread meanwhile.
+
+    Who stops early does not wait for it.
+    """
+    executor, items = ThreadPoolExecutor(1), iter(items)
+    try:
+        under_way = [executor.submit(function, item) for item in islice(items, 1)]
+        while under_way:
+            made = under_way.pop().result()
+            under_way = [executor.submit(function, item) for item in islice(items, 1)]
+            yield made
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def split_files(files: Sequence[str], settings: Extract) -> Iterator[list[str]]:
+    """Yield files by and by: one for each worker at first, so that an answer comes soon, then more at once."""
+    at, size = 0, settings.workers or count_cores()
+    while at < len(files):
+        yield list(files[at : at + size])
+        at, size = at + size, max(size, min(2 * size, AT_ONCE))
 
 
 def count_cores() -> int:
@@ -95,7 +123,11 @@ class Guard:
         self._start()
 
     def apply(self, function: Callable[..., Any], task: Sequence[Any], seconds: float) -> Any:
-        """Apply a function to the arguments of a task; return what it does, or the `MediaError` of why it did not."""
+        """Apply a function to the arguments of a task; return what it does, or the `MediaError` of why it did not.
+
+        Raises:
+            CancelledError: meanwhile it was closed.
+        """
         if not self._process.is_alive():  # the last task, or somebody else, has ended it
             self._start()
         try:
@@ -108,10 +140,12 @@ class Guard:
             fault = "crashed"
         self._process.kill()
         self._process.join()
+        if self._closed:
+            raise CancelledError
         return MediaError(f"{task[0]}: its decoder {fault}")
 
     def close(self) -> None:
-        """End the process, whatever it is at; who waits for it is told that it crashed."""
+        """End the process, whatever it is at; who waits for it is told so."""
         self._closed = True
         self._process.kill()
 
@@ -197,12 +231,14 @@ def keep_workers(ready: int = 0) -> Iterator[None]:
     try:
         yield
     finally:
-        for guard in _kept:
+        for guard in (*_kept, *_lent):  # whoever is at work yet works for nobody any more
             guard.close()
         _kept = None
+        _lent.clear()
 
 
 _kept: list[Guard] | None = None  # those that wait; None where nobody asked for it
+_lent: list[Guard] = []  # and those that were taken of them, or would have been
 
 
 @contextmanager
@@ -213,6 +249,8 @@ def _open_processes(settings: Extract, most: int) -> Iterator[tuple[Submit, int]
     def start() -> None:
         _own.guard = _take_kept()
         guards.append(_find_guard())
+        if _kept is not None:
+            _lent.append(guards[-1])
 
     executor, done = ThreadPoolExecutor(slots, initializer=start), False
     try:

@@ -70,11 +70,14 @@ def load_track(file: Path) -> Track | None:
 
 @dataclass(frozen=True)
 class Part:
-    """What is kept of a video that is not decoded as a whole."""
+    """What is kept of a video, where that is not all."""
 
-    looked: Collection[int]  # frames that are decoded, for their mouths,
+    looked: Collection[int] | None  # frames that are decoded, for their mouths; None for all,
     shown: Collection[int]  # and those of them whose canvases are kept
     spans: Sequence[tuple[float, float]]  # from when to when its sound is kept, in seconds
+
+
+ChoosePart = Callable[[Track, Settings], Part]
 
 
 def save_crops(
@@ -90,7 +93,7 @@ def save_crops(
 
     Args:
         talk_file: where to write mouths and speech, which are found as the frames go by.
-        part: of the video, if not all of it is kept; phonemes are not recognised then.
+        part: of the video, if not all of it is kept; phonemes are recognised in what is decoded as a whole.
 
     Raises:
         MediaError: the video cannot be read.
@@ -106,7 +109,8 @@ def save_crops(
         sound = sounds[0]
         if sound is not None and sound.sample_rate != SAMPLE_RATE:
             sound = read_media(path, keep=lambda number: False, sample_rate=SAMPLE_RATE, mix=track.mix).sound
-        save_talk(finders, sound, talk_file, phonemes=choose_extra("phonemes", settings) and part is None)
+        whole = part is None or part.looked is None
+        save_talk(finders, sound, talk_file, phonemes=choose_extra("phonemes", settings) and whole)
 
 
 def lay_relays(track: Track, settings: Settings) -> list[Relay]:
@@ -133,8 +137,6 @@ def _write_crops(
     numbers: dict[int, list[int]] = {face: [] for face in relay.laid}
 
     def take(number: int, crop: np.ndarray) -> None:
-        if part and number not in part.shown:
-            return
         face = int(relay.owners[number])
         writer.append(name_crops(face)[0], crop[None])
         numbers[face].append(number)
@@ -142,8 +144,11 @@ def _write_crops(
     def watch(number: int, frame: np.ndarray) -> None:
         finders[relay.owners[number]].take(number, frame)
 
-    wanted, looking = part.looked if part else range(len(track.times)), watch if finders else None
-    sound = crop_faces(path, relay, settings, numbers=wanted, take=take, watch=looking, mix=track.mix)
+    every, looking = range(len(track.times)), {}
+    if finders:
+        looking = {"watch": watch, "watched": part.looked if part and part.looked is not None else every}
+    wanted = part.shown if part else every
+    sound = crop_faces(path, relay, settings, numbers=wanted, take=take, mix=track.mix, **looking)
     for face, canvases in relay.laid.items():
         crops, names = name_crops(face)
         writer.append(crops, np.zeros((0, canvases.side, canvases.side, 3), np.uint8))  # there, even if never seen
@@ -210,12 +215,21 @@ class Tracks(Mapping[str, Track]):
         keys: of their entries in the cache, `[n]`, as from `make_key`.
         crops: are they read from the files that hold crops and sound as well?
         talks: are mouths and speech asked for?
+        choose_part: of a video's crops and sound that is kept; all of them without.
     """
 
     def __init__(
-        self, manifest: pd.DataFrame, keys: np.ndarray, settings: Settings, *, crops: bool, talks: bool = False
+        self,
+        manifest: pd.DataFrame,
+        keys: np.ndarray,
+        settings: Settings,
+        *,
+        crops: bool,
+        talks: bool = False,
+        choose_part: ChoosePart | None = None,
     ):
         self.manifest, self.keys, self.settings, self.crops, self.talks = manifest, keys, settings, crops, talks
+        self.choose_part = choose_part
         self.root, self.cache = find_root(settings), resolve_path(settings.data.cache)
         self.recent: OrderedDict[int, Track] = OrderedDict()  # the last ones used, unless they are long
 
@@ -259,7 +273,8 @@ class Tracks(Mapping[str, Track]):
         """Return where what is kept of it is: its track alone, or its crops and sound too."""
         key = self.keys[number].decode()
         if crops:
-            key = hash_values([key, *list_crop_settings(self.settings).values()])
+            part = list_part_settings(self.settings) if self.choose_part else []
+            key = hash_values([key, *list_crop_settings(self.settings).values(), *part])
         return self.cache / ("crops" if crops else "tracks") / key[:2] / f"{key}.safetensors"
 
     def talk_entry(self, number: int) -> Path:
@@ -302,8 +317,13 @@ class Tracks(Mapping[str, Track]):
         except CacheError as error:
             log.warning("%s; it is made again", error)
             path, track, crops, _ = self.name_files(number)
-            make_entry(path, track, crops, self.settings)
+            make_entry(path, track, crops, self.settings, None, self.choose_part)
             return read(ArrayFile(file))
+
+    def drop_parts(self) -> None:
+        """Remove the parts that were kept of crops and sound."""
+        for number in range(len(self) if self.choose_part else 0):
+            self.entry(number, crops=True).unlink(missing_ok=True)
 
     def read_talk(self, number: int, *, face: int = 0) -> tuple[Mouths, Speech | None] | None:
         """Return the mouth of this face, and what is said in this row's video; made again where damaged.
@@ -363,6 +383,12 @@ def list_crop_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
+def list_part_settings(settings: Settings) -> list[Any]:
+    """Return the settings that the places of a video's windows depend on, and so which part of it they show."""
+    video, of = settings.video.model_dump(), settings.evaluate.windows
+    return [of, video, settings.model.streams, settings.cure.model_dump()]
+
+
 def hash_values(values: list[Any]) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
 
@@ -373,8 +399,12 @@ def make_entry(
     crops_file: Path | None,
     settings: Settings,
     talk_file: Path | None = None,
+    choose_part: ChoosePart | None = None,
 ) -> str:
     """Find a video's track, unless it is kept already; its crops and sound, its mouths and speech, if asked for.
+
+    Args:
+        choose_part: of its crops and sound that is kept; all of them without.
 
     Returns:
         The detector that found the face.
@@ -387,7 +417,8 @@ def make_entry(
         track = find_track(video, settings.video)
         save_track(track, track_file)
     if crops_file is not None:
-        save_crops(video, track, crops_file, settings, talk_file=talk_file)
+        part = choose_part(track, settings) if choose_part else None
+        save_crops(video, track, crops_file, settings, talk_file=talk_file, part=part)
     elif talk_file is not None:
         find_talk(video, track, talk_file, settings)
     return track.detector

@@ -292,6 +292,7 @@ def crop_faces(
     times: np.ndarray | None = None,
     mix: Mix | None = None,
     watch: Callable[[int, np.ndarray], None] | None = None,
+    watched: Collection[int] = (),
 ) -> Sound | None:
     """Decode a video, up to the last of some frames, and hand over their canvases one by one.
 
@@ -303,7 +304,7 @@ def crop_faces(
         sound_until: seconds of sound wanted; None for all.
         times: of all frames; with them, a stretch late in a long video is leapt to.
         mix: of the sound's channels, as the track tells.
-        watch: is given a frame's number and the frame itself, uint8 `[H, W, 3]`, before it is cut.
+        watch: is given the number and all of a frame, uint8 `[H, W, 3]`, of those that are `watched` or cut.
 
     Returns:
         The sound, mono at `audio.sample_rate`, at least as far as it was wanted; None without an audio track.
@@ -313,18 +314,20 @@ def crop_faces(
     """
     seen, rate = canvases.seen, settings.audio.sample_rate
     wanted = {number for number in numbers if seen[number]}
+    decoded = wanted | {number for number in watched if seen[number]}
 
     def hand_over(number: int, frame: np.ndarray) -> None:
         if watch is not None:
             watch(number, frame)
-        take(number, _limit_pixels(canvases.cut(frame, number), settings))
+        if number in wanted:
+            take(number, _limit_pixels(canvases.cut(frame, number), settings))
 
     media = read_media(
         path,
-        keep=wanted.__contains__,
+        keep=decoded.__contains__,
         sample_rate=rate,
         sound_until=None if sound_until is None else sound_until + 1 / rate,  # both ends of a cut are rounded
-        last_frame=None if sound_until is None else max(wanted, default=0),
+        last_frame=None if sound_until is None else max(decoded, default=0),
         take=hand_over,
         times=times,
         mix=mix,

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfmm.dataset import MultimodalDataset, skim_videos, skimming
+from dfmm.dataset import MultimodalDataset, skim_videos, skimming, track_files
+from dfmm.extraction.store import ArrayFile
 from dfmm.media.container import MediaError
 from dfmm.media.skim import Skim
 from dfmm.settings import Settings
@@ -99,6 +100,39 @@ def test_windows_of_a_long_file_are_those_of_the_whole(
     assert (stretches[:, 1] - stretches[:, 0]).sum() < 0.4 * SECONDS
     for sample in (parts[index] for index in range(3)):  # every window lies in what was looked at
         assert ((stretches[:, 0] <= sample["start"]) & (stretches[:, 1] >= sample["start"] + 0.5)).any()
+
+
+def test_of_a_file_that_is_decoded_as_a_whole_its_windows_alone_are_kept(
+    long_clip: Path, here: Settings, decoded: list[str]
+) -> None:
+    table, sparse = list_files(long_clip), change(here, data={"read": "videos"})
+    whole = MultimodalDataset(table, here, windows=3)
+    skimmed, tracks = track_files(table, sparse, crops=True, talks=True, whole=True)[0]
+    assert not len(skimmed)
+    parts = MultimodalDataset(table, sparse, windows=3, tracks=tracks)
+    for one, other in ((parts[index], whole[index]) for index in range(3)):
+        assert all(np.array_equal(one[name], other[name]) for name in ("frames", "frame_mask", "log_mel", "sound_mask"))
+    files = [each.tracks.entry(0, crops=True) for each in (parts, whole)]
+    assert ArrayFile(files[0]).count("crops") == 15
+    assert ArrayFile(files[1]).count("crops") == (SECONDS - HIDDEN) * FPS
+    assert decoded == ["long.mp4"] * 2
+    assert len(tracks.read_talk(0)[0].times) == len(whole.tracks.read_talk(0)[0].times)  # mouths of all frames
+    files[0].write_bytes(b"damaged")
+    assert np.array_equal(parts[1]["frames"], whole[1]["frames"])
+    tracks.drop_parts()
+    whole.tracks.drop_parts()
+    assert [file.is_file() for file in files] == [False, True]
+
+
+@pytest.mark.parametrize("setting", [{"evaluate": {"windows": 2}}, {"video": {"frames": 4}}])
+@pytest.mark.usefixtures("decoded")
+def test_parts_of_other_windows_are_not_taken_for_these(long_clip: Path, here: Settings, setting: dict) -> None:
+    both = [
+        track_files(list_files(long_clip), change(each, data={"read": "videos"}), crops=True, talks=False, whole=True)
+        for each in (here, change(here, **setting))
+    ]
+    one, other = (parts[1].entry(0, crops=True) for parts, _ in both)
+    assert one != other
 
 
 def test_what_is_short_or_tells_no_times_is_decoded_as_a_whole(long_clip: Path, here: Settings, tmp_path: Path) -> None:

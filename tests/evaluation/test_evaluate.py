@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dfmm.cli import main
-from dfmm.dataset import find_taught, load_manifest
+from dfmm.dataset import find_taught, load_manifest, reading
 from dfmm.dataset.loaders import make_evaluation_loader
 from dfmm.evaluation.contents import Faces, read_report
 from dfmm.evaluation.evaluate import (
@@ -431,6 +431,22 @@ def test_a_files_score_does_not_depend_on_its_company(run: Run, tiny: Settings) 
     together = list(score_files(files, model, settings, progress=False))
     alone = [next(score_files([file], model, settings, progress=False)) for file in files]
     assert [line["score"] for line in together] == pytest.approx([line["score"] for line in alone], abs=1e-5)
+
+
+def test_loose_files_are_decoded_once_and_only_what_their_windows_show_is_kept_till_then(
+    run: Run, tiny: Settings, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, settings, _ = load_model(run.checkpoint)
+    whole = change(settings, data={"cache": str(tmp_path / "whole"), "read": "cache"})
+    sparse = change(settings, data={"cache": str(tmp_path / "sparse"), "read": "videos"})
+    sharded = change(sparse, data={"cache": str(tmp_path / "third"), "read": "shards"})  # where no loose file lies
+    files = sorted(Path(tiny.data.root).rglob("*.mp4"))[:5]
+    monkeypatch.setattr(reading, "_decode", None)  # of what is kept nothing is decoded again
+    found = [list(score_files(files, model, each, progress=False)) for each in (whole, sparse, sharded)]
+    assert found[0] == found[1] == found[2]
+    assert decoded == [file.name for file in files] * 3
+    assert len(list((tmp_path / "whole" / "crops").rglob("*.safetensors"))) == len(files)
+    assert not list((tmp_path / "sparse" / "crops").rglob("*.safetensors"))
 
 
 def test_the_command_writes_a_page_of_verdicts(

@@ -13,9 +13,10 @@ from dfmm.cli import main
 from dfmm.evaluation.evaluate import open_synchrony
 from dfmm.evaluation.summary import summarise_split
 from dfmm.evaluation.synchrony import COLUMNS, UNJUDGED, format_synchrony, judge_files, judge_videos, tell_genuine
+from dfmm.media.encode import write_video
 from dfmm.model.synchrony import load_synchrony
 from dfmm.runs import Run
-from dfmm.settings import Settings
+from dfmm.settings import Settings, validate_settings
 from dfmm.training.synchrony import choose_genuine, find_synchrony, fit_run_synchrony
 
 from ..conftest import Clip, change
@@ -132,6 +133,21 @@ def test_a_verdict_is_said_in_words() -> None:
         assert part in said
     assert tell_genuine(found | {"people": 3}) == "31% of 141 genuine clips of 3 people look as bad or worse"
     assert tell_genuine({"genuine": 0.31}) == "31% of genuine clips look as bad or worse"
+
+
+def test_many_files_are_read_side_by_side_and_told_in_their_order(tmp_path: Path, decoded: list[str]) -> None:
+    frames, settings = np.zeros((6, 64, 64, 3), np.uint8), validate_settings({"extract": {"workers": 2}})
+    files = [write_video(tmp_path / f"{number}.mp4", frames) for number in range(9)]
+    files.insert(4, tmp_path / "missing.mp4")
+    lines = judge_files(files, settings=settings, details=True)
+    first = next(lines)
+    assert decoded[:2] == ["0.mp4", "1.mp4"]
+    assert len(decoded) <= 5  # at most the next four are under way, one of which is missing
+    rest = list(lines)
+    assert [line["path"] for line in (first, *rest)] == list(map(str, files))
+    assert [line["status"] for line in rest] == ["unscored"] * 3 + ["failed"] + ["unscored"] * 5
+    assert {frozenset(line) for line in rest} == {frozenset(first)}
+    assert decoded == [f"{number}.mp4" for number in range(9)]
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="no real clips here")

@@ -135,7 +135,7 @@ def test_workers_find_what_one_process_finds_and_a_broken_file_costs_itself(
     # The second time, nothing that is kept is decoded again, and what failed is tried.
     tried = []
 
-    def fail(files: list[tuple], settings: Settings) -> list[tuple[int, MediaError]]:
+    def fail(files: list[tuple], *_: object) -> list[tuple[int, MediaError]]:
         tried.extend(Path(path).name for path, *_ in files)
         return [(0, MediaError("still broken"))]
 

@@ -7,14 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
 
 from dfmm.extraction import pool
-from dfmm.extraction.pool import Guard, PoolError, keep_workers, run_tasks
+from dfmm.extraction.pool import Guard, PoolError, keep_workers, look_ahead, run_tasks, split_files
 from dfmm.media.container import MediaError
 from dfmm.sections import Extract
 
@@ -130,6 +132,51 @@ def test_workers_that_are_ready_are_taken_by_whoever_is_called() -> None:
         assert waiting.is_alive()
     waiting.join(10)
     assert not waiting.is_alive()
+
+
+def test_the_next_is_made_while_one_is_used() -> None:
+    used, begun = [], threading.Event()
+
+    def make(number: int) -> int:
+        begun.set() if number == 1 else None
+        return 10 * number
+
+    for made in look_ahead(make, range(3)):
+        assert made or begun.wait(10)  # the second is made before anybody asks for it
+        used.append(made)
+    assert used == [0, 10, 20]
+    with pytest.raises(ZeroDivisionError):
+        list(look_ahead(lambda number: 1 // number, [0]))
+
+
+def test_who_stops_early_does_not_wait_and_no_file_is_blamed() -> None:
+    failed: list[BaseException] = []
+
+    def hang(number: int) -> int:
+        try:
+            return len(list(run_tasks(act, [("file", "hang" if number else "")], Extract(workers=1))))
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    started = time.monotonic()
+    with keep_workers():
+        ahead = look_ahead(hang, range(2))
+        assert next(ahead) == 1
+        while not pool._lent[1:]:  # the second has its worker
+            time.sleep(0.01)
+        ahead.close()
+    while not failed and time.monotonic() - started < 60:
+        time.sleep(0.01)
+    assert isinstance(failed[0], CancelledError)  # and not that the file's decoder crashed
+    assert time.monotonic() - started < 60
+
+
+def test_files_are_found_few_at_first_and_then_more_at_once() -> None:
+    sizes = [len(some) for some in split_files(["file"] * 50, Extract(workers=3))]
+    assert sizes == [3, 6, 12, 16, 13]
+    assert list(split_files(["one"], Extract(workers=3))) == [["one"]]
+    assert [len(some) for some in split_files(["file"] * 50, Extract(workers=20))] == [20, 20, 10]
 
 
 def test_so_many_workers_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
