@@ -57,7 +57,7 @@ class Part(BaseModel):
 
 @with_config(STRICT)
 class Rival(Interval, total=False):
-    """The AUC of what a detector must beat, and how far the detector is ahead of it on the same videos."""
+    """The AUC of what a detector must beat, or of a piece of its score, and how far it is ahead on the same videos."""
 
     difference: Difference
 
@@ -292,7 +292,7 @@ class Report(Part):
     window: Metrics
     macro_auc: Interval | None = None
     rivals: dict[str, Rival] = {}
-    pieces: dict[str, Interval] = {}
+    pieces: dict[str, Rival] = {}
     seen: Novelty = Novelty()
     unseen: Novelty = Novelty()
     methods: dict[str, Method]

@@ -188,6 +188,7 @@ def render_html(
         metrics=METRICS,
         further=FURTHER,
         notes=list_notes(report),
+        list_burdens=list_burdens,
         shortcut=describe_shortcut(report),
         rivals=RIVALS,
         streams=figures.STREAMS,
@@ -221,6 +222,22 @@ def describe_shortcut(report: Report) -> str:
         f"Shortcut: trivial features alone (length, size, loudness, …) tell these fakes from reals, AUC "
         f"{figures.format_interval(trivia)}; {beaten}. dfmm audit names them, and cures"
     )
+
+
+def list_burdens(report: Report) -> list[str]:
+    """Say of each piece of evidence that is surely better alone than joined with others, that these mislead here."""
+    said = []
+    for name, piece in report.pieces.items():
+        ahead = piece.get("difference")
+        if ahead and ahead["high"] is not None and ahead["high"] < 0:
+            less = figures.format_interval(
+                {"value": -ahead["difference"], "low": -ahead["high"], "high": -ahead["low"]}
+            )
+            said.append(
+                f"The {name} alone is surely better here than joined with the rest, by {less} on the same videos: what "
+                "validation taught of the other pieces, or of a clip that lacks one, does not hold for these."
+            )
+    return said
 
 
 def list_notes(report: Report) -> list[str]:

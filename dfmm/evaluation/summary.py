@@ -72,7 +72,7 @@ def summarise_split(
             known, list(people), **options | {"threshold": threshold if window_threshold is None else window_threshold}
         ),
         "rivals": _score_rivals(scored, replicates),
-        "pieces": _score_pieces(scored, replicates),
+        "pieces": _score_pieces(scored, replicates, ahead=scored["score"]),
         **_score_novelty(scored, replicates, seen),
         "methods": _score_methods(scored, replicates),
         "sources": _score_sources(scored, replicates),
@@ -190,10 +190,10 @@ def _score_novelty(scored: pd.DataFrame, replicates: int, seen: Collection[str] 
     return groups
 
 
-def _score_pieces(rows: pd.DataFrame, replicates: int) -> dict[str, Any]:
-    """Return the AUC of each piece of evidence alone, over the videos that have it."""
+def _score_pieces(rows: pd.DataFrame, replicates: int, *, ahead: pd.Series | None = None) -> dict[str, Any]:
+    """Return the AUC of each piece of evidence alone, over the videos that have it, and how far a score is ahead."""
     names = [name.removesuffix("_evidence") for name in rows if name.endswith("_evidence")]
-    return {name: score_column(rows, rows[f"{name}_evidence"], replicates) for name in names}
+    return {name: score_column(rows, rows[f"{name}_evidence"], replicates, ahead=ahead) for name in names}
 
 
 def _score_rivals(rows: pd.DataFrame, replicates: int) -> dict[str, Any]:

@@ -122,6 +122,18 @@ def test_a_window_that_is_no_number_fails_its_video_by_name(
     assert report["window"]["n"] == 2 * (len(videos) - 1)  # the other window of it is gone, too
 
 
+def test_the_joined_score_is_set_against_each_piece_on_the_videos_that_have_it() -> None:
+    labels = [0] * 8 + [1] * 8
+    silent = make_scores([0.5] * 4 + [0.1] * 4 + [0.2] * 8, labels)  # four reals without sound lie above all fakes
+    videos = silent.assign(picture_evidence=np.array(labels) + 0.0, voice_evidence=[np.nan] * 4 + [-1.0] * 12)
+    windows = videos.assign(window=0)[["video_id", "window", "label", *SCORES]]
+    pieces = summarise_split(videos, windows, split="test", threshold=0.5, replicates=100)["pieces"]
+    assert pieces["picture"]["value"] == 1
+    assert pieces["picture"]["difference"]["difference"] == pytest.approx(-0.5)
+    assert pieces["picture"]["difference"]["high"] < 0
+    assert pieces["voice"]["difference"]["difference"] == pytest.approx(0.5)  # of those with sound all are in order
+
+
 @pytest.mark.parametrize(("column", "value"), [("score", np.nan), ("score", np.inf), ("lag_ms", -np.inf)])
 def test_a_score_that_is_no_number_fails_its_video_by_name(column: str, value: float, said: list[str]) -> None:
     videos = make_scores([0.1, 0.2, 0.9], [0, 0, 1], lag_ms=[np.nan, 10.0, 20.0])

@@ -121,6 +121,25 @@ def test_people_are_spoken_of_only_where_somebody_is_named(named: bool) -> None:
     assert f"how many {whose} taught what each means" in section
 
 
+@pytest.mark.parametrize(("low", "high", "burdened"), [(-0.2, -0.05, True), (-0.2, 0.01, False), (None, None, False)])
+def test_it_is_said_where_joining_costs(low: float | None, high: float | None, burdened: bool) -> None:
+    piece = Piece(usual=0.0, centre=0.0, scale=1.0, slope=1.0, offset=0.0, share=0.5, forged=3, genuine=4)
+    evidence = Evidence({"picture": piece}, 0.0, 0.5, 0.5, "eer", apart=True, reals=20, fakes=22)
+    report, scores, _ = make_results()
+    found = {
+        "value": 0.8,
+        "low": 0.7,
+        "high": 0.9,
+        "difference": {"difference": -0.1, "low": low, "high": high, "p": 0.01},
+    }
+    report = report.model_copy(update={"evidence": evidence, "pieces": {"picture": found}})
+    text = " ".join(Reader(render_html(report, scores, [])).text.split())
+    said = (
+        "The picture alone is surely better here than joined with the rest, by 0.100 [0.050, 0.200] on the same videos"
+    )
+    assert (said in text) is burdened
+
+
 def test_report_needs_nothing_from_outside(html):
     assert "http://" not in html
     assert "https://" not in html
