@@ -188,7 +188,7 @@ def render_html(
         metrics=METRICS,
         further=FURTHER,
         notes=list_notes(report),
-        list_burdens=list_burdens,
+        burden=describe_burden(report),
         shortcut=describe_shortcut(report),
         rivals=RIVALS,
         streams=figures.STREAMS,
@@ -224,20 +224,20 @@ def describe_shortcut(report: Report) -> str:
     )
 
 
-def list_burdens(report: Report) -> list[str]:
-    """Say of each piece of evidence that is surely better alone than joined with others, that these mislead here."""
+def describe_burden(report: Report) -> str:
+    """Say which pieces of evidence are surely better alone than joined with the others; empty where none is."""
     said = []
     for name, piece in report.pieces.items():
-        ahead = piece.get("difference")
-        if ahead and ahead["high"] is not None and ahead["high"] < 0:
-            less = figures.format_interval(
-                {"value": -ahead["difference"], "low": -ahead["high"], "high": -ahead["low"]}
-            )
-            said.append(
-                f"The {name} alone is surely better here than joined with the rest, by {less} on the same videos: what "
-                "validation taught of the other pieces, or of a clip that lacks one, does not hold for these."
-            )
-    return said
+        ahead = piece.get("difference") or {}
+        if ahead.get("high") is not None and ahead["high"] < 0:
+            less = {"value": -ahead["difference"], "low": -ahead["high"], "high": -ahead["low"]}
+            said.append(f"{name}, by {figures.format_interval(less)}")
+    if not said:
+        return ""
+    return (
+        f"Alone, on the same videos, surely better here than joined with the rest: {'; '.join(said)}. What validation "
+        "taught of the other pieces, or of clips that lack one, does not hold for these."
+    )
 
 
 def list_notes(report: Report) -> list[str]:

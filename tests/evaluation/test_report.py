@@ -134,9 +134,7 @@ def test_it_is_said_where_joining_costs(low: float | None, high: float | None, b
     }
     report = report.model_copy(update={"evidence": evidence, "pieces": {"picture": found}})
     text = " ".join(Reader(render_html(report, scores, [])).text.split())
-    said = (
-        "The picture alone is surely better here than joined with the rest, by 0.100 [0.050, 0.200] on the same videos"
-    )
+    said = "surely better here than joined with the rest: picture, by 0.100 [0.050, 0.200]."
     assert (said in text) is burdened
 
 
