@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import markupsafe
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
@@ -59,9 +61,15 @@ def render_page(template: str, **values: Any) -> str:
         "share": figures.format_share,
         "interval": figures.format_interval,
         "difference": figures.format_difference,
+        "names": mark_names,
     }
     written = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     return environment.get_template(template).render(written=written, **values)
+
+
+def mark_names(text: str) -> markupsafe.Markup:
+    """Return a text, escaped, with what stands in backticks set as code."""
+    return markupsafe.Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
 
 
 def format_plain(value: Any) -> str:
