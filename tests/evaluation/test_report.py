@@ -314,7 +314,7 @@ def test_what_the_audit_found_stands_beside_the_numbers():
     assert text.index("problem: ") < text.index("remark: so be it")
     named = Reader(render_html(report, scores, [], audit=make_audit(f"`{EVIL}` alone tells, and ` not")))
     assert f"problem: {EVIL} alone tells, and ` not" in named.text
-    assert len(named.find("code")) == 2  # in the banner and below
+    assert len(named.find("code")) == 1
     assert not named.find("script")
     none = Reader(render_html(report, scores, [])).text
     assert "Nobody has audited this data" in none
