@@ -1,10 +1,14 @@
 """What do threads that wait cost, alone and where other processes want the cores as well?
 
     python benchmarks/threads.py [--threads 2] [--busy 2] [--steps 10]
+    python benchmarks/threads.py --demo
 
 Training steps of the quick run's backbone are timed in processes of their own, in turns: with PyTorch's threads waiting
 as OpenMP has them (they count to 300,000 before they sleep), asleep at once, and as dfmm sets it
 (`GOMP_SPINCOUNT=10000`), first alone, then beside so many processes that do nothing but count.
+
+With `--demo` all of `dfmm run all params/sample.yaml` is timed, once each way; the sample is drawn before, and
+what is found in it and trained goes to outputs/busy/, which is emptied each time.
 """
 
 from __future__ import annotations
@@ -13,12 +17,19 @@ import argparse
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from dfmm.dataset import load_manifest
+from dfmm.settings import load_settings
 
 WAYS = {"as OpenMP has it": {}, "asleep at once": {"GOMP_SPINCOUNT": "0"}, "asleep soon": {"GOMP_SPINCOUNT": "10000"}}
+PARAMS, FOLDER = "params/sample.yaml", Path("outputs/busy")
 STEPS = """
 import json, sys, time, timm, torch
 torch.manual_seed(0)
@@ -36,7 +47,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("threads", 2), ("busy", 2), ("steps", 10), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--demo", action="store_true", help="time the whole demo, alone and beside the busy ones")
     options = parser.parse_args()
+    if options.demo:
+        time_demo(options.busy)
+        return
     print("| | seconds | seconds of the processor | as long as the first row |\n| --- | --- | --- | --- |")
     for beside in (0, options.busy):
         with keep_busy(beside):
@@ -45,6 +60,20 @@ def main() -> None:
         for way, (wall, cpu) in best.items():
             ratio = wall / best[next(iter(WAYS))][0]
             print(f"| {way}, beside {beside} others | {wall:.1f} | {cpu:.1f} | {ratio:.2f} |")
+
+
+def time_demo(busy: int) -> None:
+    """Print how long the demo takes alone, beside so many busy processes, and how much longer that is."""
+    settings, seconds = load_settings(PARAMS), []
+    load_manifest(settings)  # draws the sample
+    for beside in (0, busy):
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        more = ["--run", str(FOLDER / "run"), f"data.cache={FOLDER / 'cache'}"]
+        with keep_busy(beside):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "dfmm", "run", "all", PARAMS, *more], check=True, capture_output=True)
+            seconds.append(time.perf_counter() - start)
+        print(f"beside {beside} busy processes: {seconds[-1]:.0f} s, {seconds[-1] / seconds[0]:.2f} × as long as alone")
 
 
 def take_steps(options: argparse.Namespace, extra: dict[str, str]) -> tuple[float, float]:
