@@ -6,8 +6,8 @@
 FOLDER holds a manifest.csv with reals in train, val and test, no person in two of them, and fakes in test, their
 generator as `method`. Epochs and thresholds are chosen on validation, where all fakes are forged of its reals; the test
 split is scored once, at the end. Each generator is set against all reals of the test split, with 95 % intervals that
-resample people; beside the joint score stand picture and voice, each alone, and trivial features. Runs go to
-outputs/reals/; what is done there is not done again.
+resample people; beside the joint score stand picture, voice and synchrony, each alone, and trivial features, which
+need fakes in train. Runs go to outputs/reals/; what is done there is not done again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dfmm.runs import Run
 
 FOLDER = Path("outputs/reals")
 NOTHING = {"value": None}  # of a generator whose clips lack this stream
+COLUMNS = "generator", "fakes", "joint", *(f"{name} alone" for name in ("picture", "voice", "synchrony")), "*trivia*"
 PARAMS = (Path("params/reals.yaml"), Path("params/selfblended.yaml"))
 
 
@@ -56,11 +57,12 @@ def print_table(params: Path, report: dict[str, Any], facts: dict[str, Any]) -> 
     counts["all"] = sum(counts.values())
     trivia = {method: found["trivia"] for method, found in report["methods"].items()}
     trivia["all"] = report["rivals"]["trivia"]
+    pieces = {method: found["pieces"] for method, found in report["methods"].items()} | {"all": report["pieces"]}
     print(f"\n{params}: {facts['seconds']:.0f} seconds of the processor, {report['videos'] - counts['all']} reals\n")
-    print("| generator | fakes | joint | picture alone | voice alone | *trivial features* |\n" + "| --- " * 6 + "|")
+    print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|")
     for method, auc in list_aucs(report).items():
         alone = (facts["alone"][stream].get(method, NOTHING) for stream in ("video", "audio"))
-        rivals = (*alone, trivia[method])
+        rivals = (*alone, pieces[method].get("synchrony", NOTHING), trivia[method])
         print(f"| {method} | {counts[method]} | {' | '.join(format_aucs([one]) for one in (auc, *rivals))} |")
 
 
