@@ -232,10 +232,13 @@ def score_files(
     talks = synchrony is not None and settings.synchrony.use
     find = partial(_find_files, settings=settings, talks=talks, whole=whole)
     # Windows over time are read by processes of their own, which are not to be forked beside a thread that extracts.
-    ahead = map if settings.evaluate.stride else look_ahead
+    ahead = map if settings.evaluate.stride else partial(look_ahead, drop=lambda found: found[1][-1].drop_parts())
     with keep_workers(), show_progress(None, "files", unit="file", total=len(files), show=progress) as bar:
         for found in ahead(find, split_files(files, settings.extract)):
-            lines = _score_chunk(*found, model, settings, evidence, synchrony, details)
+            try:
+                lines = _score_chunk(*found, model, settings, evidence, synchrony, details)
+            finally:
+                found[1][-1].drop_parts()
             bar.update(len(lines))
             yield from lines
 
@@ -275,7 +278,6 @@ def _score_chunk(
             line | {"still": still, "curves": curves.get(line["path"]), "heard": verdicts.get(line["path"])}
             for line, still in drawn
         ]
-    parts[-1].drop_parts()
     return lines
 
 

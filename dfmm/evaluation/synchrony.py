@@ -106,7 +106,8 @@ def judge_files(
     model, settings, files = model or load_synchrony(), settings or Settings(), list(dict.fromkeys(map(str, files)))
     places, find = {file: at for at, file in enumerate(files)}, partial(_find_files, settings=settings, whole=whole)
     with keep_workers():
-        for folder, parts, failures in look_ahead(find, split_files(files, settings.extract)):
+        chunks = split_files(files, settings.extract)
+        for folder, parts, failures in look_ahead(find, chunks, drop=lambda found: found[0].cleanup()):
             with folder:
                 lines = [_describe_failure(file, reason, details=details) for file, reason in failures.items()]
                 lines += [line for tracks in parts for line in _judge_parts(tracks, model, details=details)]
@@ -119,7 +120,11 @@ def _find_files(
     folder = tempfile.TemporaryDirectory()
     data = settings.data.model_copy(update={"root": "/", "cache": folder.name, "read": "videos"})
     settings = settings.model_copy(update={"data": data})
-    return folder, *track_files(tabulate_files(files), settings, crops=False, talks=True, whole=whole)
+    try:
+        return folder, *track_files(tabulate_files(files), settings, crops=False, talks=True, whole=whole)
+    except BaseException:
+        folder.cleanup()
+        raise
 
 
 def _judge_parts(tracks: Tracks, model: SynchronyModel, *, details: bool) -> Iterator[dict[str, Any]]:

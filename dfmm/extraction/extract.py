@@ -65,7 +65,11 @@ def extract_tracks(
     videos = Tracks(manifest, np.array(keys, "S24"), settings, **wanted)
     missing = [number for number, key in enumerate(keys) if key and not videos.is_kept(number)]
     if missing:
-        failures |= _extract_missing(videos, missing, progress=progress)
+        try:
+            failures |= _extract_missing(videos, missing, progress=progress)
+        except BaseException:  # and nobody gets to know of the parts that are there by now
+            videos.drop_parts()
+            raise
     for name, reason in failures.items():
         log.warning("%s is left out: %s", name, reason)
     there = ~manifest["video_id"].isin(list(failures)).to_numpy()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ from dfmm.sections import Extract
 SECONDS_TO_START = 600  # a worker that has not imported what it needs by then will not
 SECONDS_PER_FILE = 600  # after this, and a second more for each of so many bytes, a worker is taken to hang, and killed
 BYTES_PER_SECOND = 1_000_000
+TICK = 0.2  # seconds after which who works ahead looks whether that is still wanted
+GRACE = 2.0  # and those in which it has to let go of what it holds
 AT_ONCE = 16  # files that are found together, unless there are more workers: what is found lies on the disk until used
 MMAP_THRESHOLD, MMAP_BYTES = -3, 1 << 17  # mallopt's M_MMAP_THRESHOLD
 
@@ -48,6 +51,7 @@ def run_tasks(
 
     Raises:
         PoolError: no workers can be started.
+        CancelledError: it was to be made by `look_ahead`, and nobody asks for it any more.
     """
     if not tasks:
         return
@@ -56,11 +60,13 @@ def run_tasks(
     numbers = iter(range(len(tasks)))
     with engine(settings, len(tasks)) as (submit, slots):
         while True:
+            if (stopped := getattr(_own, "stopped", None)) and stopped.is_set():
+                raise CancelledError
             for number in islice(numbers, 2 * slots - len(waiting)):  # as many again are under way to the workers
                 waiting[submit(function, tasks[number], _allow_seconds(tasks[number][0]))] = number
             if not waiting:
                 return
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+            for future in wait(waiting, timeout=TICK, return_when=FIRST_COMPLETED).done:
                 number = waiting.pop(future)
                 yield number, _settle(future, tasks[number][0])
 
@@ -82,20 +88,43 @@ def _settle(future: Future, path: str | os.PathLike[str]) -> Any:
         return MediaError(f"{path}: {type(error).__name__}: {error}")
 
 
-def look_ahead(function: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+def look_ahead(
+    function: Callable[[Item], Made], items: Iterable[Item], *, drop: Callable[[Made], Any] = lambda made: None
+) -> Iterator[Made]:
     """Yield what a function returns of each item, in order; of the next one it is made in a thread meanwhile.
 
-    Who stops early does not wait for it.
+    Who stops early waits `GRACE` seconds for it at most, in which its `run_tasks` ends.
+
+    Args:
+        drop: what was made and is not asked for any more.
     """
-    executor, items = ThreadPoolExecutor(1), iter(items)
+    stopped, items = threading.Event(), iter(items)
+    under_way = [_begin(function, item, stopped) for item in islice(items, 1)]
     try:
-        under_way = [executor.submit(function, item) for item in islice(items, 1)]
         while under_way:
-            made = under_way.pop().result()
-            under_way = [executor.submit(function, item) for item in islice(items, 1)]
+            made = under_way[0].result()
+            under_way = [_begin(function, item, stopped) for item in islice(items, 1)]
             yield made
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+        stopped.set()
+        for future in under_way:
+            future.add_done_callback(lambda future: future.exception() or drop(future.result()))
+        wait(under_way, timeout=GRACE)
+
+
+def _begin(function: Callable[[Item], Made], item: Item, stopped: threading.Event) -> Future:
+    """Apply a function in a thread that keeps no program from ending: it may wait for another process's lock."""
+    future: Future = Future()
+
+    def work() -> None:
+        _own.stopped = stopped
+        try:
+            future.set_result(function(item))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
 
 
 def split_files(files: Sequence[str], settings: Extract) -> Iterator[list[str]]:
@@ -154,7 +183,7 @@ class Guard:
         context = multiprocessing.get_context("spawn")
         self._pipe, far_end = context.Pipe()
         process = context.Process(target=_serve, args=(far_end,), daemon=True)
-        with hide_main():
+        with hide_main(), _block_interrupt():
             process.start()
         far_end.close()  # the process has its own; this one would keep the pipe open after its death
         self._process = process
@@ -167,10 +196,24 @@ class Guard:
         return self._pipe.recv()
 
 
+@contextmanager
+def _block_interrupt() -> Iterator[None]:
+    """Let Ctrl-C not reach the processes that are started within: it is meant for this one, which ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # or it is started within, which lets it through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(pipe: Connection) -> None:
     """Do what comes through the pipe, one task after another, until its other end is closed."""
     _prepare_worker()
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, ConnectionError):  # reset, where the other end died with an answer unread
         while True:
             function, task = pipe.recv()
             pipe.send("begun")  # what it needs is imported; from here on, the time is the task's own
@@ -179,7 +222,7 @@ def _serve(pipe: Connection) -> None:
 
 def _prepare_worker() -> None:
     """One thread each, and memory given back: decoded frames come and go, and glibc would keep their holes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the process that waits, which ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
     os.environ["OMP_NUM_THREADS"] = "1"
     with contextlib.suppress(ImportError):
         import cv2
@@ -231,14 +274,12 @@ def keep_workers(ready: int = 0) -> Iterator[None]:
     try:
         yield
     finally:
-        for guard in (*_kept, *_lent):  # whoever is at work yet works for nobody any more
+        for guard in _kept:
             guard.close()
         _kept = None
-        _lent.clear()
 
 
 _kept: list[Guard] | None = None  # those that wait; None where nobody asked for it
-_lent: list[Guard] = []  # and those that were taken of them, or would have been
 
 
 @contextmanager
@@ -249,8 +290,6 @@ def _open_processes(settings: Extract, most: int) -> Iterator[tuple[Submit, int]
     def start() -> None:
         _own.guard = _take_kept()
         guards.append(_find_guard())
-        if _kept is not None:
-            _lent.append(guards[-1])
 
     executor, done = ThreadPoolExecutor(slots, initializer=start), False
     try:

@@ -11,6 +11,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -321,9 +322,10 @@ class Tracks(Mapping[str, Track]):
             return read(ArrayFile(file))
 
     def drop_parts(self) -> None:
-        """Remove the parts that were kept of crops and sound."""
+        """Remove the parts that were kept of crops and sound, as far as the disk lets them go."""
         for number in range(len(self) if self.choose_part else 0):
-            self.entry(number, crops=True).unlink(missing_ok=True)
+            with suppress(OSError):
+                self.entry(number, crops=True).unlink()
 
     def read_talk(self, number: int, *, face: int = 0) -> tuple[Mouths, Speech | None] | None:
         """Return the mouth of this face, and what is said in this row's video; made again where damaged.

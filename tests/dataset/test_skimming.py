@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,22 @@ def test_of_a_file_that_is_decoded_as_a_whole_its_windows_alone_are_kept(
     tracks.drop_parts()
     whole.tracks.drop_parts()
     assert [file.is_file() for file in files] == [False, True]
+
+
+def test_who_is_cut_off_keeps_no_parts(long_clip: Path, here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def cut_off(function: Callable, tasks: list[tuple], _: object) -> Iterator[tuple[int, str]]:
+        yield 0, function(*tasks[0])
+        made.append(tasks[0][2].is_file())
+        raise CancelledError
+
+    monkeypatch.setattr("dfmm.extraction.extract.run_tasks", cut_off)
+    sparse = change(here, data={"read": "videos"})
+    with pytest.raises(CancelledError):
+        track_files(list_files(long_clip), sparse, crops=True, talks=False, whole=True)
+    assert made == [True]
+    assert not list(Path(sparse.data.cache).rglob("crops/*/*.safetensors"))
 
 
 @pytest.mark.parametrize("setting", [{"evaluate": {"windows": 2}}, {"video": {"frames": 4}}])

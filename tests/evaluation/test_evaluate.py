@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -459,6 +460,26 @@ def test_loose_files_are_decoded_once_and_only_what_their_windows_show_is_kept_t
     assert decoded == [file.name for file in files] * 3
     assert len(list((tmp_path / "whole" / "crops").rglob("*.safetensors"))) == len(files)
     assert not list((tmp_path / "sparse" / "crops").rglob("*.safetensors"))
+
+
+def test_whoever_stops_or_fails_early_leaves_no_part_behind(
+    run: Run, tiny: Settings, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = time.monotonic() + 60
+    model, settings, _ = load_model(run.checkpoint)
+    sparse = change(settings, data={"cache": str(tmp_path), "read": "videos"}, extract={"workers": 2})
+    files = sorted(Path(tiny.data.root).rglob("*.mp4"))[:5]
+    lines = score_files(files, model, sparse, progress=False)
+    next(lines)
+    lines.close()
+    assert len(decoded) > 2  # the next ones, for nobody
+    monkeypatch.setattr(model, "forward", None)
+    with pytest.raises(TypeError):
+        list(score_files(files, model, sparse, progress=False))
+    assert len(list(tmp_path.rglob("tracks/*/*.safetensors"))) > 2
+    while list(tmp_path.rglob("crops/*/*.safetensors")) and time.monotonic() < late:  # who is slow lets go of it later
+        time.sleep(0.1)
+    assert not list(tmp_path.rglob("crops/*/*.safetensors"))
 
 
 def test_the_command_writes_a_page_of_verdicts(

@@ -149,10 +149,14 @@ def test_the_next_is_made_while_one_is_used() -> None:
         list(look_ahead(lambda number: 1 // number, [0]))
 
 
-def test_who_stops_early_does_not_wait_and_no_file_is_blamed() -> None:
+@pytest.mark.parametrize("early", [True, False])
+def test_who_stops_early_does_not_wait_and_no_file_is_blamed(early: bool) -> None:
     failed: list[BaseException] = []
+    begun, closed = threading.Event(), threading.Event()
 
     def hang(number: int) -> int:
+        begun.set() if number else None
+        closed.wait(60) if number and early else None  # it has no worker yet
         try:
             return len(list(run_tasks(act, [("file", "hang" if number else "")], Extract(workers=1))))
         except BaseException as error:
@@ -163,13 +167,36 @@ def test_who_stops_early_does_not_wait_and_no_file_is_blamed() -> None:
     with keep_workers():
         ahead = look_ahead(hang, range(2))
         assert next(ahead) == 1
-        while not pool._lent[1:]:  # the second has its worker
-            time.sleep(0.01)
+        assert begun.wait(60)
         ahead.close()
+    closed.set()
     while not failed and time.monotonic() - started < 60:
         time.sleep(0.01)
     assert isinstance(failed[0], CancelledError)  # and not that the file's decoder crashed
     assert time.monotonic() - started < 60
+
+
+def test_what_was_made_for_nobody_is_dropped() -> None:
+    dropped, stopped = [], threading.Event()
+    for function in (abs, lambda number: number if number == 0 or stopped.wait(60) else None):
+        ahead = look_ahead(function, range(3), drop=dropped.append)
+        assert next(ahead) == 0
+        ahead.close()
+    assert dropped == [1]
+    stopped.set()
+    while len(dropped) < 2:
+        time.sleep(0.01)
+    with pytest.raises(ZeroDivisionError):
+        list(look_ahead(lambda number: 1 // number, [0], drop=dropped.append))
+    assert len(dropped) == 2
+
+
+def test_a_program_ends_though_what_it_stopped_waits_for_another() -> None:
+    script = "import time; from dfmm.extraction.pool import look_ahead\n"
+    script += "ahead = look_ahead(lambda number: number and time.sleep(600), range(2)); print(next(ahead))"
+    for end in ("", "; ahead.close()"):
+        run = subprocess.run([sys.executable, "-c", script + end], capture_output=True, text=True, timeout=60)
+        assert (run.stdout, run.stderr, run.returncode) == ("0\n", "", 0)
 
 
 def test_files_are_found_few_at_first_and_then_more_at_once() -> None:
@@ -214,6 +241,23 @@ def test_an_interrupt_waits_for_nobody() -> None:
     assert next(results) == (0, "a is fine")
     results.close()
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signals to block here")
+def test_an_interrupt_does_not_reach_a_worker_that_is_yet_to_start() -> None:
+    guard = pool.Guard()
+    before = guard._process.pid
+    os.kill(before, signal.SIGINT)
+    assert guard.apply(name_process, ("a",), 60) == before
+    guard.close()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_a_worker_ends_in_silence_with_who_has_not_read_its_answer() -> None:
+    script = "import os, time; from dfmm.extraction.pool import Guard\nguard = Guard()\n"
+    script += "guard._pipe.send((max, ('a', 'b'))); guard._pipe.poll(60); time.sleep(0.5); os._exit(0)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (run.stderr, run.returncode) == ("", 0)
 
 
 def test_a_long_file_is_given_longer(tmp_path: Path) -> None:
