@@ -300,7 +300,10 @@ def score(options: argparse.Namespace) -> int:
 
     ready = min(len(files) + len(genuine), count_cores())
     with keep_workers(ready=ready):  # what they import, they import beside us
-        return _score_files(files, genuine, options)
+        from dfmm.runs import terminate_as_interrupt
+
+        with terminate_as_interrupt():
+            return _score_files(files, genuine, options)
 
 
 def _score_files(files: list[str], genuine: list[str], options: argparse.Namespace) -> int:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +153,23 @@ def test_many_files_are_read_side_by_side_and_told_in_their_order(tmp_path: Path
     assert [line["status"] for line in rest] == ["unscored"] * 3 + ["failed"] + ["unscored"] * 5
     assert {frozenset(line) for line in rest} == {frozenset(first)}
     assert decoded == [f"{number}.mp4" for number in range(9)]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_ends_the_command_finds_nothing_left(number: int, code: int, face_clip: Clip, tmp_path: Path) -> None:
+    files, scratch = [tmp_path / f"{at}.mp4" for at in range(40)], tmp_path / "scratch"
+    for file in files:
+        shutil.copy(face_clip.path, file)
+    scratch.mkdir()
+    words = [sys.executable, "-m", "dfmm", "score", *map(str, files)]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = subprocess.Popen(words, env=os.environ | {"TMPDIR": str(scratch)}, **options)
+    assert command.stdout.readline().startswith(str(files[0]))
+    command.send_signal(number)
+    said = command.communicate(timeout=60)[1]
+    assert command.returncode == code, said
+    assert "Traceback" not in said
+    assert not list(scratch.iterdir())
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="no real clips here")
