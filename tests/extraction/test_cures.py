@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -288,6 +289,18 @@ def test_every_file_comes_out_in_the_profile_and_on_its_clock(tmp_path: Path, mu
     assert media.times[np.argmax([frame.mean() for frame in media.frames.values()])] == pytest.approx(1.2, abs=0.05)
     click = media.sound.start + np.abs(media.sound.samples).argmax() / RATE
     assert click == pytest.approx(1.2, abs=0.03)
+
+
+def test_a_file_is_encoded_to_the_same_bytes_each_time(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    large = cv2.resize(rng.integers(0, 255, (40, 53, 3), np.uint8), (384, 304), interpolation=cv2.INTER_CUBIC)
+    ways = [(int(16 + 10 * np.sin(at / 5)), int(16 + 10 * np.cos(at / 7))) for at in range(40)]
+    moved = np.stack([large[y : y + 240, x : x + 320] for x, y in ways])
+    frames = np.clip(moved + rng.integers(-12, 13, moved.shape), 0, 255).astype(np.uint8)
+    source = write_video(tmp_path / "source.mp4", frames, crf=0)
+    for name in "abcd":
+        encode_file(source, tmp_path / f"{name}.mp4", Cure(reencode=True))
+    assert len({(tmp_path / f"{name}.mp4").read_bytes() for name in "abcd"}) == 1
 
 
 def test_a_long_sound_is_encoded_piece_by_piece_without_a_seam(tmp_path: Path) -> None:
