@@ -231,8 +231,9 @@ def score_files(
         settings = settings.model_copy(update={"data": settings.data.model_copy(update={"read": "videos"})})
     talks = synchrony is not None and settings.synchrony.use
     find = partial(_find_files, settings=settings, talks=talks, whole=whole)
-    # Windows over time are read by processes of their own, which are not to be forked beside a thread that extracts.
-    ahead = map if settings.evaluate.stride else partial(look_ahead, drop=lambda found: found[1][-1].drop_parts())
+    # Processes of their own may read windows over time, and are not to be forked beside a thread that extracts.
+    forks = settings.evaluate.stride and settings.data.workers
+    ahead = map if forks else partial(look_ahead, drop=lambda found: found[1][-1].drop_parts())
     with keep_workers(), show_progress(None, "files", unit="file", total=len(files), show=progress) as bar:
         for found in ahead(find, split_files(files, settings.extract)):
             try:
