@@ -68,12 +68,15 @@ def time_demo(busy: int) -> None:
     load_manifest(settings)  # draws the sample
     for beside in (0, busy):
         shutil.rmtree(FOLDER, ignore_errors=True)
-        more = ["--run", str(FOLDER / "run"), f"data.cache={FOLDER / 'cache'}"]
+        words = ["run", "all", PARAMS, f"data.cache={FOLDER / 'cache'}", "--run", str(FOLDER / "run")]
         with keep_busy(beside):
             start = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "dfmm", "run", "all", PARAMS, *more], check=True, capture_output=True)
+            subprocess.run([sys.executable, "-m", "dfmm", *words], check=True, stdout=subprocess.DEVNULL)
             seconds.append(time.perf_counter() - start)
-        print(f"beside {beside} busy processes: {seconds[-1]:.0f} s, {seconds[-1] / seconds[0]:.2f} × as long as alone")
+        print(
+            f"beside {beside} busy processes: {seconds[-1]:.0f} s, {seconds[-1] / seconds[0]:.2f} × as long as alone",
+            flush=True,
+        )
 
 
 def take_steps(options: argparse.Namespace, extra: dict[str, str]) -> tuple[float, float]:
