@@ -232,6 +232,24 @@ def test_a_reference_that_is_missing_is_told_before_anything_is_started(
     assert f"no such file: {tmp_path / 'genuine'}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("more", "ready"), [([], 2), (["--run", "outputs/nothing"], 1), (["--model", "m"], 1)])
+def test_no_worker_is_started_that_a_run_may_not_want(
+    more: list[str], ready: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, clips = [], [tmp_path / "one.mp4", tmp_path / "two.mp4"]
+
+    def stop(ready: int) -> None:
+        asked.append(ready)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dfmm.extraction.pool.keep_workers", stop)
+    monkeypatch.setattr("dfmm.extraction.pool.count_cores", lambda: 8)
+    for clip in clips:
+        clip.touch()
+    assert main(["score", *map(str, clips), *more]) == 130
+    assert asked == [ready]
+
+
 def test_garbage_is_collected_again_once_all_is_imported() -> None:
     with keep_garbage():
         assert not gc.isenabled()

@@ -298,8 +298,9 @@ def score(options: argparse.Namespace) -> int:
         )
     from dfmm.extraction.pool import count_cores, keep_workers
 
-    ready = min(len(files) + len(genuine), count_cores())
-    with keep_workers(ready=ready):  # what they import, they import beside us
+    # A run's own settings, not known yet, may want but one.
+    most = 1 if options.run or options.model else count_cores()
+    with keep_workers(ready=min(len(files) + len(genuine), most)):  # what they import, they import beside us
         from dfmm.runs import terminate_as_interrupt
 
         with terminate_as_interrupt():

@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "spectrogram": ["compute_log_mel", "place_hertz"],
         "reading": ["read_takes"],
-        "skimming": ["track_files", "skim_videos", "tabulate_files"],
+        "skimming": ["skim_videos", "tabulate_files", "track_files"],
         "windows": ["LABELLING", "label_part", "measure_overlap", "place_window"],
     },
 )

@@ -233,13 +233,13 @@ def score_files(
     find = partial(_find_files, settings=settings, talks=talks, whole=whole)
     # Processes of their own may read windows over time, and are not to be forked beside a thread that extracts.
     forks = settings.evaluate.stride and settings.data.workers
-    ahead = map if forks else partial(look_ahead, drop=lambda found: found[1][-1].drop_parts())
+    ahead = map if forks else partial(look_ahead, drop=_drop_found)
     with keep_workers(), show_progress(None, "files", unit="file", total=len(files), show=progress) as bar:
         for found in ahead(find, split_files(files, settings.extract)):
             try:
                 lines = _score_chunk(*found, model, settings, evidence, synchrony, details)
             finally:
-                found[1][-1].drop_parts()
+                _drop_found(found)
             bar.update(len(lines))
             yield from lines
 
@@ -287,6 +287,12 @@ def _find_files(
 ) -> tuple[pd.DataFrame, list[Tracks], dict[str, str]]:
     table = tabulate_files(files)
     return table, *track_files(table, settings, crops=True, talks=talks, whole=whole)
+
+
+def _drop_found(found: tuple[pd.DataFrame, list[Tracks], dict[str, str]]) -> None:
+    """Remove what was kept for these files' windows alone."""
+    for tracks in found[1]:
+        tracks.drop_parts()
 
 
 def _score_parts(parts: Iterable[Tracks], model: MultimodalModel, settings: Settings) -> pd.DataFrame:

@@ -145,10 +145,10 @@ def _write_crops(
     def watch(number: int, frame: np.ndarray) -> None:
         finders[relay.owners[number]].take(number, frame)
 
-    every, looking = range(len(track.times)), {}
-    if finders:
-        looking = {"watch": watch, "watched": part.looked if part and part.looked is not None else every}
-    wanted = part.shown if part else every
+    every = range(len(track.times))
+    looked = every if part is None or part.looked is None else part.looked
+    looking = {"watch": watch, "watched": looked} if finders else {}
+    wanted = every if part is None else part.shown
     sound = crop_faces(path, relay, settings, numbers=wanted, take=take, mix=track.mix, **looking)
     for face, canvases in relay.laid.items():
         crops, names = name_crops(face)

@@ -18,6 +18,7 @@ from dfmm.cli import main
 from dfmm.evaluation.evaluate import open_synchrony
 from dfmm.evaluation.summary import summarise_split
 from dfmm.evaluation.synchrony import COLUMNS, UNJUDGED, format_synchrony, judge_files, judge_videos, tell_genuine
+from dfmm.extraction.pool import count_cores
 from dfmm.media.encode import write_video
 from dfmm.model.synchrony import load_synchrony
 from dfmm.runs import Run
@@ -157,7 +158,8 @@ def test_many_files_are_read_side_by_side_and_told_in_their_order(tmp_path: Path
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_who_ends_the_command_finds_nothing_left(number: int, code: int, face_clip: Clip, tmp_path: Path) -> None:
-    files, scratch = [tmp_path / f"{at}.mp4" for at in range(40)], tmp_path / "scratch"
+    files = [tmp_path / f"{at}.mp4" for at in range(20 * count_cores())]  # more than can be done at once
+    scratch = tmp_path / "scratch"
     for file in files:
         shutil.copy(face_clip.path, file)
     scratch.mkdir()
