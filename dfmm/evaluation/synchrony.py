@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -104,27 +106,24 @@ def judge_files(
         and `synchrony` as `describe_synchrony` does, None where there is none.
     """
     model, settings, files = model or load_synchrony(), settings or Settings(), list(dict.fromkeys(map(str, files)))
-    places, find = {file: at for at, file in enumerate(files)}, partial(_find_files, settings=settings, whole=whole)
-    with keep_workers():
-        chunks = split_files(files, settings.extract)
-        for folder, parts, failures in look_ahead(find, chunks, drop=lambda found: found[0].cleanup()):
-            with folder:
+    places = {file: at for at, file in enumerate(files)}
+    with keep_workers(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        find = partial(_find_files, settings=settings, folder=folder, whole=whole)
+        with closing(look_ahead(find, split_files(files, settings.extract))) as chunks:
+            for parts, failures in chunks:
                 lines = [_describe_failure(file, reason, details=details) for file, reason in failures.items()]
                 lines += [line for tracks in parts for line in _judge_parts(tracks, model, details=details)]
-            yield from sorted(lines, key=lambda line: places[line["path"]])
+                shutil.rmtree(parts[-1].cache, ignore_errors=True)
+                yield from sorted(lines, key=lambda line: places[line["path"]])
 
 
 def _find_files(
-    files: Sequence[str], settings: Settings, *, whole: bool
-) -> tuple[tempfile.TemporaryDirectory, list[Tracks], dict[str, str]]:
-    folder = tempfile.TemporaryDirectory()
-    data = settings.data.model_copy(update={"root": "/", "cache": folder.name, "read": "videos"})
+    files: Sequence[str], settings: Settings, *, folder: str, whole: bool
+) -> tuple[list[Tracks], dict[str, str]]:
+    """Do what `track_files` does, in a folder of their own within this one."""
+    data = settings.data.model_copy(update={"root": "/", "cache": tempfile.mkdtemp(dir=folder), "read": "videos"})
     settings = settings.model_copy(update={"data": data})
-    try:
-        return folder, *track_files(tabulate_files(files), settings, crops=False, talks=True, whole=whole)
-    except BaseException:
-        folder.cleanup()
-        raise
+    return track_files(tabulate_files(files), settings, crops=False, talks=True, whole=whole)
 
 
 def _judge_parts(tracks: Tracks, model: SynchronyModel, *, details: bool) -> Iterator[dict[str, Any]]:
