@@ -4,7 +4,7 @@ Replicates say how far a value spreads, as people are drawn again; the interval 
 or of logarithms for what has no upper end, where such values are nearer to normal. Where replicates cannot know, as at
 an AUC of 1, an analytic interval stands in, which never has zero width: it counts clustered videos as so many
 independent ones as they are worth, their number over the design effect (Kish, "Survey Sampling", 1965). All were
-chosen by their coverage in benchmarks/coverage.py.
+chosen by their coverage in benchmarks/interval_coverage.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How often does each interval hold the truth?
 
-    python benchmarks/coverage.py [--simulations 1000] [--replicates 1000] [--metrics auc eer …]
+    python benchmarks/interval_coverage.py [--simulations 1000] [--replicates 1000] [--metrics auc eer …]
 
 Scores are drawn from two normal distributions whose true AUC, and so the truth of every metric, is known; as
 probabilities they are overconfident, their log-odds 1.3 times what they should be. Without people every video is its
