@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from dfmm.files import write_beside
 from dfmm.paths import find_outside, normalise_paths
-from dfmm.tables import ManifestError, is_among, name_format, read_labels, read_table, read_texts
+from dfmm.tables import ManifestError, is_among, name_format, name_rows, read_labels, read_table, read_texts
+from dfmm.words import count_noun
 
 # What `dfmm.media.container.FORMATS` are called.
 VIDEO_ENDINGS = (
@@ -67,7 +68,7 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> pd.DataFr
     else:
         table = read_table(path, TEXT_COLUMNS)
     table = complete_manifest(table, root=root, origin=str(path))
-    return validate_manifest(table, root=root, origin=str(path))
+    return validate_manifest(table, root=root, origin=str(path), file=path if path.is_file() else None)
 
 
 def write_manifest(table: pd.DataFrame, path: str | Path) -> Path:
@@ -139,21 +140,33 @@ def name_video(path: str) -> str:
     return os.path.splitext(path)[0]
 
 
-def validate_manifest(table: pd.DataFrame, *, root: str | Path | None = None, origin: str = "manifest") -> pd.DataFrame:
-    """Return the table with integer labels, or raise one `ManifestError` that names every bad row."""
-    faults = list(_find_faults(table, root))
+def validate_manifest(
+    table: pd.DataFrame, *, root: str | Path | None = None, origin: str = "manifest", file: Path | None = None
+) -> pd.DataFrame:
+    """Return the table with integer labels, or raise one `ManifestError` that names every bad row.
+
+    Args:
+        file: that it was read from, whose lines are named; without one, videos are.
+    """
+    faults = list(find_faults(table, root))
     if faults:
-        shown = faults[:50] + ([f"… and {len(faults) - 50} more"] if len(faults) > 50 else [])
-        raise ManifestError("\n  ".join([f"{origin}: {len(faults)} faults", *shown]))
+        rows = [row for row, _ in faults[:50]]
+        names = name_rows(file, rows) if file else table["video_id"].iloc[rows]
+        shown = [f"{name}: {fault}" for name, (_, fault) in zip(names, faults, strict=False)]
+        shown += [f"… and {len(faults) - 50} more"] if len(faults) > 50 else []
+        raise ManifestError("\n  ".join([f"{origin}: {count_noun(len(faults), 'fault')}", *shown]))
+    if table.empty:
+        raise ManifestError(f"{origin}: has no rows")
     labels = {name: pd.to_numeric(table[name]).astype("int64") for name in ("label", *STREAM_LABELS)}
     return table.assign(**labels).reset_index(drop=True)
 
 
-def _find_faults(table: pd.DataFrame, root: str | Path | None) -> Iterator[str]:
-    """Yield a sentence for each fault. A million rows are looked at by columns; only suspects one by one."""
-    if table.empty:
-        yield "has no rows"
-    lines = pd.Series(range(2, len(table) + 2), index=table.index)  # as an editor counts them, below the header
+def find_faults(table: pd.DataFrame, root: str | Path | None = None) -> Iterator[tuple[int, str]]:
+    """Yield each fault: the number of its row, from 0, and a sentence.
+
+    A million rows are looked at by columns; only suspects one by one.
+    """
+    rows = pd.Series(range(len(table)), index=table.index)
     for name, allowed in (
         ("label", (0, 1)),
         *((name, (-1, 0, 1)) for name in STREAM_LABELS),
@@ -161,26 +174,26 @@ def _find_faults(table: pd.DataFrame, root: str | Path | None) -> Iterator[str]:
     ):
         values = table[name] if name == "split" else pd.to_numeric(table[name], errors="coerce")
         bad = ~values.isin(allowed)
-        for line, value in zip(lines[bad], table.loc[bad, name], strict=True):
-            yield f"line {line}: {name} is {value!r}, expected one of {', '.join(map(str, allowed))}"
+        for row, value in zip(rows[bad], table.loc[bad, name], strict=True):
+            yield row, f"{name} is {value!r}, expected one of {', '.join(map(str, allowed))}"
     for name in ("video_id", "path"):
         if _are_names(table[name]):
             if name == "video_id" and _go_on_from(table["path"], table["video_id"]):
                 break
             continue
         repeated = table[name].duplicated(keep=False) | (table[name] == "")
-        for line, value in zip(lines[repeated], table.loc[repeated, name], strict=True):
-            yield f"line {line}: {name} {value!r} " + ("is repeated" if value else "is empty")
+        for row, value in zip(rows[repeated], table.loc[repeated, name], strict=True):
+            yield row, f"{name} {value!r} " + ("is repeated" if value else "is empty")
     outside = find_outside(table["path"], root)
-    for line, value in zip(lines[outside], table.loc[outside, "path"], strict=True):
-        yield f"line {line}: path {value!r} leaves the data root" + (f" {root}" if root is not None else "")
+    for row, value in zip(rows[outside], table.loc[outside, "path"], strict=True):
+        yield row, f"path {value!r} leaves the data root" + (f" {root}" if root is not None else "")
     for name in ("video_segments", "audio_segments"):
         suspect = ~_are_segments(table[name])
-        for line, value in zip(lines[suspect], table.loc[suspect, name], strict=True):
+        for row, value in zip(rows[suspect], table.loc[suspect, name], strict=True):
             try:
                 parse_segments(value)
             except ValueError as error:
-                yield f"line {line}: {name}: {error}"
+                yield row, f"{name}: {error}"
 
 
 def _are_names(column: pd.Series) -> bool:

@@ -6,11 +6,12 @@ import csv
 import json
 import math
 import re
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import numpy as np
 import pandas as pd
@@ -73,7 +74,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 def _read_json(path: Path) -> pd.DataFrame:
     text = path.read_text(encoding="utf-8-sig")
     if name_format(path) == "jsonl":
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        rows = [json.loads(line) for line in text.split("\n") if line.strip()]
     else:
         rows = json.loads(text)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -83,14 +84,9 @@ def _read_json(path: Path) -> pd.DataFrame:
 
 def _read_csv(path: Path, texts: tuple[str, ...]) -> pd.DataFrame:
     """Read a CSV, whatever its delimiter; commas at the end of rows cost nothing, other cells too many are named."""
-    with path.open("rb") as file:
-        encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    encoding = _find_encoding(path)
     with path.open(encoding=encoding, newline="") as file:
-        first = file.readline()
-        told = re.fullmatch(r'"?sep=(.)"?[,;\t]*\s*', first)  # a line for Excel, which does not show it
-        first = file.readline() if told else first
-        delimiter = told[1] if told else max(",;\t", key=first.count)
-        header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+        told, delimiter, header = _read_header(file)
         most = max(map(len, islice(csv.reader(file, delimiter=delimiter), PEEK)), default=0)
     if not header:
         raise ValueError("its first line names no column")
@@ -98,24 +94,64 @@ def _read_csv(path: Path, texts: tuple[str, ...]) -> pd.DataFrame:
     spare = [f"\0{number}" for number in range(max(most - len(header), 0) + 1)]
     names = [name or f"\0header{number}" for number, name in enumerate(header)] + spare
     unnamed = [name for name in names if name.startswith("\0")]
-    layout = {"sep": delimiter, "encoding": encoding, "skiprows": 1 + bool(told), "header": None, "names": names}
+    layout = {"sep": delimiter, "encoding": encoding, "skiprows": 1 + told, "header": None, "names": names}
     kinds = dict.fromkeys([*texts, *unnamed], str)
     table = pd.read_csv(path, **layout, dtype=kinds, index_col=False, keep_default_na=False)
     for name in unnamed:
-        _check_empty(table[name])
+        _check_empty(path, table[name])
     table = table.drop(columns=unnamed)
     filled = np.flatnonzero(table["path"] != "") if "path" in table else [len(table) - 1]
     return table.iloc[: filled[-1] + 1] if len(filled) else table  # Excel leaves empty rows below the last
 
 
-def _check_empty(column: pd.Series) -> None:
+def _find_encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+
+
+def _read_header(file: TextIO) -> tuple[bool, str, list[str]]:
+    """Return whether a line that Excel does not show tells it the delimiter; the delimiter, and the columns' names."""
+    first = file.readline()
+    told = re.fullmatch(r'"?sep=(.)"?[,;\t]*\s*', first)
+    first = file.readline() if told else first
+    delimiter = told[1] if told else max(",;\t", key=first.count)
+    return bool(told), delimiter, [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+
+
+def _check_empty(path: Path, column: pd.Series) -> None:
     """Raise a `ManifestError` with the first row that says something in a column without a name."""
     filled = np.flatnonzero(column.fillna("").str.strip() != "")
     if len(filled):
         raise ManifestError(
-            f"line {filled[0] + 2}: has {column.iloc[filled[0]]!r} in a column that the header does not name "
-            f"({len(filled)} such rows); a cell with a comma in it belongs in quotes"
+            f"{name_rows(path, filled[:1])[0]}: has {column.iloc[filled[0]]!r} in a column that the header does not "
+            f"name ({len(filled)} such rows); a cell with a comma in it belongs in quotes"
         )
+
+
+def name_rows(path: Path, rows: Sequence[int]) -> list[str]:
+    """Return where some rows of a table, counted from 0, are in its file: `line 7`, as an editor counts, or `row 7`.
+
+    Blank lines are no rows, but count, and a row may go over several. Of a CSV that tells Excel its separator the lines
+    are those that Excel shows.
+    """
+    if name_format(path) not in ("csv", "jsonl"):
+        return [f"row {row + 1}" for row in rows]
+    begins = list(islice(_find_lines(path), max(rows, default=-1) + 1))
+    return [f"line {begins[row]}" for row in rows]
+
+
+def _find_lines(path: Path) -> Iterator[int]:
+    """Yield the line on which each row begins."""
+    with path.open(encoding=_find_encoding(path), newline="") as file:
+        if name_format(path) == "jsonl":
+            yield from (number for number, line in enumerate(file, 1) if line.strip())
+            return
+        _, delimiter, _ = _read_header(file)
+        cells, ended = csv.reader(file, delimiter=delimiter), 0
+        for row in cells:
+            if len(row) > 1 or "".join(row).strip():
+                yield 2 + ended
+            ended = cells.line_num
 
 
 def is_among(names: pd.Series, others: pd.Series) -> pd.Series:

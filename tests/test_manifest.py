@@ -266,7 +266,7 @@ def test_a_folder_that_is_wrong_is_named(tmp_path: Path) -> None:
     assert "got a list" in refuse(tmp_path / "c")
     for label in ({}, {"label": "perhaps"}, {"label": [1]}):
         write_folder(tmp_path / f"d{label}", "train/one", label)
-        assert "line 2: label is" in refuse(tmp_path / f"d{label}")
+        assert "train/one/video: label is" in refuse(tmp_path / f"d{label}")
 
 
 def test_a_limit_takes_both_labels_and_keeps_the_order() -> None:

@@ -175,7 +175,7 @@ def test_a_column_that_holds_no_labels_or_texts_is_named(tmp_path: Path) -> None
         pd.DataFrame([{**row, name: value}]).to_parquet(tmp_path / "m.parquet")
         assert f"column {name}: expected a text" in refuse(tmp_path / "m.parquet")
     pd.DataFrame([{**row, "in_sync": [1]}]).to_parquet(tmp_path / "m.parquet")
-    assert "line 2: in_sync is '[1]'" in refuse(tmp_path / "m.parquet")
+    assert "row 1: in_sync is '[1]'" in refuse(tmp_path / "m.parquet")
     (tmp_path / "m.json").write_text('{"path": "a"}')
     assert "expected a list of objects" in refuse(tmp_path / "m.json")
 
@@ -238,6 +238,22 @@ def test_a_line_that_tells_excel_the_separator_is_no_header(tmp_path: Path) -> N
         assert "line 3: label is 'perhaps'" in refuse(write_table(tmp_path / "m.csv", told, *lines))
         table = read_manifest(write_table(tmp_path / "m.csv", told, *lines[:2]))
         assert table[["path", "label"]].to_numpy().tolist() == [["a,b", 1]]
+
+
+def test_a_row_is_named_by_the_line_on_which_it_begins(tmp_path: Path) -> None:
+    lines = ("path,split,label,note", "", "a,train,0,", "  ", 'b,train,1,"one', "", 'two"', "c,val,perhaps,", "d,val,1,")
+    assert "line 8: label is 'perhaps'" in refuse(write_table(tmp_path / "m.csv", *lines))
+    assert "line 9: has 'more' in a column" in refuse(write_table(tmp_path / "m.csv", *lines[:-1], "d,val,1,,more"))
+    rows = [json.dumps({"path": name, "split": "val", "label": name}) for name in "01x"]
+    assert "line 4: label is 'x'" in refuse(write_table(tmp_path / "m.jsonl", *rows[:2], "", rows[2]))
+    (tmp_path / "m.json").write_text(f"[{', '.join(rows)}]")
+    assert "row 3: label is 'x'" in refuse(tmp_path / "m.json")
+
+
+def test_a_line_of_json_ends_where_json_says(tmp_path: Path) -> None:
+    table = pd.DataFrame({"path": ["a", "b"], "split": "train", "label": [0, 1], "note": ["one\u2028two", "\x85"]})
+    again = read_manifest(write_manifest(table, tmp_path / "m.jsonl"))
+    assert again["note"].tolist() == table["note"].tolist()
 
 
 def test_whole_numbers_stay_whole_beside_empty_cells() -> None:

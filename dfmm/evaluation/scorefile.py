@@ -13,7 +13,7 @@ import pandas as pd
 from dfmm.dataset import LABELLING, label_part, measure_overlap
 from dfmm.manifest import name_video
 from dfmm.paths import normalise_paths
-from dfmm.tables import name_format, read_table
+from dfmm.tables import name_rows, read_table
 
 VIDEO, SCORE = ("video_id", "path"), "score"  # what the columns are called where nobody says otherwise
 PLACES = ("frame", "window", "start")  # columns that part several rows of a video; `start`, and `end`, are in seconds
@@ -115,10 +115,10 @@ def _refuse_repeated(file: Path, rows: pd.DataFrame, places: list[str]) -> None:
 
 
 def _count(file: Path, wrong: pd.Series, names: pd.Series) -> str:
-    """Return `a.csv: 3 of 1000 rows (line 2: x, line 9: y, …)`; lines as an editor counts them, below a header."""
-    word, first = ("line", 2) if name_format(file) == "csv" else ("row", 1)
-    rows = [f"{word} {place + first}: {name}" for place, name in zip(np.flatnonzero(wrong), names[wrong], strict=True)]
-    return f"{file}: {len(rows)} of {len(names)} rows ({', '.join(rows[:SHOWN])}{', …' if len(rows) > SHOWN else ''})"
+    """Return `a.csv: 3 of 1000 rows (line 2: x, line 9: y, …)`."""
+    rows = np.flatnonzero(wrong)
+    shown = [f"{row}: {name}" for row, name in zip(name_rows(file, rows[:SHOWN]), names[wrong], strict=False)]
+    return f"{file}: {len(rows)} of {len(names)} rows ({', '.join(shown)}{', …' if len(rows) > SHOWN else ''})"
 
 
 def label_rows(rows: pd.DataFrame, manifest: pd.DataFrame, share: float) -> pd.DataFrame:

@@ -76,7 +76,7 @@ def _load_entries(path: Path) -> list[Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         entries = json.loads(text) if text.lstrip()[:1] in "[{" and "\n{" not in text else None
-        entries = [json.loads(line) for line in text.splitlines() if line.strip()] if entries is None else entries
+        entries = [json.loads(line) for line in text.split("\n") if line.strip()] if entries is None else entries
     except ValueError as error:
         raise ManifestError(f"{path}: not JSON: {error}") from error
     if not isinstance(entries, list):

@@ -15,8 +15,8 @@ from dfmm.manifest import (
     VIDEO_ENDINGS,
     ManifestError,
     complete_manifest,
+    find_faults,
     read_meta,
-    validate_manifest,
 )
 from dfmm.tables import read_labels
 
@@ -61,11 +61,9 @@ def _drop_wrong(table: pd.DataFrame, problems: Problems) -> pd.DataFrame:
 
 def _find_fault(table: pd.DataFrame) -> str:
     try:
-        if len(table):
-            validate_manifest(complete_manifest(table))
+        return "; ".join(fault for _, fault in find_faults(complete_manifest(table)))
     except ManifestError as error:
-        return str(error).partition(": ")[2].replace("\n  line 2", "")
-    return ""
+        return str(error).partition(": ")[2]
 
 
 def read_realfake(root: str | Path) -> Listing:

@@ -162,7 +162,7 @@ def test_a_bad_table_is_told_what_is_wrong(spoil, why: str, root: Path, scores: 
 def test_what_is_wrong_is_found_where_the_message_says(root: Path, scores: pd.DataFrame, tmp_path: Path) -> None:
     table = scores[["path", "score"]].assign(score=scores["score"].mask(scores.index == 2))
     manifest = scores.assign(video_id=scores["path"].str[:-4])
-    with pytest.raises(ScoresError, match=r"1 of 140 rows \(row 3: nothing\)"):
+    with pytest.raises(ScoresError, match=r"1 of 140 rows \(line 3: nothing\)"):
         read_scores(write(table, tmp_path, "theirs.jsonl"), manifest, root)
     for name in ("score", "video"):
         with pytest.raises(ScoresError, match=f"has no column p; it has path, score: .* with --{name}"):
