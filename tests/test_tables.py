@@ -241,7 +241,8 @@ def test_a_line_that_tells_excel_the_separator_is_no_header(tmp_path: Path) -> N
 
 
 def test_a_row_is_named_by_the_line_on_which_it_begins(tmp_path: Path) -> None:
-    lines = ("path,split,label,note", "", "a,train,0,", "  ", 'b,train,1,"one', "", 'two"', "c,val,perhaps,", "d,val,1,")
+    head = ("path,split,label,note", "", "a,train,0,", "  ", 'b,train,1,"one', "", 'two"')
+    lines = (*head, "c,val,perhaps,", "d,val,1,")
     assert "line 8: label is 'perhaps'" in refuse(write_table(tmp_path / "m.csv", *lines))
     assert "line 9: has 'more' in a column" in refuse(write_table(tmp_path / "m.csv", *lines[:-1], "d,val,1,,more"))
     rows = [json.dumps({"path": name, "split": "val", "label": name}) for name in "01x"]
