@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -166,7 +167,8 @@ def test_who_ends_the_command_finds_nothing_left(number: int, code: int, face_cl
         os.link(folder / "00000.mp4", folder / f"{at:05}.mp4")
     words = [sys.executable, "-m", "dfmm", "score", str(folder)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    command = subprocess.Popen(words, env=os.environ | {"TMPDIR": str(scratch)}, **options)
+    listen = partial(signal.signal, number, signal.SIG_DFL)  # who tests behind a shell's & ignores Ctrl-C, children too
+    command = subprocess.Popen(words, env=os.environ | {"TMPDIR": str(scratch)}, preexec_fn=listen, **options)
     assert command.stdout.readline().startswith(str(folder))
     assert list(scratch.iterdir())
     command.send_signal(number)
