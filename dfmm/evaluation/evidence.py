@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, log_expit, logit
 
 from dfmm.audit.shortcuts import assign_folds, group_people
-from dfmm.metrics import TELLING, choose_threshold, is_telling
+from dfmm.metrics import TELLING, bound_ratios, choose_threshold, is_telling
 from dfmm.people import mark_nameless
 from dfmm.words import count_noun
 
@@ -67,12 +67,7 @@ class Piece:
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """How many times at most it vouches for a genuine clip, and for a forged one.
-
-        From n people that a sense was right about follows no likelihood ratio above n + 1, whatever the fit
-        extrapolates to (Vergeer et al., "Numerical likelihood ratios outputted by LR systems are often based on
-        extrapolation: when to stop extrapolating?", Science & Justice 2016).
-        """
+        """How many times at most it vouches for a genuine clip, and for a forged one: by how many people taught it."""
         return (self.forged or self.genuine) + 1, self.genuine + 1
 
 
@@ -302,14 +297,8 @@ def _list_ratios(videos: pd.DataFrame, pieces: Mapping[str, Piece]) -> dict[str,
     for name, piece in pieces.items():
         there = SENSES[name].column in videos
         values = _read_values(videos, SENSES[name], piece.usual) if there else np.full(len(videos), np.nan)
-        ratios[name] = _bound(piece.slope * (values - piece.centre) / piece.scale + piece.offset, piece)
+        ratios[name] = bound_ratios(piece.slope * (values - piece.centre) / piece.scale + piece.offset, *piece.bounds)
     return ratios
-
-
-def _bound(ratio: Floats, piece: Piece) -> Floats:
-    """Return log-likelihood ratios that bend towards what a piece vouches for, and keep their order."""
-    most = np.where(ratio < 0, *np.log(piece.bounds))
-    return most * np.tanh(ratio / most)
 
 
 def _say_of_clip(ratio: Floats, piece: Piece) -> Floats:

@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "decisions": ["choose_threshold"],
         "intervals": ["Interval"],
         "costs": [
-            *("BINS", "RATIO_DIGITS", "TELLING", "Calibration", "Costs", "find_odds", "is_telling"),
+            *("BINS", "RATIO_DIGITS", "TELLING", "Calibration", "Costs", "bound_ratios", "find_odds", "is_telling"),
             "measure_calibration",
         ],
         "localization": ["AP_IOUS", "COUNTS", "compute_localization", "measure_iou", "measure_localization"],

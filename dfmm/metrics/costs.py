@@ -29,6 +29,21 @@ def is_telling(log10_ratio: float) -> bool:
     return round(abs(log10_ratio), RATIO_DIGITS) >= round(np.log10(TELLING), RATIO_DIGITS)
 
 
+def bound_ratios(ratios: ArrayLike, against: float, speaking_for: float) -> Floats:
+    """Return log-likelihood ratios that bend towards what can be vouched for, and keep their order.
+
+    From n cases that a method was right about follows no likelihood ratio above n + 1, whatever its fit extrapolates to
+    (Vergeer et al., "Numerical likelihood ratios outputted by LR systems are often based on extrapolation: when to stop
+    extrapolating?", Science & Justice 2016).
+
+    Args:
+        against, speaking_for: the highest ratios, above 1, of either kind: below 1 / `against` none comes.
+    """
+    ratios = np.asarray(ratios, float)
+    most = np.where(ratios < 0, np.log(against), np.log(speaking_for))
+    return most * np.tanh(ratios / most)
+
+
 @dataclass(frozen=True)
 class Costs:
     """What a wrong decision costs, and how many are fake where decisions are made.

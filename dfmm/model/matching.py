@@ -11,6 +11,7 @@ from dfmm.model.motion import STEP, Seen
 REACH = 15  # steps: lags of up to 600 ms are looked at
 # Steps by which the sound of genuine files may be early or late: whole sources of them are late, alike.
 EARLY, LATE = 3, 5
+LAGS = EARLY + LATE + 1
 SHORTEST = 12  # steps with mouth and sound, of which a correlation says anything
 LEAST_OFFSETS = 300  # at which a mouth is compared with the speech of others
 STRETCH, HOP = 2.0, 0.5  # seconds of a stretch of the trace, and to the next
@@ -71,7 +72,7 @@ class Match:
 
     def compare_bank(self, bank: np.ndarray) -> np.ndarray:
         """Return the peaks, float64 `[n]`, that the mouth reaches with the speech of others, at all its offsets."""
-        span, tolerance = len(self.known), EARLY + LATE + 1
+        span = len(self.known)
         rows = np.tile(bank[:, self.columns], (-(-(span + LEAST_OFFSETS) // len(bank)), 1))
         mouth = np.where(self.known[:, None], self.seen, 0.0)
         mouth[self.known] = standardise(mouth[self.known])
@@ -81,7 +82,7 @@ class Match:
         sums, squares = (_roll(values, span) for values in (rows, rows**2))
         spread = np.sqrt(np.maximum(squares / span - (sums / span) ** 2, 1e-8))
         curve = products / (max(self.known.sum(), 1) * spread) @ self.weights
-        return np.lib.stride_tricks.sliding_window_view(curve, tolerance).max(axis=1)
+        return np.lib.stride_tricks.sliding_window_view(curve, LAGS).max(axis=1)
 
     def trace_stretches(self, step: int, speech: Speech) -> tuple[np.ndarray, np.ndarray]:
         """Return the middles of overlapping stretches, float64 `[n]`, and the correlation in each.

@@ -21,7 +21,9 @@ from safetensors.numpy import save_file
 from dfmm.faces.lips import Mouths
 from dfmm.files import write_beside
 from dfmm.media.speech import Speech
+from dfmm.metrics import bound_ratios
 from dfmm.model.matching import (
+    LAGS,
     REACH,
     SHORTEST,
     STRETCH,
@@ -137,7 +139,7 @@ class SynchronyModel:
             confidence=measure_confidence(curve),
             surprise=surprise,
             foreign=float((rivals >= score).mean()),
-            **(_apply(calibration, surprise) if calibration else {}),
+            **(_apply(calibration, surprise, self.facts.get("people", 0), len(rivals)) if calibration else {}),
             people=self.facts.get("people", 0),
             lags_ms=np.arange(-REACH, REACH + 1) * STEP * 1e3,
             curve=curve,
@@ -148,11 +150,17 @@ class SynchronyModel:
         )
 
 
-def _apply(calibration: Calibration, surprise: float) -> dict[str, Any]:
-    logit = np.clip(calibration.slope * surprise + calibration.intercept, -50, 50)
+def _apply(calibration: Calibration, surprise: float, people: int, rivals: int) -> dict[str, Any]:
+    """Return what a surprise means.
+
+    That a mouth and a sound do not belong together follows from how genuine clips look, perhaps of few people; that
+    they do, from how the speech of others fits this very mouth, at as many places as do not share their peaks.
+    """
+    ratio = calibration.slope * surprise + calibration.intercept
+    ratio = float(bound_ratios(ratio, max(people, 1) + 1, rivals // LAGS + 1))
     below = np.searchsorted(calibration.genuine, surprise, side="right")
     clips = len(calibration.genuine)
-    return {"probability": float(1 / (1 + np.exp(-logit))), "genuine": float(below / clips), "clips": clips}
+    return {"probability": 1 / (1 + np.exp(-ratio)), "genuine": float(below / clips), "clips": clips}
 
 
 def list_targets(seen: Seen) -> tuple[str, ...]:

@@ -81,6 +81,18 @@ def test_swapped_sound_is_told_from_own(model: SynchronyModel) -> None:
     assert np.mean([found.foreign for found in swapped]) > 0.2
 
 
+def test_nothing_is_told_more_surely_than_people_and_other_speech_vouch_for(model: SynchronyModel) -> None:
+    few, many = (replace(model, facts={**model.facts, "people": people}) for people in (1, 99))
+    talks = [talk(seed) for seed in range(100, 104)]
+    pairs = [*talks, *((talks[at][0], talks[at - 1][1]) for at in range(4))]
+    taught_by_one, by_many = (np.array([one.judge(*pair).probability for pair in pairs]) for one in (few, many))
+    assert taught_by_one.min() >= 1 / 3  # that a clip is out of step, twice as probable at most
+    assert by_many.min() < 0.05
+    assert max(taught_by_one.max(), by_many.max()) < 0.995  # other speech does not fit at some dozens of places
+    order = np.argsort([few.judge(*pair).surprise for pair in pairs])
+    assert (np.diff(taught_by_one[order]) >= 0).all()
+
+
 def test_the_same_clips_give_the_same_file_and_a_file_the_same_verdicts(model: SynchronyModel, tmp_path: Path) -> None:
     clips = [talk(seed) for seed in range(20)]
     again = fit_synchrony([mouths for mouths, _ in clips], [speech for _, speech in clips])
