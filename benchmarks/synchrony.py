@@ -4,7 +4,8 @@ TEST and TRAIN are manifests (CSV) of genuine clips beside their videos; TRAIN i
 fitted on. Clips of a person who is in TRAIN are left out of TEST. Every test clip's own sound is compared with other
 clips' sounds, cut to its length, two thirds of them of its own source where that has enough. Printed are, for each set
 of features, AUCs within sources, over windows of 2 s and over all, with 95 % intervals that resample people, and how
-many of the clips whose sound is moved by up to 400 ms are found at that lag.
+many of the clips whose sound is moved by up to 400 ms are found at that lag; then what `in_step` costs as a
+probability, own sounds counting as much as others.
 
 With `--rivals` two other ways to compare the same features stand beside the ridge (benchmarks/synchrony_rivals.py).
 With `--save FILE` the weights fitted on TRAIN are written: those in the package came about so, with the extras `mesh`
@@ -109,6 +110,22 @@ def correlate_loudness(mouths: Mouths, speech: Speech) -> float:
     rows = np.clip(np.rint((mouths.times - speech.start) * MEL_RATE).astype(int), 0, len(speech.log_mel) - 1)
     loudness = np.exp(speech.log_mel).sum(axis=1)[rows] ** 0.35
     return float(np.corrcoef(darkness, loudness)[0, 1]) if min(darkness.std(), loudness.std()) > 1e-9 else 0.0
+
+
+def print_costs(test: Sequence[Clip], others: Sequence[Clip], model: SynchronyModel) -> None:
+    """Print what `in_step` costs as a probability, own sounds counting as much as others, and how often it errs."""
+    pairs = pair_clips(test, others, windows=False)
+    print("\n| `in_step` | log loss (a coin: 0.693) | Brier score (0.25) | own called swapped | swapped called own |")
+    print("| --- |" + " --- |" * 4)
+    for name, phonemes in (("log-mel", False), ("log-mel and phonemes", True)):
+        found = [
+            model.judge(mouths, speech if phonemes else withhold_phonemes(speech)).probability
+            for mouths, speech in zip(pairs["mouths"], pairs["speech"], strict=True)
+        ]
+        own, swapped = (np.array(found)[(pairs["label"] == label) & np.isfinite(found)] for label in (0, 1))
+        log_loss = -(np.log(own).mean() + np.log1p(-swapped).mean()) / 2
+        brier = (((1 - own) ** 2).mean() + (swapped**2).mean()) / 2
+        print(f"| {name} | {log_loss:.3f} | {brier:.3f} | {(own < 0.5).mean():.2f} | {(swapped >= 0.5).mean():.2f} |")
 
 
 def cut_windows(mouths: Mouths) -> Iterator[Mouths]:
@@ -221,6 +238,7 @@ def report(train: Sequence[Clip], test: Sequence[Clip], save: Path | None = None
     if save:
         print(f"{save_synchrony(model, save)}: {save.stat().st_size} bytes")
     print_table(test, [*test, *train], model, fit_rivals(train) if rivals else {})
+    print_costs(test, [*test, *train], model)
 
 
 if __name__ == "__main__":

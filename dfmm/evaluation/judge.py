@@ -13,7 +13,7 @@ import pandas as pd
 from dfmm.evaluation.evidence import SENSES, Evidence, Sense, describe_score, doubt_threshold, shift_prior
 from dfmm.evaluation.lines import explain_untaught, format_scores, list_untaught
 from dfmm.evaluation.localization import describe_stretches
-from dfmm.evaluation.synchrony import UNJUDGED, format_looked, format_synchrony, judge_files, tell_genuine
+from dfmm.evaluation.synchrony import UNJUDGED, format_looked, format_synchrony, judge_files, tell_genuine, tell_least
 from dfmm.files import hash_file
 from dfmm.model.synchrony import Synchrony, SynchronyModel, load_synchrony
 from dfmm.runs import Run, RunError, find_run
@@ -313,7 +313,7 @@ def tell_lag(lag_ms: float | None) -> str:
 
 def _list_compared(found: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the rows of `list_senses` where synchrony is all there is."""
-    known = "calibrated on genuine clips and on clips with another's voice"
+    known = f"calibrated on genuine clips and on clips with another's voice; {tell_least(found)}"
     in_step, foreign = found["in_step"], f"{found['foreign']:.0%} of other people's speech fits as well"
     genuine = "" if found["genuine"] is None else f"; {tell_genuine(found)}"
     sure = f"confidence {found['confidence']:.2f}"

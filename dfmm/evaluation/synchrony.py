@@ -24,6 +24,7 @@ from dfmm.faces.track import Track
 from dfmm.media.container import MediaError
 from dfmm.model.synchrony import Synchrony, SynchronyModel, load_synchrony
 from dfmm.settings import Settings
+from dfmm.words import count_noun
 
 log = logging.getLogger("dfmm")
 
@@ -194,6 +195,12 @@ def tell_genuine(found: Mapping[str, Any]) -> str:
     return f"{found['genuine']:.0%} of {clips} look as bad or worse"
 
 
+def tell_least(found: Mapping[str, Any]) -> str:
+    """Return `never below 0.33, for 1 person taught it`: how sure it can be that a clip is out of step."""
+    people = max(found.get("people", 0), 1)
+    return f"never below {1 / (people + 2):.2f}, for {count_noun(people, 'person', 'people')} taught it"
+
+
 def cut_path(reason: str, file: str | Path) -> str:
     """Return why a file failed without its path, which stands beside it."""
     return reason.removeprefix(f"{Path(file).absolute()}: ")
@@ -208,7 +215,8 @@ def format_synchrony(line: dict[str, Any]) -> str:
     late = f"the sound fits best {abs(lag):.0f} ms {'late' if lag >= 0 else 'early'}"
     parts = [f"{late} (confidence {found['confidence']:.2f})"]
     if found["in_step"] is not None:
-        parts.append(f"in step: {found['in_step']:.2f}; {tell_genuine(found)}")
+        least = f" ({tell_least(found)})" if found["in_step"] < 0.5 else ""
+        parts.append(f"in step: {found['in_step']:.2f}{least}; {tell_genuine(found)}")
     parts.append(f"{found['foreign']:.0%} of other speech fits as well")
     if found["worst"]:
         start, end, correlation = found["worst"]

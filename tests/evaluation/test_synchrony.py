@@ -138,6 +138,8 @@ def test_a_verdict_is_said_in_words() -> None:
         "worst from 2.0 to 4.0 s (correlation 0.20 there, 0.50 over all)",
     ):
         assert part in said
+    doubted = {"path": "clip.mp4", "status": "ok", "reason": "", "synchrony": found | {"in_step": 0.342}}
+    assert "in step: 0.34 (never below 0.33, for 1 person taught it); 31%" in format_synchrony(doubted)
     assert tell_genuine(found | {"people": 3}) == "31% of 141 genuine clips of 3 people look as bad or worse"
     assert tell_genuine({"genuine": 0.31}) == "31% of genuine clips look as bad or worse"
 
