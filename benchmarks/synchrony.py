@@ -31,7 +31,7 @@ from dfmm.manifest import read_manifest
 from dfmm.media.speech import MEL_RATE, PHONEME_RATE, Speech
 from dfmm.metrics import compute_auc
 from dfmm.model.motion import SOUNDS
-from dfmm.model.synchrony import SynchronyModel, fit_synchrony, mark_columns, save_synchrony
+from dfmm.model.synchrony import Calibration, SynchronyModel, fit_synchrony, mark_columns, save_synchrony
 from dfmm.people import assign_people
 from dfmm.settings import validate_settings
 from dfmm.training.synchrony import read_talks
@@ -100,6 +100,12 @@ def restrict(model: SynchronyModel, names: Sequence[str]) -> SynchronyModel:
     return replace(model, ridges={k: replace(r, skill=r.skill * marks) for k, r in model.ridges.items()})
 
 
+def choose_calibration(model: SynchronyModel, phonemes: bool) -> Calibration:
+    """Return the calibration of most features of the mouth, by the sound features that are there."""
+    kinds = [name for name in model.calibrations if name.endswith(f"|{SOUNDS[phonemes]}")]
+    return model.calibrations[max(kinds, key=len)]
+
+
 def withhold_phonemes(speech: Speech) -> Speech:
     return replace(speech, phonemes=np.zeros((0, 0), np.float32))
 
@@ -135,14 +141,21 @@ def cut_windows(mouths: Mouths) -> Iterator[Mouths]:
         yield Mouths(**{name: rows[inside] for name, rows in vars(mouths).items()})
 
 
-def score_pairs(pairs: pd.DataFrame, model: SynchronyModel | Pairing | None, phonemes: bool) -> pd.DataFrame:
-    """Return each pair's suspicion: how little mouth and speech belong together; what is not judged says nothing."""
+def score_pairs(
+    pairs: pd.DataFrame, model: SynchronyModel | Pairing | None, phonemes: bool, calibration: Calibration
+) -> pd.DataFrame:
+    """Return each pair's suspicion: how little mouth and speech belong together; what is not judged says nothing.
+
+    Args:
+        calibration: by which all that compares pairs of different lengths does so.
+    """
     suspicions = []
     for mouths, speech in zip(pairs["mouths"], pairs["speech"], strict=True):
         if model is None:
             suspicions.append(-correlate_loudness(mouths, speech))
             continue
-        suspicions.append(-model.judge(mouths, speech if phonemes else withhold_phonemes(speech)).surprise)
+        found = model.judge(mouths, speech if phonemes else withhold_phonemes(speech))
+        suspicions.append(-calibration.weigh(found.surprise, found.seconds))
     return pairs.assign(suspicion=suspicions)
 
 
@@ -193,10 +206,11 @@ def print_table(
     rows = {name: (restrict(model, targets), phonemes) for name, (targets, phonemes) in ROWS.items()}
     rows |= {name: (rival, "phonemes" in rival.kind) for name, rival in rivals.items()}
     for name, (chosen, phonemes) in {"darkness and loudness (the rival)": (None, False), **rows}.items():
-        scored = score_pairs(pairs, chosen, phonemes)
+        calibration = choose_calibration(model, phonemes)
+        scored = score_pairs(pairs, chosen, phonemes, calibration)
         cells = [format_auc(scored[scored["source"] == source]) for source in sources] + [format_auc(scored)]
         cells.append(format_auc(scored[[m.times[-1] - m.times[0] >= WINDOW for m in scored["mouths"]]]))
-        cells.append(format_auc(score_pairs(windows, chosen, phonemes)))
+        cells.append(format_auc(score_pairs(windows, chosen, phonemes, calibration)))
         cells.append(measure_offsets(test, chosen, phonemes) if chosen else "–")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 

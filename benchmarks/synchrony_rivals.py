@@ -17,7 +17,7 @@ from torch import nn
 from dfmm.faces.lips import Mouths
 from dfmm.media.speech import Speech
 from dfmm.model.matching import EARLY, LATE, REACH, SHORTEST, Match, find_peak, has_peak, refine_lag
-from dfmm.model.motion import Heard, Seen, find_bases, hear, see
+from dfmm.model.motion import STEP, Heard, Seen, find_bases, hear, see
 from dfmm.model.synchrony import BANK_STEPS, FOLDS, RIDGE, Synchrony, assign_folds, is_usable
 
 PARTS = 8  # canonical components, of which later ones tell nothing on clips that were not fitted on
@@ -49,9 +49,10 @@ class Pairing:
         curve = match.trace_lags()
         if not has_peak(curve):
             return Synchrony("too little to compare")
-        score, rivals = find_peak(curve)[0], match.compare_bank(self.bank)
+        (score, step), rivals = find_peak(curve), match.compare_bank(self.bank)
         surprise = float((score - rivals.mean()) / max(rivals.std(), 1e-6))
-        return Synchrony(score=score, lag_ms=refine_lag(curve), surprise=surprise)
+        seconds = float(match.counted(step).sum() * STEP)
+        return Synchrony(score=score, lag_ms=refine_lag(curve), surprise=surprise, seconds=seconds)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,10 @@ def measure_suspicion(line: Mapping[str, Any]) -> float | None:
     """Return what files are ranked by, the higher the worse: their score, without a run how little the sound fits."""
     if line["status"] != "ok":
         return None
-    return line["score"] if "score" in line else -line["synchrony"]["surprise"]
+    if "score" in line:
+        return line["score"]
+    found = line["synchrony"]
+    return -(found["surprise"] if found["log_ratio"] is None else found["log_ratio"])  # where nothing was calibrated
 
 
 def gather_reference(lines: Iterable[Mapping[str, Any]]) -> np.ndarray:

@@ -208,7 +208,10 @@ def _list_rivals(videos: pd.DataFrame) -> dict[str, pd.Series]:
     `synchrony` is the plain correlation of mouth and loudness, `ridge` how mouths move with what is said.
     """
     rivals = {"trivia": videos["trivia_score"], "synchrony": -videos["mouth_loudness"]}
-    return rivals | ({"ridge": -videos["sync_surprise"]} if "sync_surprise" in videos else {})
+    ridge = [
+        -videos[name] for name in ("sync_log_ratio", "sync_surprise") if name in videos
+    ]  # the latter of former runs
+    return rivals | ({"ridge": ridge[0]} if ridge else {})
 
 
 def pair_methods(scored: pd.DataFrame) -> Iterator[tuple[str, int, pd.DataFrame]]:

@@ -29,9 +29,10 @@ from dfmm.words import count_noun
 log = logging.getLogger("dfmm")
 
 # Columns of a video's scores, and what they are of a `Synchrony`: `in_step` is the probability that both belong
-# together, `sync_surprise` what videos are ranked by.
+# together, `sync_log_ratio` what videos are ranked by.
 COLUMNS = {
     "in_step": "probability",
+    "sync_log_ratio": "log_ratio",
     "sync_surprise": "surprise",
     "sync_correlation": "score",
     "lag_ms": "lag_ms",
@@ -57,7 +58,7 @@ def judge_tracks(tracks: Tracks, model: SynchronyModel) -> dict[str, Synchrony]:
             continue
         verdicts = [model.judge(*talk) for talk in talks if talk is not None]
         if verdicts:
-            found[name] = max(verdicts, key=lambda verdict: np.nan_to_num(verdict.surprise, nan=-np.inf))
+            found[name] = max(verdicts, key=lambda verdict: np.nan_to_num(verdict.log_ratio, nan=-np.inf))
     return found
 
 
@@ -166,16 +167,17 @@ def format_looked(line: Mapping[str, Any]) -> str:
 def describe_synchrony(verdict: Synchrony) -> dict[str, Any]:
     """Return a verdict ready for JSON, NaN as None.
 
-    `lag_ms` (positive: the sound is late), `confidence` of it, `correlation`, `surprise`, `foreign` (share of other
-    people's speech that fits as well), `in_step` (probability), `genuine` (share of genuine clips that look as bad),
-    `worst` (start, end and correlation of the stretch of 2 s that fits worst), `clips` and `people` (how many of either
-    the genuine ones are), `seconds` compared, and `features`.
+    `lag_ms` (positive: the sound is late), `confidence` of it, `correlation`, `surprise`, `log_ratio` (what files are
+    ranked by), `foreign` (share of other people's speech that fits as well), `in_step` (probability), `genuine` (share
+    of genuine clips that look as bad), `worst` (start, end and correlation of the stretch of 2 s that fits worst),
+    `clips` and `people` (how many of either the genuine ones are), `seconds` compared, and `features`.
     """
     numbers = {
         "lag_ms": verdict.lag_ms,
         "confidence": verdict.confidence,
         "correlation": verdict.score,
         "surprise": verdict.surprise,
+        "log_ratio": verdict.log_ratio,
         "foreign": verdict.foreign,
         "in_step": verdict.probability,
         "genuine": verdict.genuine,

@@ -9,7 +9,7 @@ found; swapped, dubbed and late sound is.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from scipy.special import expit
 
 from dfmm.faces.lips import Mouths
 from dfmm.files import write_beside
@@ -37,7 +38,7 @@ from dfmm.model.matching import (
 )
 from dfmm.model.motion import SOUNDS, STEP, TARGETS, Heard, Seen, find_bases, hear, see
 
-FORMAT = "dfmm-synchrony-1"
+FORMAT, FORMER = "dfmm-synchrony-2", "dfmm-synchrony-1"
 PACKAGED = Path(__file__).with_name("synchrony.safetensors")  # fitted on GRID, see synchrony.md beside it
 
 RIDGE = 1000.0  # added to the diagonal, where a step of sound adds about one
@@ -58,6 +59,7 @@ class Synchrony:
     confidence: float = np.nan  # of the lag: how far the highest correlation is above the median of the others
     surprise: float = np.nan  # how far the score is above that of other people's speech, in its standard deviations
     foreign: float = np.nan  # share of other people's speech that fits as well
+    log_ratio: float = np.nan  # what `Calibration.weigh` returns: clips of any length are ranked by it
     probability: float = np.nan  # that they belong together, if as many clips do as do not
     genuine: float = np.nan  # share of genuine clips, none of them fitted on, that look as bad or worse
     clips: int = 0  # that these are, and of how many people, 0: unknown
@@ -90,11 +92,20 @@ class Ridge:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What surprises mean where these features are there."""
+    """What surprises mean where these features are there.
 
-    slope: float
-    intercept: float
-    genuine: np.ndarray  # float32 [n], surprises of genuine clips not fitted on, in order
+    How well a mouth fits its own sound does not depend on how long both are; how well it fits others by chance falls
+    with the root of that. So of n seconds an own sound's surprise lies near m √n, another's near 0, both with a
+    deviation of one, and the logarithm of the likelihood ratio is m √n s − m² n / 2. Both factors are learnt.
+    """
+
+    slope: float  # by which √n s counts, s the surprise of n seconds
+    intercept: float  # and n
+    genuine: np.ndarray  # float32 [n], s / √n of genuine clips not fitted on, in order
+
+    def weigh(self, surprise: float, seconds: float) -> float:
+        """Return the natural logarithm of how many times as often own sounds surprise so as others do."""
+        return float(self.slope * np.sqrt(seconds) * surprise + self.intercept * seconds)
 
 
 @dataclass(frozen=True)
@@ -132,6 +143,7 @@ class SynchronyModel:
         rivals = match.compare_bank(ridge.bank)
         surprise = float((score - rivals.mean()) / max(rivals.std(), 1e-6))
         calibration = self.calibrations.get(f"{'+'.join(names)}|{kind}")
+        seconds = float(match.counted(step).sum() * STEP)
         times, trace = match.trace_stretches(step, speech)
         return Synchrony(
             score=score,
@@ -139,28 +151,27 @@ class SynchronyModel:
             confidence=measure_confidence(curve),
             surprise=surprise,
             foreign=float((rivals >= score).mean()),
-            **(_apply(calibration, surprise, self.facts.get("people", 0), len(rivals)) if calibration else {}),
+            **(_apply(calibration, surprise, seconds, self.facts.get("people", 0), len(rivals)) if calibration else {}),
             people=self.facts.get("people", 0),
             lags_ms=np.arange(-REACH, REACH + 1) * STEP * 1e3,
             curve=curve,
             times=times,
             trace=trace,
-            seconds=float(match.counted(step).sum() * STEP),
+            seconds=seconds,
             features=(*names, *kind.split("+")),
         )
 
 
-def _apply(calibration: Calibration, surprise: float, people: int, rivals: int) -> dict[str, Any]:
-    """Return what a surprise means.
+def _apply(calibration: Calibration, surprise: float, seconds: float, people: int, rivals: int) -> dict[str, Any]:
+    """Return what a surprise of so many seconds means.
 
     That a mouth and a sound do not belong together follows from how genuine clips look, perhaps of few people; that
     they do, from how the speech of others fits this very mouth, at as many places as do not share their peaks.
     """
-    ratio = calibration.slope * surprise + calibration.intercept
-    ratio = float(bound_ratios(ratio, max(people, 1) + 1, rivals // LAGS + 1))
-    below = np.searchsorted(calibration.genuine, surprise, side="right")
-    clips = len(calibration.genuine)
-    return {"probability": 1 / (1 + np.exp(-ratio)), "genuine": float(below / clips), "clips": clips}
+    ratio, clips = calibration.weigh(surprise, seconds), len(calibration.genuine)
+    probability = expit(bound_ratios(ratio, max(people, 1) + 1, rivals // LAGS + 1))
+    below = np.searchsorted(calibration.genuine, surprise / np.sqrt(seconds), side="right")
+    return {"log_ratio": ratio, "probability": float(probability), "genuine": float(below / clips), "clips": clips}
 
 
 def list_targets(seen: Seen) -> tuple[str, ...]:
@@ -241,7 +252,7 @@ def assign_folds(people: Sequence[str]) -> list[int]:
 
 def _prepare_clip(mouths: Mouths, speech: Speech, fold: int, bases: Mapping[str, np.ndarray]) -> _Clip:
     seen = see(mouths, bases)
-    seen = Seen(seen.times[:LONGEST], seen.rows[:LONGEST], seen.known[:LONGEST], seen.names)
+    seen = _cut_seen(seen, LONGEST)
     return _Clip(seen, hear(speech, seen.times, REACH, bases), fold)
 
 
@@ -317,10 +328,10 @@ def calibrate(
         if len(able) < FEWEST_CLIPS // 2:
             continue
         skill = ridge.skill * mark_columns(tuple(names))
-        genuine, swapped = _draw_surprises(clips, predicted, able, ridge.bank, skill)
-        if len(genuine) >= FEWEST_CLIPS // 2 and len(swapped) >= FEWEST_CLIPS // 2:
+        drawn = np.array(list(_draw_surprises(clips, predicted, able, ridge.bank, skill))).reshape(-1, 4)
+        if min(np.bincount(drawn[:, 0].astype(int), minlength=2)) >= FEWEST_CLIPS // 2:
             ordered = "+".join(name for name in TARGETS if name in names)
-            found[f"{ordered}|{kind}"] = _fit_calibration(genuine, swapped)
+            found[f"{ordered}|{kind}"] = _fit_calibration(*drawn.T)
     return found
 
 
@@ -330,37 +341,57 @@ def _draw_surprises(
     able: Sequence[int],
     bank: np.ndarray,
     skill: np.ndarray,
-) -> tuple[list[float], list[float]]:
-    """Return the surprises of clips with their own sounds, and with those of others in their fold."""
-    genuine, swapped = [], []
+) -> Iterator[tuple[bool, bool, float, float]]:
+    """Yield, of clips and their beginnings with their own sounds and with those of others in their fold: is it the own
+    one, is it the whole clip, its surprise, and the seconds that were compared.
+    """
     for at, number in enumerate(able):
         clip = clips[number]
-        own = Match(clip.seen, predicted[number], clip.heard.inside, skill)
-        rivals = own.compare_bank(bank)
         others = [other for other in (*able[at + 1 :], *able[:at]) if clips[other].fold == clip.fold]
-        for other in [number, *others[:SWAPS]]:
-            rows, inside = _fit_length(predicted[other], clips[other].heard.inside, len(own.inside))
-            curve = Match(clip.seen, rows, inside, skill).trace_lags(nearby=True)
-            if has_peak(curve):
-                surprise = (find_peak(curve)[0] - rivals.mean()) / max(rivals.std(), 1e-6)
-                (genuine if other == number else swapped).append(float(surprise))
-    return genuine, swapped
+        sounds = [(predicted[number], clip.heard.inside)]
+        sounds += [
+            _lend_sound(predicted[other], clips[other].heard.inside, len(sounds[0][1])) for other in others[:SWAPS]
+        ]
+        for steps in _list_lengths(len(clip.seen.times)):
+            seen, end = _cut_seen(clip.seen, steps), steps + 2 * REACH
+            matches = [Match(seen, rows[:end], inside[:end], skill) for rows, inside in sounds]
+            rivals = matches[0].compare_bank(bank)
+            for match in matches:
+                curve = match.trace_lags(nearby=True)
+                if has_peak(curve):
+                    score, step = find_peak(curve)
+                    surprise = (score - rivals.mean()) / max(rivals.std(), 1e-6)
+                    seconds = float(match.counted(step).sum() * STEP)
+                    yield match is matches[0], steps == len(clip.seen.times), float(surprise), seconds
 
 
-def _fit_length(rows: np.ndarray, inside: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and where they are sound, cut to a length or made as long with silence."""
+def _cut_seen(seen: Seen, steps: int) -> Seen:
+    return Seen(seen.times[:steps], seen.rows[:steps], seen.known[:steps], seen.names)
+
+
+def _list_lengths(steps: int) -> list[int]:
+    """Return a length and its halves, down to the least that says anything."""
+    return [steps >> halves for halves in range(steps.bit_length()) if steps >> halves >= 2 * SHORTEST]
+
+
+def _lend_sound(rows: np.ndarray, inside: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return another clip's sound, cut to a length or made as long with silence, and where it is sound.
+
+    It begins in its middle and goes on with its beginning: where all read sentences of one form, as in GRID, another
+    one fits better than speech does.
+    """
+    rows, inside = np.roll(rows, len(rows) // 2, axis=0), np.roll(inside, len(rows) // 2)
     lacking = max(length - len(rows), 0)
     return np.pad(rows, ((0, lacking), (0, 0)))[:length], np.pad(inside, (0, lacking))[:length]
 
 
-def _fit_calibration(genuine: Sequence[float], swapped: Sequence[float]) -> Calibration:
+def _fit_calibration(own: np.ndarray, whole: np.ndarray, surprises: np.ndarray, seconds: np.ndarray) -> Calibration:
     from sklearn.linear_model import LogisticRegression  # which takes seconds, and scoring does not need it
 
-    labels = np.repeat([1, 0], [len(genuine), len(swapped)])
-    surprises = np.array([*genuine, *swapped])[:, None]
-    logistic = LogisticRegression(class_weight="balanced").fit(surprises, labels)
-    ordered = np.sort(np.array(genuine, np.float32))
-    return Calibration(float(logistic.coef_[0, 0]), float(logistic.intercept_[0]), ordered)
+    inputs = np.stack([np.sqrt(seconds) * surprises, seconds], axis=1)
+    fit = LogisticRegression(fit_intercept=False, class_weight="balanced").fit(inputs, own)
+    genuine = (surprises / np.sqrt(seconds))[(own == 1) & (whole == 1)]
+    return Calibration(*fit.coef_[0].tolist(), np.sort(genuine.astype(np.float32)))
 
 
 def save_synchrony(model: SynchronyModel, path: str | Path) -> Path:
@@ -392,7 +423,7 @@ def load_synchrony(path: str | Path = PACKAGED) -> SynchronyModel:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no mapping
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise SynchronyError(f"{path}: no file of synchrony can be read there ({error})") from error
-    if header.get("format") != FORMAT:
+    if header.get("format") not in (FORMAT, FORMER):
         raise SynchronyError(f"{path}: expected a {FORMAT} file, its header says {header.get('format')!r}")
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
     bases = {name.split("/")[1]: array for name, array in arrays.items() if name.startswith("bases/")}
@@ -402,4 +433,13 @@ def load_synchrony(path: str | Path = PACKAGED) -> SynchronyModel:
     }
     lines = header["calibrations"].items()
     calibrations = {name: Calibration(*line, arrays[f"calibrations/{name}"]) for name, line in lines}
+    if header["format"] == FORMER:
+        seconds = header["facts"]["seconds"] / header["facts"]["clips"]
+        calibrations = {name: _bring_up(one, seconds) for name, one in calibrations.items()}
     return SynchronyModel(bases, ridges, calibrations, header["facts"])
+
+
+def _bring_up(former: Calibration, seconds: float) -> Calibration:
+    """Return a calibration that knew one length only, that of the clips it was learnt from, as one of any length."""
+    root = np.sqrt(seconds)
+    return Calibration(former.slope / root, former.intercept / seconds, former.genuine / root)

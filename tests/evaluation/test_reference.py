@@ -26,7 +26,7 @@ def test_a_file_is_told_how_many_genuine_clips_look_as_bad() -> None:
 
 
 def test_without_a_run_sound_that_fits_less_looks_worse() -> None:
-    lines = [{"status": "ok", "reason": "", "synchrony": {"surprise": value}} for value in (3.0, 5.0, 1.0)]
+    lines = [{"status": "ok", "reason": "", "synchrony": {"log_ratio": value}} for value in (3.0, 5.0, 1.0)]
     reference = gather_reference(lines[:2])
     assert [compare_reference(line, reference)["reference"]["bad"] for line in lines] == [1, 2, 0]
 

@@ -97,13 +97,13 @@ def test_the_report_shows_it_beside_the_plain_correlation() -> None:
     videos = pd.DataFrame({**facts, **scores})
     videos = videos.assign(method=np.where(label, "swap", "real"), source="", dataset="", streams="both", reason="")
     videos = videos.assign(face_coverage=1.0, faces=1, shots=1, gaps=0, trivia_score=np.nan, predicted=label)
-    videos = videos.assign(mouth_loudness=rng.random(count), sync_surprise=3.0 - 4 * label + rng.random(count))
+    videos = videos.assign(mouth_loudness=rng.random(count), sync_log_ratio=3.0 - 4 * label + rng.random(count))
     windows = videos[["video_id", "label", "score"]].assign(window=0)
     report = summarise_split(videos, windows, split="test", threshold=0.5, replicates=100)
     assert report["rivals"]["ridge"]["value"] == 1.0
     assert report["methods"]["swap"]["ridge"]["value"] == 1.0
     assert 0.2 < report["methods"]["swap"]["synchrony"]["value"] < 0.8
-    older = summarise_split(videos.drop(columns="sync_surprise"), windows, split="test", threshold=0.5, replicates=100)
+    older = summarise_split(videos.drop(columns="sync_log_ratio"), windows, split="test", threshold=0.5, replicates=100)
     assert "ridge" not in older["rivals"]
 
 

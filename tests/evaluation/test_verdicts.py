@@ -129,11 +129,20 @@ def test_synchrony_alone_is_judged_shown_and_identified(
 
 
 def test_without_a_model_verdicts_are_told_of_synchrony_and_of_nothing_else() -> None:
-    found = {"lag_ms": -83.2, "confidence": 0.4, "correlation": 0.5, "surprise": 4.0, "foreign": 0.1, "in_step": 0.07}
+    found = {
+        "lag_ms": -83.2,
+        "confidence": 0.4,
+        "correlation": 0.5,
+        "surprise": 5.0,
+        "log_ratio": 4.0,
+        "foreign": 0.1,
+        "in_step": 0.07,
+    }
     line = {"path": "a/clip.mp4", "status": "ok", "reason": "", "synchrony": found | {"genuine": 0.0, "worst": None}}
     judge, odd = Judge(Settings(), None), Verdict(line)
-    plain = Verdict(line | {"synchrony": line["synchrony"] | {"in_step": 0.9, "surprise": 9.0}})
-    unknown = Verdict(line | {"synchrony": line["synchrony"] | {"in_step": None, "genuine": None, "surprise": 5.0}})
+    plain = Verdict(line | {"synchrony": line["synchrony"] | {"in_step": 0.9, "log_ratio": 9.0}})
+    uncalibrated = {"in_step": None, "genuine": None, "log_ratio": None}
+    unknown = Verdict(line | {"synchrony": line["synchrony"] | uncalibrated})
     assert [one.kind for one in (odd, plain, unknown)] == ["suspicious", "plain", "none"]
     assert order_verdicts([plain, unknown, odd]) == [odd, unknown, plain]
     table = tabulate_verdicts([odd, unknown], judge)

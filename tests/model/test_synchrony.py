@@ -12,6 +12,7 @@ from dfmm.faces.lips import HEIGHT, WIDTH, Mouths
 from dfmm.media.speech import MEL_RATE, Speech
 from dfmm.metrics import compute_auc
 from dfmm.model.synchrony import (
+    Calibration,
     SynchronyError,
     SynchronyModel,
     fit_synchrony,
@@ -81,6 +82,37 @@ def test_swapped_sound_is_told_from_own(model: SynchronyModel) -> None:
     assert np.mean([found.foreign for found in swapped]) > 0.2
 
 
+def test_clips_of_any_length_are_ranked_together(model: SynchronyModel) -> None:
+    lengths = (1.2, 2.5, 5, 20)
+    talks = [talk(300 + at, seconds) for at, seconds in enumerate(np.repeat(lengths, 5))]
+    own = [model.judge(*pair) for pair in talks]
+    swapped = [model.judge(mouths, talk(400 + at, mouths.times[-1] + 0.04)[1]) for at, (mouths, _) in enumerate(talks)]
+    labels = np.repeat([1, 0], len(talks))
+    by_ratio, by_surprise = (
+        compute_auc(labels, [getattr(found, name) for found in own + swapped], replicates=100)["value"]
+        for name in ("log_ratio", "surprise")
+    )
+    assert by_ratio > 0.97
+    assert by_ratio >= by_surprise
+    assert min(found.genuine for found in own[15:]) < 0.9  # no clip looks better than all for being long
+
+
+def test_a_file_that_knew_one_length_says_of_that_what_it_said(model: SynchronyModel, tmp_path: Path) -> None:
+    header, seconds = model.facts, model.facts["seconds"] / model.facts["clips"]
+    root = np.sqrt(seconds)
+    former = {
+        name: Calibration(one.slope * root, one.intercept * seconds, one.genuine * root)
+        for name, one in model.calibrations.items()
+    }
+    path = save_synchrony(replace(model, calibrations=former, facts=header), tmp_path / "former.safetensors")
+    path.write_bytes(path.read_bytes().replace(b"dfmm-synchrony-2", b"dfmm-synchrony-1"))
+    for name, one in load_synchrony(path).calibrations.items():
+        assert (one.slope, one.intercept) == pytest.approx(
+            (model.calibrations[name].slope, model.calibrations[name].intercept)
+        )
+        assert one.genuine == pytest.approx(model.calibrations[name].genuine, rel=1e-5)
+
+
 def test_nothing_is_told_more_surely_than_people_and_other_speech_vouch_for(model: SynchronyModel) -> None:
     few, many = (replace(model, facts={**model.facts, "people": people}) for people in (1, 99))
     talks = [talk(seed) for seed in range(100, 104)]
@@ -89,7 +121,7 @@ def test_nothing_is_told_more_surely_than_people_and_other_speech_vouch_for(mode
     assert taught_by_one.min() >= 1 / 3  # that a clip is out of step, twice as probable at most
     assert by_many.min() < 0.05
     assert max(taught_by_one.max(), by_many.max()) < 0.995  # other speech does not fit at some dozens of places
-    order = np.argsort([few.judge(*pair).surprise for pair in pairs])
+    order = np.argsort([few.judge(*pair).log_ratio for pair in pairs])
     assert (np.diff(taught_by_one[order]) >= 0).all()
 
 
