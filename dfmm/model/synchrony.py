@@ -141,9 +141,8 @@ class SynchronyModel:
             return Synchrony("too little to compare: the mouth rests, or there is hardly any sound")
         score, step = find_peak(curve)
         rivals = match.compare_bank(ridge.bank)
-        surprise = float((score - rivals.mean()) / max(rivals.std(), 1e-6))
+        surprise, seconds = _measure_surprise(match, curve, rivals)
         calibration = self.calibrations.get(f"{'+'.join(names)}|{kind}")
-        seconds = float(match.counted(step).sum() * STEP)
         times, trace = match.trace_stretches(step, speech)
         return Synchrony(
             score=score,
@@ -341,28 +340,38 @@ def _draw_surprises(
     able: Sequence[int],
     bank: np.ndarray,
     skill: np.ndarray,
-) -> Iterator[tuple[bool, bool, float, float]]:
-    """Yield, of clips and their beginnings with their own sounds and with those of others in their fold: is it the own
-    one, is it the whole clip, its surprise, and the seconds that were compared.
+) -> Iterator[tuple[bool, float, float, bool]]:
+    """Yield what `_compare_sounds` does of clips and of their beginnings, and whether it is the whole clip.
+
+    The other sounds are those of clips in the same fold.
     """
     for at, number in enumerate(able):
         clip = clips[number]
         others = [other for other in (*able[at + 1 :], *able[:at]) if clips[other].fold == clip.fold]
-        sounds = [(predicted[number], clip.heard.inside)]
-        sounds += [
-            _lend_sound(predicted[other], clips[other].heard.inside, len(sounds[0][1])) for other in others[:SWAPS]
-        ]
+        own = predicted[number], clip.heard.inside
+        lent = [_lend_sound(predicted[other], clips[other].heard.inside, len(own[1])) for other in others[:SWAPS]]
         for steps in _list_lengths(len(clip.seen.times)):
-            seen, end = _cut_seen(clip.seen, steps), steps + 2 * REACH
-            matches = [Match(seen, rows[:end], inside[:end], skill) for rows, inside in sounds]
-            rivals = matches[0].compare_bank(bank)
-            for match in matches:
-                curve = match.trace_lags(nearby=True)
-                if has_peak(curve):
-                    score, step = find_peak(curve)
-                    surprise = (score - rivals.mean()) / max(rivals.std(), 1e-6)
-                    seconds = float(match.counted(step).sum() * STEP)
-                    yield match is matches[0], steps == len(clip.seen.times), float(surprise), seconds
+            for found in _compare_sounds(_cut_seen(clip.seen, steps), [own, *lent], bank, skill):
+                yield *found, steps == len(clip.seen.times)
+
+
+def _compare_sounds(
+    seen: Seen, sounds: Sequence[tuple[np.ndarray, np.ndarray]], bank: np.ndarray, skill: np.ndarray
+) -> Iterator[tuple[bool, float, float]]:
+    """Yield, of a mouth and each of some sounds: is it its own, the first of them? Its surprise, and of how long."""
+    end = len(seen.times) + 2 * REACH
+    matches = [Match(seen, rows[:end], inside[:end], skill) for rows, inside in sounds]
+    rivals = matches[0].compare_bank(bank)
+    for match in matches:
+        curve = match.trace_lags(nearby=True)
+        if has_peak(curve):
+            yield match is matches[0], *_measure_surprise(match, curve, rivals)
+
+
+def _measure_surprise(match: Match, curve: np.ndarray, rivals: np.ndarray) -> tuple[float, float]:
+    """Return how far a score is above what other speech reaches, in standard deviations, and of how many seconds."""
+    score, step = find_peak(curve)
+    return float((score - rivals.mean()) / max(rivals.std(), 1e-6)), float(match.counted(step).sum() * STEP)
 
 
 def _cut_seen(seen: Seen, steps: int) -> Seen:
@@ -385,7 +394,7 @@ def _lend_sound(rows: np.ndarray, inside: np.ndarray, length: int) -> tuple[np.n
     return np.pad(rows, ((0, lacking), (0, 0)))[:length], np.pad(inside, (0, lacking))[:length]
 
 
-def _fit_calibration(own: np.ndarray, whole: np.ndarray, surprises: np.ndarray, seconds: np.ndarray) -> Calibration:
+def _fit_calibration(own: np.ndarray, surprises: np.ndarray, seconds: np.ndarray, whole: np.ndarray) -> Calibration:
     from sklearn.linear_model import LogisticRegression  # which takes seconds, and scoring does not need it
 
     inputs = np.stack([np.sqrt(seconds) * surprises, seconds], axis=1)
