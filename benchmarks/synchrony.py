@@ -49,6 +49,12 @@ ROWS = {  # features of the mouth, and is the sound told by phonemes, too?
     "lips, log-mel and phonemes": (("lips",), True),
     "all of the mouth, log-mel and phonemes": (("darkness", "components", "lips"), True),
 }
+EXTRAS = {  # what is installed: are there distances of lips, are there phonemes?
+    "no extra": (False, False),
+    "mesh": (True, False),
+    "phonemes": (False, True),
+    "both": (True, True),
+}
 
 
 @dataclass(frozen=True)
@@ -123,9 +129,12 @@ def print_costs(test: Sequence[Clip], others: Sequence[Clip], model: SynchronyMo
     pairs = pair_clips(test, others, windows=False)
     print("\n| `in_step` | log loss (a coin: 0.693) | Brier score (0.25) | own called swapped | swapped called own |")
     print("| --- |" + " --- |" * 4)
-    for name, phonemes in (("log-mel", False), ("log-mel and phonemes", True)):
+    for name, (lips, phonemes) in EXTRAS.items():
         found = [
-            model.judge(mouths, speech if phonemes else withhold_phonemes(speech)).probability
+            model.judge(
+                mouths if lips else replace(mouths, lips=np.full_like(mouths.lips, np.nan)),
+                speech if phonemes else withhold_phonemes(speech),
+            ).probability
             for mouths, speech in zip(pairs["mouths"], pairs["speech"], strict=True)
         ]
         own, swapped = (np.array(found)[(pairs["label"] == label) & np.isfinite(found)] for label in (0, 1))
