@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from scipy.special import logit
 
 from dfmm.evaluation.evidence import SENSES, Evidence, Sense, describe_score, doubt_threshold, shift_prior
 from dfmm.evaluation.lines import explain_untaught, format_scores, list_untaught
 from dfmm.evaluation.localization import describe_stretches
 from dfmm.evaluation.synchrony import UNJUDGED, format_looked, format_synchrony, judge_files, tell_genuine, tell_least
 from dfmm.files import hash_file
+from dfmm.metrics import is_telling
 from dfmm.model.synchrony import Synchrony, SynchronyModel, load_synchrony
 from dfmm.runs import Run, RunError, find_run
 from dfmm.settings import Settings, validate_settings
@@ -64,6 +67,8 @@ class Verdict:
         in_step = line["synchrony"]["in_step"]
         if in_step is None:
             return "Compared, but not calibrated"
+        if not _tells_fit(in_step):
+            return "Mouth and sound may belong together or not"
         return "Mouth and sound seem to belong together" if in_step >= 0.5 else "Mouth and sound seem not to fit"
 
     @property
@@ -71,9 +76,14 @@ class Verdict:
         """`suspicious`, `plain`, or `none` where nothing is called."""
         called = self.line.get("called")
         in_step = (self.line.get("synchrony") or {}).get("in_step") if "score" not in self.line else None
-        if called is None and in_step is None:
+        if called is None and (in_step is None or not _tells_fit(in_step)):
             return "none"
         return "suspicious" if called == "fake" or (in_step is not None and in_step < 0.5) else "plain"
+
+
+def _tells_fit(in_step: float) -> bool:
+    """Is a probability at even odds far enough from a half to say something, as of all evidence?"""
+    return is_telling(float(logit(in_step)) / math.log(10))
 
 
 @dataclass(frozen=True)
