@@ -149,7 +149,7 @@ def _find_lines(path: Path) -> Iterator[int]:
         _, delimiter, _ = _read_header(file)
         cells, ended = csv.reader(file, delimiter=delimiter), 0
         for row in cells:
-            if len(row) > 1 or "".join(row).strip():
+            if row and not (len(row) == 1 and row[0].isspace()):  # as pandas has it: an empty cell in quotes is a row
                 yield 2 + ended
             ended = cells.line_num
 

@@ -245,6 +245,7 @@ def test_a_row_is_named_by_the_line_on_which_it_begins(tmp_path: Path) -> None:
     lines = (*head, "c,val,perhaps,", "d,val,1,")
     assert "line 8: label is 'perhaps'" in refuse(write_table(tmp_path / "m.csv", *lines))
     assert "line 9: has 'more' in a column" in refuse(write_table(tmp_path / "m.csv", *lines[:-1], "d,val,1,,more"))
+    assert "line 3: path '' is empty" in refuse(write_table(tmp_path / "m.csv", lines[0], "", '""', "d,val,1,"))
     rows = [json.dumps({"path": name, "split": "val", "label": name}) for name in "01x"]
     assert "line 4: label is 'x'" in refuse(write_table(tmp_path / "m.jsonl", *rows[:2], "", rows[2]))
     (tmp_path / "m.json").write_text(f"[{', '.join(rows)}]")

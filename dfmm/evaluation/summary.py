@@ -208,10 +208,8 @@ def _list_rivals(videos: pd.DataFrame) -> dict[str, pd.Series]:
     `synchrony` is the plain correlation of mouth and loudness, `ridge` how mouths move with what is said.
     """
     rivals = {"trivia": videos["trivia_score"], "synchrony": -videos["mouth_loudness"]}
-    ridge = [
-        -videos[name] for name in ("sync_log_ratio", "sync_surprise") if name in videos
-    ]  # the latter of former runs
-    return rivals | ({"ridge": ridge[0]} if ridge else {})
+    ridge = videos.get("sync_log_ratio", videos.get("sync_surprise"))  # the latter of former evaluations
+    return rivals | ({} if ridge is None else {"ridge": -ridge})
 
 
 def pair_methods(scored: pd.DataFrame) -> Iterator[tuple[str, int, pd.DataFrame]]:

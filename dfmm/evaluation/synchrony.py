@@ -58,7 +58,8 @@ def judge_tracks(tracks: Tracks, model: SynchronyModel) -> dict[str, Synchrony]:
             continue
         verdicts = [model.judge(*talk) for talk in talks if talk is not None]
         if verdicts:
-            found[name] = max(verdicts, key=lambda verdict: np.nan_to_num(verdict.log_ratio, nan=-np.inf))
+            # Not by the ratio: of sound that is nobody's it would choose whoever is seen too briefly to tell.
+            found[name] = max(verdicts, key=lambda verdict: np.nan_to_num(verdict.surprise, nan=-np.inf))
     return found
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,18 @@ import pytest
 from dfmm.cli import main
 from dfmm.evaluation.evaluate import open_synchrony
 from dfmm.evaluation.summary import summarise_split
-from dfmm.evaluation.synchrony import COLUMNS, UNJUDGED, format_synchrony, judge_files, judge_videos, tell_genuine
+from dfmm.evaluation.synchrony import (
+    COLUMNS,
+    UNJUDGED,
+    format_synchrony,
+    judge_files,
+    judge_tracks,
+    judge_videos,
+    tell_genuine,
+)
 from dfmm.extraction.pool import count_cores
 from dfmm.media.encode import write_video
-from dfmm.model.synchrony import load_synchrony
+from dfmm.model.synchrony import Synchrony, load_synchrony
 from dfmm.runs import Run
 from dfmm.settings import Settings, validate_settings
 from dfmm.training.synchrony import choose_genuine, find_synchrony, fit_run_synchrony
@@ -103,8 +112,23 @@ def test_the_report_shows_it_beside_the_plain_correlation() -> None:
     assert report["rivals"]["ridge"]["value"] == 1.0
     assert report["methods"]["swap"]["ridge"]["value"] == 1.0
     assert 0.2 < report["methods"]["swap"]["synchrony"]["value"] < 0.8
-    older = summarise_split(videos.drop(columns="sync_log_ratio"), windows, split="test", threshold=0.5, replicates=100)
-    assert "ridge" not in older["rivals"]
+    for name, ridge in (("sync_surprise", True), ("unknown", False)):  # former evaluations had one column, or none
+        older = videos.rename(columns={"sync_log_ratio": name})
+        report = summarise_split(older, windows, split="test", threshold=0.5, replicates=100)
+        assert ("ridge" in report["rivals"]) == ridge
+
+
+def test_of_several_faces_the_one_that_fits_best_speaks_not_the_briefest() -> None:
+    said = [Synchrony(surprise=0.2, log_ratio=-0.5), Synchrony(surprise=1.5, log_ratio=-40.0), Synchrony("no face")]
+
+    class Faces(dict):
+        def load(self, number: int) -> SimpleNamespace:
+            return SimpleNamespace(followable=len(said))
+
+        def read_talk(self, number: int, *, face: int) -> tuple[int]:
+            return (face,)
+
+    assert judge_tracks(Faces(clip=None), SimpleNamespace(judge=lambda face: said[face])) == {"clip": said[1]}
 
 
 def test_loose_files_are_judged_without_a_run(
