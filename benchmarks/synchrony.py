@@ -31,7 +31,8 @@ from dfmm.manifest import read_manifest
 from dfmm.media.speech import MEL_RATE, PHONEME_RATE, Speech
 from dfmm.metrics import compute_auc
 from dfmm.model.motion import SOUNDS
-from dfmm.model.synchrony import Calibration, SynchronyModel, fit_synchrony, mark_columns, save_synchrony
+from dfmm.model.regression import fit_synchrony
+from dfmm.model.synchrony import Calibration, SynchronyModel, mark_columns, save_synchrony
 from dfmm.people import assign_people
 from dfmm.settings import validate_settings
 from dfmm.training.synchrony import read_talks

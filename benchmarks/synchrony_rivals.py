@@ -18,7 +18,8 @@ from dfmm.faces.lips import Mouths
 from dfmm.media.speech import Speech
 from dfmm.model.matching import EARLY, LATE, REACH, SHORTEST, Match, find_peak, has_peak, refine_lag
 from dfmm.model.motion import STEP, Heard, Seen, find_bases, hear, see
-from dfmm.model.synchrony import BANK_STEPS, FOLDS, RIDGE, Synchrony, assign_folds, is_usable
+from dfmm.model.regression import BANK_STEPS, FOLDS, RIDGE, assign_folds, is_usable
+from dfmm.model.synchrony import Synchrony
 
 PARTS = 8  # canonical components, of which later ones tell nothing on clips that were not fitted on
 WIDTH, ROOM = 16, 50  # of the towers' rows, and steps that they see of a clip

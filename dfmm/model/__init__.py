@@ -7,7 +7,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["aggregation", "detector", "export", "synchrony", "zoo"],
+    submodules=["aggregation", "detector", "export", "regression", "synchrony", "zoo"],
     submod_attrs={
         "multimodal": [
             "ModelFileError",

@@ -126,6 +126,12 @@ def find_peak(curve: np.ndarray) -> tuple[float, int]:
     return float(np.nanmax(near)), int(np.nanargmax(near)) - EARLY
 
 
+def measure_surprise(match: Match, curve: np.ndarray, rivals: np.ndarray) -> tuple[float, float]:
+    """Return how far a score is above what other speech reaches, in standard deviations, and of how many seconds."""
+    score, step = find_peak(curve)
+    return float((score - rivals.mean()) / max(rivals.std(), 1e-6)), float(match.counted(step).sum() * STEP)
+
+
 def refine_lag(curve: np.ndarray) -> float:
     """Return the lag in ms of the highest correlation of all, by the parabola through it and its neighbours."""
     at = int(np.nanargmax(curve))

@@ -16,7 +16,8 @@ from dfmm.faces.lips import Mouths
 from dfmm.manifest import select_videos
 from dfmm.media.container import MediaError
 from dfmm.media.speech import Speech
-from dfmm.model.synchrony import PACKAGED, SynchronyError, SynchronyModel, fit_synchrony, save_synchrony
+from dfmm.model.regression import fit_synchrony
+from dfmm.model.synchrony import PACKAGED, SynchronyError, SynchronyModel, save_synchrony
 from dfmm.people import name_people
 from dfmm.runs import Run
 from dfmm.settings import Settings

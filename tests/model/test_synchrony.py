@@ -11,14 +11,8 @@ import pytest
 from dfmm.faces.lips import HEIGHT, WIDTH, Mouths
 from dfmm.media.speech import MEL_RATE, Speech
 from dfmm.metrics import compute_auc
-from dfmm.model.synchrony import (
-    Calibration,
-    SynchronyError,
-    SynchronyModel,
-    fit_synchrony,
-    load_synchrony,
-    save_synchrony,
-)
+from dfmm.model.regression import fit_synchrony
+from dfmm.model.synchrony import Calibration, SynchronyError, SynchronyModel, load_synchrony, save_synchrony
 
 
 def talk(seed: int, seconds: float = 4.0, *, late: float = 0.0, lips: bool = True) -> tuple[Mouths, Speech]:
