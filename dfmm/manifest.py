@@ -345,6 +345,11 @@ def select_videos(table: pd.DataFrame, *, limit: int | None = None) -> pd.DataFr
     return pd.concat([select_split(table, split, limit=limit) for split in splits], ignore_index=True)
 
 
+def is_synthetic(table: pd.DataFrame) -> bool:
+    """Are all videos drawn ones, as those of the sample are?"""
+    return bool((table["source"] == "synthetic").all())
+
+
 def fingerprint_manifest(table: pd.DataFrame) -> str:
     """Return a short hash of the manifest's own columns that does not depend on the order of its rows."""
     cells = [pa.array(table[name].astype(str), pa.large_string()) for name in COLUMNS]

@@ -29,7 +29,7 @@ from dfmm.audit.shortcuts import (
 from dfmm.extraction.cures import describe_cures
 from dfmm.extraction.extract import extract_tracks
 from dfmm.files import write_json, write_whole
-from dfmm.manifest import NO_SPLIT, fingerprint_manifest
+from dfmm.manifest import NO_SPLIT, fingerprint_manifest, is_synthetic
 from dfmm.metrics import compare_aucs, compute_auc
 from dfmm.people import assign_people, describe_nameless, mark_nameless, name_people
 from dfmm.settings import Settings, flatten_settings
@@ -158,7 +158,7 @@ def audit_data(
             *_report_detector(detector),
             *_report_gaps(manifest, lost | failures, settings, kept_out),
         ],
-        synthetic=bool((manifest["source"] == "synthetic").all()),
+        synthetic=is_synthetic(manifest),
         cures=describe_cures(settings),
         fingerprint=fingerprint,
     )

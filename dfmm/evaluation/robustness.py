@@ -29,7 +29,7 @@ from dfmm.evaluation.summary import name_dataset, score_column
 from dfmm.evaluation.synchrony import judge_videos
 from dfmm.figures import format_difference, format_interval
 from dfmm.files import hash_file, write_json, write_whole
-from dfmm.manifest import fingerprint_manifest, select_split
+from dfmm.manifest import fingerprint_manifest, is_synthetic, select_split
 from dfmm.metrics import Interval, compute_drop
 from dfmm.model import MultimodalModel, find_device
 from dfmm.model.aggregation import aggregate_windows
@@ -120,7 +120,7 @@ def open_sweep(run: Run, split: str, *, progress: bool = True) -> Sweep:
         "windows": settings.evaluate.windows,
         "threshold": evidence.threshold,
         "synchrony": synchrony is not None,
-        "synthetic": bool((chosen["source"] == "synthetic").all()),
+        "synthetic": is_synthetic(chosen),
     }
     return Sweep(run / "robustness" / name, of, model, settings, evidence, synchrony, chosen)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dfmm.evaluation.contents import FURTHER, METRICS
-from dfmm.manifest import find_unseen
+from dfmm.manifest import find_unseen, is_synthetic
 from dfmm.metrics import Costs, compare_aucs, compute_auc, compute_macro_auc, compute_metrics
 from dfmm.people import assign_people
 from dfmm.runs import RunError
@@ -63,7 +63,7 @@ def summarise_split(
         "videos": len(videos),
         "replicates": replicates,
         "costs": asdict(options["costs"]),
-        "synthetic": bool((videos["source"] == "synthetic").all()),
+        "synthetic": is_synthetic(videos),
         "coverage": _count_coverage(videos, streams),
         "one_label": describe_one_label(video),
         "video": video,

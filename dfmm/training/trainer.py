@@ -26,7 +26,7 @@ from dfmm.dataset import (
     make_evaluation_loader,
     make_training_loader,
 )
-from dfmm.manifest import STREAM_LABELS, fingerprint_manifest
+from dfmm.manifest import STREAM_LABELS, fingerprint_manifest, is_synthetic
 from dfmm.model import PluginModel, make_model, move_batch, predict, save_model, withhold_streams
 from dfmm.model.zoo import ModelEmaV3
 from dfmm.people import assign_people
@@ -176,11 +176,10 @@ class Trainer:
     def _keep_untrained(self) -> None:
         """Keep a detector that has nothing to train as it is: what is then evaluated is that."""
         log.info("%s has no parameters to train: it is only evaluated", self.settings.model.detector)
-        train = self.manifest[self.manifest["split"] == "train"]
-        facts = {"epoch": 0, "prior": float(train["label"].mean()), "taught": []}
-        facts["synthetic"] = bool((self.manifest["source"] == "synthetic").all())
+        prior = float(self.manifest.loc[self.manifest["split"] == "train", "label"].mean())
         if self.rank == 0:
             self.run.describe(data_fingerprint=fingerprint_manifest(self.manifest))
+            facts = {"epoch": 0, "prior": prior, "taught": [], "synthetic": is_synthetic(self.manifest)}
             save_model(self.raw_model, self.settings, self.run.checkpoint, **facts)
 
     def _prepare(self, checkpoint: dict[str, Any] | None) -> None:
@@ -367,7 +366,7 @@ class Trainer:
             if self.rank == 0:
                 kept = self.ema.module if self.ema else self.raw_model
                 facts = {"epoch": state.epoch, "prior": state.prior, "taught": self.taught}
-                facts["synthetic"] = bool((self.manifest["source"] == "synthetic").all())
+                facts["synthetic"] = is_synthetic(self.manifest)
                 validation = {name: record[name] for name in record if re.match("val_(?!loss_)", name)}
                 save_model(kept, self.settings, self.run.checkpoint, **facts, **validation)
         self.schedule.end_epoch(value)
