@@ -329,6 +329,15 @@ def _add_notes(intervals: dict[str, Any], ranking: Ranking, confidence: float) -
     """
     if not ranking.n_fake or not ranking.n_real:
         return intervals
+    if min(ranking.worth) < 2:  # nobody else is drawn in the place of whoever is in all videos of a class
+        ends = {
+            "low": None,
+            "high": None,
+            "note": "no interval: hardly more than one person is in all videos of a class",
+        }
+        intervals |= {
+            name: intervals[name] | ends for name in (*LOSSES, *HULLS) if intervals[name]["value"] is not None
+        }
     fixed = {"fpr_at_95_tpr": (1 - FOUND, ranking.n_fake, "fakes", "high", 1.0)}
     fixed |= {name: (rate, ranking.n_real, "reals", "low", 0.0) for name, rate in FALSE_ALARMS.items()}
     for name, (rate, videos, kind, end, sure) in fixed.items():

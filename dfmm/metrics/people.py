@@ -108,7 +108,8 @@ def count_independent(ranks: Floats, crowd: Crowd) -> float:
 
     A video's partners share a person with it. Their correlation is taken of the ranks in the class: these vary
     even where no error is made, and decisions cut from them correlate less. It counts as 1 where it cannot be
-    known, with one person or one score for all.
+    known, with one score for all, and of whoever is in half of the videos or more: what is due to the only donor of
+    all fakes is in each of them, and so in no difference between them.
 
     Args:
         ranks: [n], of the scores within the class, ties in the middle.
@@ -118,11 +119,11 @@ def count_independent(ranks: Floats, crowd: Crowd) -> float:
     there = named < crowd.people
     people, videos = named[there], np.broadcast_to(np.arange(len(ranks))[:, None], named.shape)[there]
     n, seen = max(1, ranks.size), np.bincount(people, minlength=1).astype(float)
-    partners = min(n - 1, seen @ (seen - 1) / n)
-    centred, present = ranks - (n + 1) / 2, np.count_nonzero(seen)
-    if not partners or present < 2 or not centred.any():
-        return n / (1 + partners)
+    partners, centred, known = seen * (seen - 1) / n, ranks - (n + 1) / 2, 2 * seen < n
+    most, unknown, present = min(n - 1, partners.sum()), partners[~known].sum(), np.count_nonzero(seen)
+    if not most or not centred.any():
+        return n / (1 + most)
     # Ranks sum to 0 about their mean, which takes one of `present` parts from the variance between people.
-    sums = np.bincount(people, centred[videos])
-    shared = sums @ sums * present / (present - 1) - (centred[videos] ** 2).sum()
-    return n / (1 + min(partners, max(0.0, shared / (centred @ centred))))
+    sums, squares = (np.bincount(people, values[videos], len(seen))[known] for values in (centred, centred**2))
+    shared = sums @ sums * present / max(present - 1, 1) - squares.sum()
+    return n / (1 + min(most, unknown + max(0.0, shared / (centred @ centred))))

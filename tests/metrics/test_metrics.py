@@ -209,6 +209,29 @@ def test_worth_of_clustered_videos_is_right_for_few_people():
     assert np.mean(effects) == pytest.approx(1 + 9 * correlation, rel=0.1)
 
 
+def test_who_is_in_all_fakes_is_one_witness_whoever_else_is_named():
+    rng = np.random.default_rng(3)
+    labels, scores = draw_videos(rng, 160)
+    targets = [f"p{video // 4}" for video in range(160)]
+    donors = [["star"], ["one", "other"], ["a", "b", "c", "d", "e"]]
+    worth = []
+    for names in donors:
+        drawn = [names[video % len(names)] for video in rng.permutation(160)]
+        cells = [
+            f"{target}|{donor}" if fake else target for target, donor, fake in zip(targets, drawn, labels, strict=True)
+        ]
+        worth.append(rank_videos(labels, scores, find_people(cells, 160)).worth[0])
+    assert worth[0] == 1  # what is hers is in all fakes alike, and so in no difference between them
+    assert worth[1] < 4
+    assert worth[2] > 10  # whose scores are no more alike than others'
+    alone = compute_auc(labels, scores, identities=np.where(labels == 1, "star", targets).tolist())
+    cells = [f"{target}|star" if fake else target for target, fake in zip(targets, labels, strict=True)]
+    assert compute_auc(labels, scores, identities=cells) == pytest.approx(alone, abs=0.01)
+    found = compute_metrics(labels, norm.cdf(scores), threshold=0.5, identities=cells, replicates=50)
+    assert {found[name]["low"] for name in ("log_loss", "brier", "ece", "cllr", "min_dcf")} == {None}
+    assert "one person" in found["brier"]["note"]
+
+
 def test_few_people_stretch_the_percentiles():
     draws = np.linspace(0, 1, 1001)
     assert take_percentiles(draws, 10**6, 0.95) == pytest.approx((0.025, 0.975), abs=1e-4)
