@@ -21,7 +21,7 @@ def name_people(videos: pd.DataFrame) -> pd.Series:
     These are its own `identities`, without the blanks around them, and those of the video it was made from, and of what
     that one was made from. Where nobody is named, the family (`name_families`) stands in for a person.
     """
-    clean = videos["identities"].str.strip("| \t\r\n")
+    clean = videos["identities"].str.normalize("NFC").str.strip("| \t\r\n")  # é is one letter, or e and an accent
     if clean.str.contains("|", regex=False).any():
         clean = clean.str.replace(r"\s*\|[\s|]*", "|", regex=True)
     above, nameless = _find_originals(videos), clean == ""

@@ -15,6 +15,7 @@ from dfmm.forge import choose_donors
 from dfmm.layouts.split import check_split, split_by_identity
 from dfmm.manifest import complete_manifest
 from dfmm.metrics import compute_auc
+from dfmm.metrics.people import find_people
 from dfmm.people import (
     assign_people,
     count_named,
@@ -143,3 +144,10 @@ def test_looking_for_what_two_splits_share_needs_no_column_but_those() -> None:
         ["identity", "ann", "b"], ["identity", "ann", "c"], ["identity", "ann", "a"],
         ["original", "a", "c"], ["original", "a", "a"],
     ]  # fmt: skip
+
+
+def test_a_person_is_the_same_in_whatever_form_of_unicode() -> None:
+    composed, decomposed = "\u00c9lodie", "E\u0301lodie"  # as Linux and as macOS write a name
+    videos = pd.DataFrame({"video_id": ["a", "b"], "identities": [composed, f"{decomposed}|Zoe"], "original": ""})
+    assert name_people(videos).tolist() == [composed, f"{composed}|Zoe"]
+    assert find_people([composed, decomposed], 2).people == 1

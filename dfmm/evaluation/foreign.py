@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from dfmm.dataset import load_manifest, open_manifest
@@ -225,17 +226,12 @@ def fit_scale(val: pd.DataFrame, settings: Settings) -> Scale:
     Args:
         val: the validation videos that have a score.
     """
-    from sklearn.linear_model import LogisticRegression
-
     labels, odds, rule = val["label"].to_numpy(), val["odds"].to_numpy(float), settings.evaluate.threshold
     if len(set(labels)) < 2:
         why = "the table has no validation videos of both labels: scores are taken as they came, and fake from 0.5 on"
         doubts = (f"{why}, which nobody chose or calibrated", *_doubt_prior(settings))
         return Scale(1.0, 0.0, None, 0.5, "one half", "nothing", doubts)
-    centre, spread = odds.mean(), odds.std() or 1.0
-    fit = LogisticRegression().fit((odds[:, None] - centre) / spread, labels)
-    slope, prior = float(fit.coef_[0, 0]) / spread, float(labels.mean())
-    offset = float(fit.intercept_[0]) - slope * centre
+    (slope, offset), prior = fit_platt(odds, labels), float(labels.mean())
     doubts: tuple[str, ...] = ()
     if slope <= 0:
         slope, offset, prior = 1.0, 0.0, None
@@ -248,6 +244,24 @@ def fit_scale(val: pd.DataFrame, settings: Settings) -> Scale:
     counts = {"reals": int((labels == 0).sum()), "fakes": int((labels == 1).sum())}
     lesson = Evidence({}, 0.0, prior or 0.5, threshold, rule, apart=False, **counts)
     return Scale(slope, offset, prior, threshold, rule, "val", (*doubts, *doubt_threshold(lesson)), **counts)
+
+
+def fit_platt(odds: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Return slope and offset of the log-odds of fake, learnt from scores `[n]` of both labels.
+
+    Platt scaling ("Probabilistic outputs for support vector machines", 1999): no weight is held to 0, which would make
+    calibrated scores unsure; that a few videos are told apart without an error makes no score certain, since their
+    labels are taken for as likely as Laplace's rule has it.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    fakes, reals = np.count_nonzero(labels), np.count_nonzero(labels == 0)
+    fake = np.where(labels == 1, (fakes + 1) / (fakes + 2), 1 / (reals + 2))
+    centre, spread = odds.mean(), odds.std() or 1.0
+    inputs, ones = np.tile((odds[:, None] - centre) / spread, (2, 1)), np.ones(len(odds))
+    fit = LogisticRegression(C=np.inf, tol=1e-8).fit(inputs, [*ones, *(0 * ones)], sample_weight=[*fake, *(1 - fake)])
+    slope = float(fit.coef_[0, 0]) / spread
+    return slope, float(fit.intercept_[0]) - slope * centre
 
 
 def _doubt_prior(settings: Settings) -> list[str]:

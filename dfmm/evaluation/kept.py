@@ -16,7 +16,7 @@ from dfmm.manifest import TEXT_COLUMNS, fingerprint_manifest
 from dfmm.model.aggregation import SCORES
 from dfmm.people import assign_people
 from dfmm.runs import Run, RunError
-from dfmm.settings import load_settings
+from dfmm.settings import Settings, load_settings
 
 log = logging.getLogger("dfmm")
 
@@ -42,18 +42,25 @@ def read_evaluation(run: Run, split: str = "test") -> tuple[Report, pd.DataFrame
 
     A report that cannot be read is named, and counts as none.
     """
-    own = fingerprint_manifest(load_manifest(load_settings(run / "settings.yaml"), progress=False))
+    settings = load_settings(run / "settings.yaml")
+    own = fingerprint_manifest(load_manifest(settings, progress=False))
     for file in sorted(run.path.glob("evaluations/[!.]*/report.json")):
         try:
             report = read_report(file)
         except RunError as error:
             log.warning("%s", error)
             continue
-        same_model = report.checkpoint.sha256 == hash_file(run.source)[:16]
+        same_model = report.checkpoint.sha256 == hash_file(run.source)[:16] and _is_read_so(report, run, settings)
         if same_model and report.split == split and report.data_fingerprint == own:
             videos = assign_people(read_table(file.with_name("scores.csv")))  # one of before says what the manifest did
             return report, videos, read_table(file.with_name("windows.csv"))
     return None
+
+
+def _is_read_so(report: Report, run: Run, settings: Settings) -> bool:
+    """Were imported scores turned and joined for a report as the run says now? Of what was trained: yes."""
+    now = run.read().get("foreign") if report.foreign else None
+    return not now or (report.foreign.polarity, report.aggregation) == (now["polarity"], settings.model.aggregation)
 
 
 def read_timeline(folder: Path) -> pd.DataFrame | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -83,6 +84,9 @@ def _find_videos(file: Path, names: pd.Series, manifest: pd.DataFrame, root: Pat
     ids |= dict(zip(manifest["path"], manifest["video_id"], strict=True))
     ids |= dict(zip(manifest["video_id"], manifest["video_id"], strict=True))
     found = names.map(ids).fillna(plain.map(ids))
+    if found.isna().any():  # é is one letter, or e and an accent: file systems and spreadsheets differ in that
+        alike = {unicodedata.normalize("NFC", name): video for name, video in ids.items()}
+        found = found.fillna(names.str.normalize("NFC").map(alike)).fillna(plain.str.normalize("NFC").map(alike))
     if (unknown := found.isna()).any():
         raise ScoresError(
             f"{_count(file, unknown, names)} are not in the manifest. Expected a video's video_id or path as there, "

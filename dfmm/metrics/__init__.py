@@ -16,8 +16,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "decisions": ["choose_threshold"],
         "intervals": ["Interval"],
         "costs": [
-            *("BINS", "RATIO_DIGITS", "TELLING", "Calibration", "Costs", "bound_ratios", "find_odds", "is_telling"),
-            "measure_calibration",
+            *("BINS", "RATIO_DIGITS", "TELLING", "Calibration", "Costs", "bound_ratios", "is_telling"),
+            *("measure_calibration", "move_scores"),
         ],
         "localization": ["AP_IOUS", "COUNTS", "compute_localization", "measure_iou", "measure_localization"],
         "compare": ["SURE", "Difference", "compare_aucs", "compare_metrics", "compute_drop"],

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from typing_extensions import TypedDict
 
 from dfmm.metrics.compute import MOST_RUNS, Measure, count_least, describe_auc, find_most, replicate
-from dfmm.metrics.costs import Costs, are_probabilities, measure_hulls, measure_losses, tabulate_losses
+from dfmm.metrics.costs import Costs, measure_hulls, measure_losses, tabulate_losses
 from dfmm.metrics.decisions import measure_decisions
 from dfmm.metrics.intervals import TINY, check_options, find_reach, keep_finite
 from dfmm.metrics.people import Crowd, Floats, MetricError, find_people
@@ -150,9 +150,7 @@ def _rank_both(
 
 
 def _choose_measure(ranking: Ranking, threshold: float | None, prior: float | None, costs: Costs) -> Measure:
-    runs, losses = find_runs(ranking, MOST_RUNS), None
-    if are_probabilities(ranking.scores):
-        losses = tabulate_losses(ranking, prior, costs)
+    runs, losses = find_runs(ranking, MOST_RUNS), tabulate_losses(ranking, prior, costs)
     cut = None if threshold is None else ranking.find_cut(threshold)
 
     def measure(counts: Counts) -> dict[str, Floats]:

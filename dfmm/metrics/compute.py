@@ -13,7 +13,6 @@ from dfmm.metrics.costs import (
     HULLS,
     LOSSES,
     Costs,
-    are_probabilities,
     bound_dcf,
     measure_hulls,
     measure_losses,
@@ -93,7 +92,7 @@ def compute_metrics(
     check_options(confidence, replicates)
     ranking, costs = rank_videos(labels, scores, find_people(identities, len(np.asarray(labels)))), costs or Costs()
     cut, runs = ranking.find_cut(threshold), find_runs(ranking, MOST_RUNS)
-    losses = tabulate_losses(ranking, prior, costs) if are_probabilities(ranking.scores) else None
+    losses = tabulate_losses(ranking, prior, costs)
 
     def measure(counts: Counts) -> dict[str, Floats]:
         found = measure_ranking(counts) | measure_decisions(counts, cut) | measure_hulls(counts, runs, costs)
@@ -104,6 +103,8 @@ def compute_metrics(
     exact = measure_hulls(once, find_runs(ranking), costs)
     draws |= {name: draws[name] + (exact[name] - measured[name]) for name in exact}
     values = {name: float(value[0]) for name, value in (measured | exact).items()}
+    if ranking.n_fake in (0, ranking.labels.size):  # of fakes alone whoever is called fake is one, for any scores
+        values |= dict.fromkeys(("precision", "f1"), np.nan)
     bounds = _bound_ranking(values, ranking, costs, confidence) | bound_decisions(values, ranking, cut, confidence)
     if losses:
         bounds["act_dcf"] = bound_dcf(values["act_dcf"], losses, ranking, costs, confidence)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +18,7 @@ from dfmm.metrics.ranking import Counts, Ranking, both_or_nan, check_videos, div
 TELLING = 2.0
 RATIO_DIGITS = 4  # behind the point, of the logarithms that are told
 BINS = 10
-EDGE = 1e-7  # a probability of 0 or 1 has no odds
+MOST_RATIO = np.log(1e7)  # of the likelihoods, a logarithm: a probability of 0 or 1 has lost its odds
 LOSSES = ("log_loss", "brier", "ece", "cllr", "act_dcf")  # of scores that are probabilities
 HULLS = ("min_dcf", "min_cllr")  # of any scores: what the best threshold, or the best calibration, would cost
 
@@ -81,9 +80,18 @@ class Losses:
     miss: float
 
 
-def find_odds(scores: Any) -> Any:
-    """The log-odds of probabilities, finite at 0 and 1."""
-    return logit(np.clip(scores, EDGE, 1 - EDGE))
+def find_ratios(scores: ArrayLike, assumed: float) -> Floats:
+    """The log-likelihood ratios behind probabilities that assume a share of fakes, finite at 0 and 1.
+
+    It is they that are bounded, and not the odds: the same ratios may stand behind very small probabilities.
+    """
+    scores = np.clip(np.asarray(scores, float), np.finfo(float).tiny, 1 - np.finfo(float).epsneg)
+    return np.clip(logit(scores) - logit(assumed), -MOST_RATIO, MOST_RATIO)
+
+
+def move_scores(scores: ArrayLike, assumed: float, wanted: float) -> Floats:
+    """Probabilities that assume one share of fakes, as they are where it is another one (Bayes' rule)."""
+    return expit(find_ratios(scores, assumed) + logit(wanted))
 
 
 def are_probabilities(scores: Floats) -> bool:
@@ -91,16 +99,19 @@ def are_probabilities(scores: Floats) -> bool:
     return bool(((scores >= 0) & (scores <= 1)).all())
 
 
-def tabulate_losses(ranking: Ranking, prior: float | None, costs: Costs) -> Losses:
+def tabulate_losses(ranking: Ranking, prior: float | None, costs: Costs) -> Losses | None:
     """Sum up each group's losses; see `measure_losses` for what they are.
+
+    None for scores that are no probabilities, and where all videos have one label: no share of fakes is then told.
 
     Args:
         prior: the share of fakes that scores assume; None: that of these videos.
     """
+    if not are_probabilities(ranking.scores) or not ranking.n_fake or not ranking.n_real:
+        return None
     labels, share = ranking.labels, ranking.labels.mean()
-    shift = 0.0 if prior is None else find_odds(share) - find_odds(prior)
-    scores = np.clip(ranking.scores, EDGE, 1 - EDGE) if prior is None else expit(find_odds(ranking.scores) + shift)
-    ratios = find_odds(scores) - find_odds(share)
+    ratios = find_ratios(ranking.scores, share if prior is None else prior)
+    scores = expit(ratios + logit(share))
     right = np.where(labels == 1, scores, 1 - scores)
     called = ratios >= costs.log_ratio
     which = assign_bins(scores)
@@ -116,8 +127,8 @@ def tabulate_losses(ranking: Ranking, prior: float | None, costs: Costs) -> Loss
     return Losses(
         table,
         which.max() + 1,
-        alarm=float(called[labels == 0].mean()) if ranking.n_real else np.nan,
-        miss=float((~called)[labels == 1].mean()) if ranking.n_fake else np.nan,
+        alarm=float(called[labels == 0].mean()),
+        miss=float((~called)[labels == 1].mean()),
     )
 
 

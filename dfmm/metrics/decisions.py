@@ -11,13 +11,15 @@ from dfmm.metrics.intervals import Bounds, add_reaches, bound_proportion
 from dfmm.metrics.people import Floats, MetricError
 from dfmm.metrics.ranking import Counts, Ranking, divide, rank_videos
 
+ALARMS_LAST = 1e-6  # what false alarms weigh beside fakes that are found: they decide between equals alone
+
 
 def choose_threshold(labels: ArrayLike, scores: ArrayLike, *, rule: str = "balanced_accuracy") -> float:
     """The threshold that is best by a rule on these videos, midway between two neighbouring scores.
 
     The rule is `balanced_accuracy` (the highest), `eer` (FPR nearest to FNR) or `fpr=<rate>` (the highest TPR whose
-    FPR does not exceed the rate). Among equally good thresholds the middle one is taken. MetricError for another
-    rule or one class only.
+    FPR does not exceed the rate, and of these the lowest FPR). Among equally good thresholds the middle one is taken.
+    MetricError for another rule or one class only.
     """
     ranking = rank_videos(labels, scores, need_both=True)
     quality = _rate_cuts(ranking.fakes_in / ranking.n_fake, ranking.reals_in / ranking.n_real, rule)
@@ -32,7 +34,7 @@ def _rate_cuts(tpr: Floats, fpr: Floats, rule: str) -> Floats:
         return -np.abs(fpr + tpr - 1)
     rate = re.fullmatch(r"fpr=(\d*\.?\d+(?:e-\d+)?)", rule)
     if rate and float(rate[1]) <= 1:
-        return np.where(fpr <= float(rate[1]), tpr, -1.0)
+        return np.where(fpr <= float(rate[1]), tpr - ALARMS_LAST * fpr, -1.0)
     raise MetricError(f"expected the rule balanced_accuracy, eer or, say, fpr=0.01, got {rule!r}: take one of them")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,7 +66,7 @@ def _number_people(cells: tuple[str, ...], videos: int) -> Crowd:
 
 
 def _split_names(cell: str) -> tuple[str, ...]:
-    return tuple(sorted({name.strip() for name in cell.split("|")} - {""}))
+    return tuple(sorted({name.strip() for name in unicodedata.normalize("NFC", cell).split("|")} - {""}))
 
 
 def draw_weights(crowd: Crowd, replicates: int, seed: int) -> Iterator[NDArray[np.integer]]:

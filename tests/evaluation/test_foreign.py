@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from dfmm.cli import main
 from dfmm.dataset.windows import Window, label_window
 from dfmm.evaluation import compare_runs, describe_import, evaluate_run, import_scores, read_evaluation
-from dfmm.evaluation.foreign import ScoresError, fit_scale
+from dfmm.evaluation.foreign import ScoresError, fit_platt, fit_scale
 from dfmm.evaluation.scorefile import label_rows, read_scores
 from dfmm.files import write_whole
 from dfmm.runs import Run, RunError
@@ -121,6 +121,9 @@ def test_the_way_round_is_said_or_proven_and_never_looked_up_on_test(
     assert report.video["auc"]["value"] < 0.5  # as it was said
     assert report.threshold.chosen_on == "nothing"
     assert "no validation videos" in report.threshold.doubts[0]
+    assert read_evaluation(run) is not None
+    import_scores(write(test, tmp_path), run, settings, polarity="real_high")
+    assert read_evaluation(run) is None  # the same table the other way round: what was evaluated is not what it says
     facts = import_scores(write(scores[["path", "score"]], tmp_path), run, settings, polarity="fake_high")
     assert "though validation shows real_high" in facts.known
     assert any("validation surely shows real_high" in line for line in said)
@@ -177,6 +180,12 @@ def test_videos_are_known_by_any_of_their_names(root: Path, scores: pd.DataFrame
             assert found["video_id"].tolist() == ["test/0007"]
     other = write(pd.DataFrame({"clip": ["test/0007"], "p": [0.5]}), tmp_path)
     assert read_scores(other, manifest, root, video="clip", score="p")["score"].tolist() == [0.5]
+
+
+def test_a_name_is_the_same_whatever_form_of_unicode_a_spreadsheet_has(scores: pd.DataFrame, tmp_path: Path) -> None:
+    manifest = scores.head(2).assign(path=["Ren\u00e9e.mp4", "Zoe\u0308.mp4"], video_id=["Ren\u00e9e", "Zoe\u0308"])
+    table = pd.DataFrame({"path": ["Rene\u0301e", "Zo\u00eb.mp4"], "score": [0, 1]})
+    assert read_scores(write(table, tmp_path), manifest, tmp_path)["video_id"].tolist() == ["Ren\u00e9e", "Zoe\u0308"]
 
 
 def test_frames_and_windows_make_a_videos_score_and_have_labels_of_their_own(
@@ -278,6 +287,16 @@ def test_scores_are_moved_to_a_prior_where_validation_speaks_for_them(
         assert (scale.slope, scale.offset, scale.prior, scale.chosen_on) == (1.0, 0.0, None, chosen_on)
         assert why in scale.doubts[0]
         assert any("evaluate.prior=0.1 changes nothing" in doubt for doubt in scale.doubts) == bool(prior)
+
+
+def test_what_is_calibrated_stays_so_and_no_few_videos_make_a_score_certain() -> None:
+    slopes = []
+    for seed in range(60):  # normals nine of their variance apart are their own log-likelihood ratios
+        labels = np.arange(60) % 2
+        slopes.append(fit_platt(9 * (labels - 0.5) + 3 * np.random.default_rng(seed).normal(size=60), labels)[0])
+    assert np.median(slopes) > 0.6  # a ridge makes .5 of it
+    slope, offset = fit_platt(np.array([-2.0, -1, 1, 2]), np.array([0, 0, 1, 1]))
+    assert 0.5 < expit(slope * 2 + offset) < 0.9  # of two fakes and two reals, told apart without an error
 
 
 def test_what_an_import_must_beat_is_measured_where_it_is_asked_for(

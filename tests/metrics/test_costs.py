@@ -132,9 +132,21 @@ def test_intervals_hold_their_value_and_one_class_has_none():
     for name in LOSSES:
         assert 0 <= found[name]["low"] <= found[name]["value"] <= found[name]["high"]
         assert found[name]["low"] < found[name]["high"]
-    alone = compute_metrics(labels[:9], scores[:9], threshold=0.5, replicates=20)
-    assert alone["min_dcf"]["value"] is alone["min_cllr"]["value"] is alone["cllr"]["value"] is None
-    assert alone["brier"]["value"] is not None
+    for options in ({}, {"prior": 0.5}):  # moved to a share of fakes of 1, all scores would be perfect
+        alone = compute_metrics(labels[:9], scores[:9], threshold=0.5, replicates=20, **options)
+        assert {alone[name]["value"] for name in (*LOSSES, "min_dcf", "min_cllr")} == {None}
+
+
+def test_what_a_likelihood_ratio_costs_does_not_hang_on_the_prior_it_is_told_with():
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    ratios = 9 * (labels - 0.5) + 3 * rng.normal(size=400)
+    found = [
+        compute_metrics(labels, expit(ratios + logit(prior)), threshold=prior, prior=prior, replicates=2)
+        for prior in (0.5, 1e-3, 1e-5, 1e-8)
+    ]
+    for name in LOSSES:
+        assert [one[name]["value"] for one in found] == pytest.approx([found[0][name]["value"]] * 4)
 
 
 def test_a_cost_is_no_higher_than_where_all_decisions_are_wrong() -> None:

@@ -139,7 +139,7 @@ def test_accuracy_alone_is_that_of_all_metrics(threshold, alone):
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_leaves_undefined_metrics_empty(label):
     found = compute_metrics([label] * 9, np.linspace(0, 1, 9), threshold=0.5)
-    for name in (*RANKING, "balanced_accuracy"):
+    for name in (*RANKING, "balanced_accuracy", "precision", "f1"):
         assert found[name] == {"value": None, "low": None, "high": None}
     assert found["accuracy"]["value"] is not None
     assert compute_auc([label] * 9, np.linspace(0, 1, 9))["value"] is None
@@ -400,6 +400,7 @@ def test_thresholds_are_the_best_by_their_rule(seed, decimals):
         fpr, tpr = rates_at(labels, scores, choose_threshold(labels, scores, rule=f"fpr={limit}"))
         assert fpr <= float(limit)
         assert tpr == tprs[fprs <= float(limit)].max()
+        assert fpr == fprs[tprs == tpr].min()  # no false alarm that finds nothing
 
 
 def test_threshold_lies_midway_and_in_the_middle():
