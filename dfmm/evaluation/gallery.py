@@ -217,7 +217,7 @@ def draw_scores(case: Case, gallery: Gallery, *, note: str = "") -> Figure:
     """Draw a case's scores over time and what is forged: at each instant and with what was found, if that was asked."""
     timeline, video, threshold = gallery.timeline, case.video, gallery.report.threshold
     if timeline is not None and (timeline["video_id"] == video["video_id"]).any():
-        located = locate_video(timeline, video, gallery.settings.evaluate.stride)
+        located = locate_video(timeline, video, gallery.settings.evaluate.stride, threshold.window)
         return figures.plot_stretches(*located, case.name, note=note)
     forged = [pair for stretches in list_forged(video).values() for pair in stretches]
     return figures.plot_timeline(case.windows, case.name, threshold.window or threshold.value, forged=forged, note=note)

@@ -82,8 +82,10 @@ class Verdict:
 
 
 def _tells_fit(in_step: float) -> bool:
-    """Is a probability at even odds far enough from a half to say something, as of all evidence?"""
-    return is_telling(float(logit(in_step)) / math.log(10))
+    """Is a probability at even odds far enough from a half to say something, as of all evidence? As a page rounds it:
+    files of one number have one verdict.
+    """
+    return is_telling(float(logit(round(in_step, 3))) / math.log(10))
 
 
 @dataclass(frozen=True)

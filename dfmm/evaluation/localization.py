@@ -29,7 +29,7 @@ from dfmm.metrics import compute_localization, measure_iou, measure_localization
 CURVES = {"joint": "score", "video_fake": "video_fake_score", "audio_fake": "audio_fake_score"}
 TOLD = {"joint": "forged", "video_fake": "picture forged", "audio_fake": "sound forged"}  # to people
 LEVELS = np.linspace(0.05, 0.95, 19)
-CALLED = 0.5  # from which probability on a stretch is told to people as forged
+CALLED = 0.5  # from which probability on a stretch is told to people as forged, where nothing was chosen
 RING = 0.25  # of a proposal's length, to either side: what is just around it
 SPREAD = 0.5  # of soft non-maximum suppression, sigma of its equation 6
 KEPT = 100  # proposals of a video, at most
@@ -146,20 +146,25 @@ def suppress_overlaps(proposals: np.ndarray) -> np.ndarray:
 
 
 def locate_video(
-    timeline: pd.DataFrame, video: Mapping[str, Any], stride: float
+    timeline: pd.DataFrame, video: Mapping[str, Any], stride: float, level: float | None = None
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray | None], list[dict[str, Any]]]:
     """Return a video's curves, its true stretches and those that were found, as `figures.plot_stretches` takes them.
 
     Args:
         timeline: as from `score_timeline`, with windows of this video.
         video: its row of the manifest or of the video table.
+        level: as of `list_stretches`.
     """
     curves = trace_scores(timeline[timeline["video_id"] == video["video_id"]], stride)
-    return curves, find_truth(video, curves["start"].iloc[0], curves["end"].iloc[-1]), list_stretches(curves)
+    return curves, find_truth(video, curves["start"].iloc[0], curves["end"].iloc[-1]), list_stretches(curves, level)
 
 
-def list_stretches(curves: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return what to tell people of a video: where each of its curves is at `CALLED` or above.
+def list_stretches(curves: pd.DataFrame, level: float | None = None) -> list[dict[str, Any]]:
+    """Return what to tell people of a video: where each of its curves is high enough to be called forged.
+
+    Args:
+        level: from which on windows are called fake, as validation chose it for the joint curve; None, and for each
+            stream alone, for which nobody chose: `CALLED`.
 
     Returns:
         `stream` (one of `CURVES`), `start`, `end` in seconds, and `confidence`, the mean probability there.
@@ -167,7 +172,8 @@ def list_stretches(curves: pd.DataFrame) -> list[dict[str, Any]]:
     edges, found = _list_edges(curves), []
     for stream in CURVES:
         values = curves[stream].to_numpy()
-        for start, end in cut_runs(values, edges, CALLED):
+        called = level if stream == "joint" and level is not None else CALLED
+        for start, end in cut_runs(values, edges, called):
             area, seconds = _integrate(values, edges, np.array([start]), np.array([end]))
             sure = round(float(area[0] / seconds[0]), 3)
             found.append({"stream": stream, "start": round(start, 3), "end": round(end, 3), "confidence": sure})

@@ -37,8 +37,8 @@ CAPTIONS = {
     "it says, below it fewer. Each point is a tenth of the videos, or ten of them: some distance is chance.",
     "curves": "Where the training loss falls on and the validation loss rises, the model learns its training videos by "
     "heart. The dotted line marks the epoch that is kept.",
-    "stretches": "the probability of the window around each instant, what of the clip is forged, and where the "
-    "probability is above one half. The first clip of a method that is forged in a stretch.",
+    "stretches": "the probability of the window around each instant, what of the clip is forged, and where it "
+    "is called so, from the threshold of windows on. The first clip of a method that is forged in a stretch.",
     "timeline": "what each stream found from window to window. In all lines, up is suspicious.",
 }
 FOREIGN = {"network": "as they came", "evidence": "as validation calibrated them"}  # imported scores
@@ -137,7 +137,7 @@ def draw_stretches(report: Report, scores: pd.DataFrame, timeline: pd.DataFrame 
     partly = scored[(scored["label"] == 1) & (scored["video_segments"] + scored["audio_segments"] != "")]
     pictures, note = [], figures.describe_data(synthetic=report.synthetic)
     for number, (_, video) in enumerate(partly.drop_duplicates("method").head(LOCATED).iterrows()):
-        located = locate_video(timeline, video, report.localization.stride)
+        located = locate_video(timeline, video, report.localization.stride, report.threshold.window)
         figure = figures.plot_stretches(*located, f"{video['video_id']}: {video['method']}", note=note)
         pictures.append(Picture(f"stretches_{number}", figure, f"{video['video_id']}: {CAPTIONS['stretches']}"))
     return pictures

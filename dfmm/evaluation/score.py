@@ -140,7 +140,7 @@ def score_split(
         # A twin is forged as it is read: its file would be judged as the real one that it is.
         judged = videos[(videos["status"] == "ok") & ~videos["video_id"].isin(loader.dataset.twins["video_id"])]
         videos = add_synchrony(videos, judge_videos(judged, settings, synchrony, progress=progress))
-    videos = _refuse_scores(apply_evidence(videos, evidence) if evidence else videos)
+    videos = _refuse_scores(_join_senses(videos, evidence) if evidence else videos)
     found = tabulate_tracks(loader.dataset.tracks.manifest, loader.dataset.tracks)[["video_id", *FOUND]]
     return videos.merge(found, on="video_id", how="left"), windows
 
@@ -170,6 +170,24 @@ def _join_scores(manifest: pd.DataFrame, windows: pd.DataFrame, failures: dict[s
     seen, heard = seen & (model.streams != "audio"), heard & (model.streams != "video")
     videos["streams"] = np.select([seen & heard, seen, heard], ["both", "video", "audio"], "")
     return videos
+
+
+def _join_senses(videos: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
+    """Return the videos as `apply_evidence` does, without a score where all that counts is missing: a prior judges
+    nobody.
+    """
+    videos, counted = apply_evidence(videos, evidence), evidence.weighed
+    if not counted:
+        return videos
+    bare = (videos["status"] == "ok") & videos[[f"{name}_evidence" for name in counted]].isna().all(axis=1)
+    told = videos["reason"].str.replace(": scored from the (?:picture|sound) alone", "; ", regex=True)
+    reasons = told + f"nothing that counts in the score can be judged ({', '.join(counted)})"
+    return videos.assign(
+        status=videos["status"].mask(bare, "unscored"),
+        score=videos["score"].mask(bare),
+        streams=videos["streams"].mask(bare, ""),
+        reason=videos["reason"].mask(bare, reasons),
+    )
 
 
 def _refuse_scores(videos: pd.DataFrame) -> pd.DataFrame:
@@ -261,7 +279,7 @@ def _score_chunk(
     videos = _join_scores(table, windows, failures, settings.model)
     videos["reason"] = [add_left_out(*row, tracks) for row in zip(videos["reason"], videos["video_id"], strict=True)]
     videos = add_synchrony(videos, tabulate_verdicts(videos, verdicts)) if synchrony else videos
-    videos = _refuse_scores(apply_evidence(videos, evidence) if evidence else videos).set_index("video_id")
+    videos = _refuse_scores(_join_senses(videos, evidence) if evidence else videos).set_index("video_id")
     found = {file: tracks[file][file] if file in tracks else None for file in files}
     lines = [describe_file(file, videos.loc[file], found[file], evidence) for file in files]
     if synchrony is not None:
@@ -270,7 +288,8 @@ def _score_chunk(
     curves = {}
     if settings.evaluate.stride:
         curves = _trace_files(table[table["video_id"].isin(list(parts[-1]))], videos, model, settings)
-        stretches = {name: list_stretches(of) for name, of in curves.items()}
+        level = evidence.window_threshold if evidence else None
+        stretches = {name: list_stretches(of, level) for name, of in curves.items()}
         lines = [line | {"stretches": stretches.get(line["path"], [])} for line in lines]
     if details:
         stills = [figures.draw_still(tracks.get(of["path"], {}), of["path"], face=of["face"] or 0) for of in lines]

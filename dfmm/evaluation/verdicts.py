@@ -23,8 +23,9 @@ COLUMNS = {"score": "Score", "video_fake": "Picture fake", "audio_fake": "Voice 
 CAPTIONS = {
     "evidence": "How many times more often such values are seen in forgeries (to the right) or in genuine clips (to "
     "the left), as validation taught. What is grey, between the dotted lines, says nothing.",
-    "timeline": "The probability of the window around each instant, by the network alone, and below it what is above "
-    "one half. Evidence of a whole clip, such as synchrony, has no place in time.",
+    "timeline": "The probability of the window around each instant, by the network alone, and below it where that is "
+    "called forged: from the threshold of windows on, of a stream alone from one half. Evidence of a whole clip, such "
+    "as synchrony, has no place in time.",
     "synchrony": "How well the mouth moves with what the sound predicts: at every lag, and over time at the best one. "
     "A genuine clip has one high peak near zero.",
 }

@@ -31,6 +31,7 @@ class Interval(TypedDict):
 
 
 TINY = 1e-12
+FURTHEST = 300.0  # of a logarithm: of hardly more than one person an interval of it has no end that is a number
 FEW = 20  # independent videos of a class, or people, with no more than which replicates alone promise too much
 SEEN = 10  # replicates that must lie beyond a percentile for it to be read off them
 
@@ -98,7 +99,7 @@ def bound_loss(value: float, draws: Floats, people: float, confidence: float, ex
     if not draws.size or value <= 0:
         return low - excess, high - excess
     middle = max(value - excess, TINY)
-    reach = find_reach(people, confidence) * np.log(np.maximum(draws, TINY)).std()
+    reach = min(find_reach(people, confidence) * np.log(np.maximum(draws, TINY)).std(), FURTHEST)
     return min(low - excess, middle * np.exp(-reach)), max(high - excess, middle * np.exp(reach))
 
 

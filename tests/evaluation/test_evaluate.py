@@ -25,11 +25,11 @@ from dfmm.evaluation.evaluate import (
     list_taught,
     read_evidence,
 )
-from dfmm.evaluation.evidence import apply_evidence, fit_evidence
+from dfmm.evaluation.evidence import Evidence, Piece, apply_evidence, fit_evidence
 from dfmm.evaluation.judge import DRAWN
 from dfmm.evaluation.kept import read_evaluation, read_table, write_table
 from dfmm.evaluation.report import write_report
-from dfmm.evaluation.score import _refuse_scores, score_files, score_split, score_windows
+from dfmm.evaluation.score import _join_senses, _refuse_scores, score_files, score_split, score_windows
 from dfmm.evaluation.summary import summarise_split
 from dfmm.files import hash_file
 from dfmm.manifest import write_manifest
@@ -145,6 +145,19 @@ def test_a_score_that_is_no_number_fails_its_video_by_name(column: str, value: f
     assert list(found["reason"]) == ["", f"no number: {column}", ""]
     assert found["score"].isna().tolist() == [False, True, True]
     assert said == [f"v1: no number: {column}"]
+
+
+def test_whom_nothing_that_counts_can_judge_has_no_verdict() -> None:
+    """Its score would be the prior, which a threshold below it calls fake."""
+    piece = Piece(usual=0, centre=0, scale=1, slope=1, offset=0, share=0.5, forged=9, genuine=9)
+    pieces = {"picture": piece, "lag": piece, "voice": replace(piece, weight=0.0)}
+    evidence = Evidence(pieces, 0.0, 0.6, 0.3, "eer", apart=True)
+    measured = {"video_fake_score": [0.9, np.nan, np.nan], "lag_ms": [np.nan, np.nan, 40.0], "audio_fake_score": 0.9}
+    videos = make_scores([0.5] * 3, [0, 0, 1], fusion_score=0.5, **measured)
+    found = _refuse_scores(_join_senses(videos.assign(reason="no face: scored from the sound alone"), evidence))
+    assert found["status"].tolist() == ["ok", "unscored", "ok"]
+    assert found["score"].isna().tolist() == [False, True, False]
+    assert found["reason"].tolist()[1] == "no face; nothing that counts in the score can be judged (picture, lag)"
 
 
 def test_an_evaluation_is_read_back_until_the_model_changes(evaluated: tuple, run: Run) -> None:

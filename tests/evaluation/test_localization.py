@@ -53,6 +53,8 @@ def test_what_is_planted_is_found(stretches: list[tuple[float, float]]) -> None:
         found = [(one["start"], one["end"]) for one in told if one["stream"] == stream]
         np.testing.assert_allclose(found, stretches, atol=STRIDE)
     assert not [one for one in told if one["stream"] == "audio_fake"]
+    called = [one["stream"] for one in list_stretches(curves, 0.999)]  # by the threshold of windows, and no lower one
+    assert called == ["video_fake"] * len(stretches)
     proposals = propose_stretches(curves["joint"].to_numpy(), np.append(curves["start"], 8.0))
     assert (np.diff(proposals[:, 2]) <= 0).all()
     surest = proposals[: len(stretches)]

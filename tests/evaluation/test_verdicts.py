@@ -144,7 +144,14 @@ def test_without_a_model_verdicts_are_told_of_synchrony_and_of_nothing_else() ->
     uncalibrated = {"in_step": None, "genuine": None, "log_ratio": None}
     unknown = Verdict(line | {"synchrony": line["synchrony"] | uncalibrated})
     assert [one.kind for one in (odd, plain, unknown)] == ["suspicious", "plain", "none"]
-    for in_step, kind in ((0.3333, "suspicious"), (0.34, "none"), (0.65, "none"), (0.67, "plain"), (1.0, "plain")):
+    for in_step, kind in (
+        (0.3333, "suspicious"),
+        (0.33345, "suspicious"),
+        (0.34, "none"),
+        (0.65, "none"),
+        (0.67, "plain"),
+        (1.0, "plain"),
+    ):
         open_ = Verdict(line | {"synchrony": line["synchrony"] | {"in_step": in_step}})
         assert open_.kind == kind
         assert (open_.title == "Mouth and sound may belong together or not") == (kind == "none")
