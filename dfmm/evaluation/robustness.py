@@ -89,7 +89,8 @@ def sweep_degradations(
         The rows asked for, as in `sweep.csv`: `degradation`, `strength`, `amount` in `unit`; `videos` and `fakes`
         scored; `auc`, and at the run's own threshold `fpr` and `fnr`, each with `_low` and `_high`; `drop`, by how much
         the AUC falls, with a paired interval; `labels_hold`, False where a sound that was moved makes fakes of reals.
-        And what `summarise_sweep` returns.
+        And what `summarise_sweep` returns, with `unfelt`, the degradations that nothing which counts
+        in the score can notice: they are in no drop.
 
     Raises:
         RunError: the run has no checkpoint, or there is no such degradation or strength.
@@ -99,7 +100,9 @@ def sweep_degradations(
     rows, scores = score_steps(sweep, steps, restart=restart, progress=progress)
     found = {(row["degradation"], row["strength"]): row for row in rows}
     table = pd.DataFrame([found[step] for step in map(_key_step, steps)])
-    summary = {"of": sweep.of, **summarise_sweep(table, scores, sweep.settings.evaluate.replicates)}
+    unfelt = sorted({one.name for one, _ in steps if one and not is_felt(one, sweep.evidence)})
+    felt = table[~table["degradation"].isin(unfelt)]
+    summary = {"of": sweep.of, **summarise_sweep(felt, scores, sweep.settings.evaluate.replicates), "unfelt": unfelt}
     write_json(summary, sweep.folder / "summary.json")
     return table, summary
 
@@ -174,6 +177,14 @@ def is_noticed(one: Degradation, streams: str) -> bool:
         return streams == "both"
     heard = {"both": ("picture", "sound", "both"), "video": ("picture", "both"), "audio": ("sound",)}[streams]
     return one.stream in heard
+
+
+def is_felt(one: Degradation, evidence: Evidence) -> bool:
+    """Does a degradation reach anything that counts in the score? Mouth and sound are judged in videos as they are."""
+    if not evidence.pieces:
+        return True  # the score is the network's own
+    reached = {"picture": {"picture"}, "sound": {"voice"}, "both": set()}[one.stream]
+    return bool({*reached, "fusion"} & {*evidence.weighed})
 
 
 @torch.no_grad()
@@ -333,9 +344,8 @@ def format_sweep(table: pd.DataFrame, summary: dict[str, Any]) -> str:
             f"{row['degradation']:12}{auc:>22}  {numbers[3]:>8}  {numbers[4]:>8}  {numbers[5]:>8}  {amount}{note}"
         )
     drop = summary["mean_drop"]
-    return "\n".join(
-        [*lines, f"mean drop of the AUC: {_format(drop['value'])} [{_format(drop['low'])}, {_format(drop['high'])}]"]
-    )
+    lines += [f"mean drop of the AUC: {_format(drop['value'])} [{_format(drop['low'])}, {_format(drop['high'])}]"]
+    return "\n".join([*lines, *_describe_unfelt(summary)])
 
 
 def _format(value: float | None) -> str:
@@ -372,7 +382,8 @@ def describe_sweep(table: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]
     """Return sentences: the mean drop, what hurts most, what surely and what not at all, and where errors are most."""
     drops = {name: drop for name, drop in summary["drops"].items() if drop["value"] is not None}
     left_out = summary["left_out"]
-    lines = [f"Left out of all drops, since labels no longer hold there: {', '.join(left_out)}."] if left_out else []
+    lines = _describe_unfelt(summary)
+    lines += [f"Left out of all drops, since labels no longer hold there: {', '.join(left_out)}."] if left_out else []
     if not drops:
         return [*lines, "By how much the AUC falls cannot be told: that takes reals and fakes whose labels hold."]
     lines.append(f"Mean drop of the AUC over all degradations: {_format_drop(summary['mean_drop'])}.")
@@ -384,6 +395,13 @@ def describe_sweep(table: pd.DataFrame, summary: Mapping[str, Any]) -> list[str]
         kinds.setdefault(_judge_drop(drop), []).append(name)
     lines += [f"It {kind}: {', '.join(names)}." for kind, names in kinds.items()]
     return lines + [_describe_errors(table, name, what) for name, what in RATES.items()]
+
+
+def _describe_unfelt(summary: Mapping[str, Any]) -> list[str]:
+    """Say under which degradations the score cannot move: that it stays the same there is no strength of it."""
+    unfelt = ", ".join(summary.get("unfelt", ()))
+    why = "no evidence that counts in the score hears or sees them, and mouth and sound are judged in clips as they are"
+    return [f"Not tested by {unfelt}: {why}."] if unfelt else []
 
 
 def _format_drop(drop: Interval) -> str:

@@ -19,6 +19,7 @@ from dfmm.evaluation.robustness import (
     CLEAN,
     describe_sweep,
     find_worst,
+    is_felt,
     is_noticed,
     list_steps,
     measure_drop,
@@ -44,7 +45,7 @@ def run(tiny: Settings, manifest: pd.DataFrame, tmp_path_factory: pytest.TempPat
     Trainer(settings, manifest, run, progress=False).fit()
     # What so few videos teach may leave out the very streams that are degraded here.
     evidence, (model, settings, facts) = learn_evidence(run, progress=False), load_model(run.checkpoint)
-    pieces = dict.fromkeys(("picture", "voice"), PIECE)
+    pieces = dict.fromkeys(("picture", "voice", "fusion"), PIECE)
     save_model(model, settings, run.checkpoint, **facts | {"evidence": replace(evidence, pieces=pieces).dump()})
     return run
 
@@ -137,6 +138,21 @@ def test_what_a_model_cannot_notice_is_left_out() -> None:
     assert is_noticed(robustness.DEGRADATIONS[0], "both")
     with pytest.raises(RunError, match="above 0 and up to 1, got 0, 2"):
         list_steps(["h264"], [0, 2], "both")
+
+
+def test_what_reaches_nothing_that_counts_is_no_test_of_a_detector(run: Run) -> None:
+    table = {one.name: one for one in robustness.DEGRADATIONS}
+    felt = {"picture": ["blur"], "voice": ["opus"], "fusion": ["blur", "opus", "offset"], "synchrony": []}
+    evidence = learn_evidence(run, progress=False)
+    for piece, names in felt.items():
+        counted = replace(
+            evidence, pieces={piece: PIECE, "lag": PIECE, "voice": replace(PIECE, weight=0.0)} | {piece: PIECE}
+        )
+        assert [name for name in ("blur", "opus", "offset") if is_felt(table[name], counted)] == names
+    assert all(is_felt(table[name], replace(evidence, pieces={})) for name in table)  # the network's own score
+    drops = {"blur": {"value": 0.1, "low": 0.0, "high": 0.2}}
+    summary = {"mean_drop": drops["blur"], "drops": drops, "left_out": [], "unfelt": ["opus"]}
+    assert describe_sweep(make_rows(blur=[0.1, 0.1]), summary)[0].startswith("Not tested by opus: no evidence that")
 
 
 def test_a_paired_interval_finds_what_is_lost_on_the_same_videos() -> None:
