@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 
 from dfmm.extraction import extract
+from dfmm.extraction.pool import keep_workers
 from dfmm.faces import follow as tracking
 from dfmm.manifest import read_manifest
 from dfmm.media.container import MediaError
@@ -122,6 +123,13 @@ def detectors(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable | None]:
     stand_ins: dict[str, Callable | None] = {"retinaface": detect_nobody, "mtcnn": detect_nobody}
     monkeypatch.setattr(tracking, "load_detector", stand_ins.get)
     return stand_ins
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keep_extractors() -> Iterator[None]:
+    """Let who extracts for one test wait for the next one that asks: each takes seconds of a core to start."""
+    with keep_workers():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,12 @@ print(list(run_tasks(max, [("a", "b")], Extract())))
 """
 
 
+@pytest.fixture(autouse=True)
+def _forget_kept_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin without those that wait for other tests' files."""
+    monkeypatch.setattr(pool, "_kept", None)
+
+
 def act(path: str, what: str) -> str:
     """Do to the process what a file might."""
     if what == "crash":
