@@ -97,7 +97,10 @@ def _explain_retinaface(error: Exception) -> str:
 
 def _load_mtcnn() -> Detect:
     """Zhang et al., Joint Face Detection and Alignment (SPL 2016), from facenet-pytorch."""
-    from facenet_pytorch import MTCNN
+    from dfmm.compiler import defer_compiler  # brings PyTorch, which nobody else here needs
+
+    with defer_compiler():
+        from facenet_pytorch import MTCNN
 
     network = MTCNN(keep_all=True)
 

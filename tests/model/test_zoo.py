@@ -1,4 +1,4 @@
-"""timm is imported without PyTorch's compiler, which is there as soon as somebody asks for it."""
+"""timm and a detector are imported without PyTorch's compiler, which is there as soon as somebody asks for it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 QUICK = """
 import sys
 import dfmm.evaluation.score
+from dfmm.faces.detect import load_detector
+load_detector("mtcnn")
 heavy = [name for name in ("torch._dynamo", "sympy", "sklearn", "scipy.signal", "scipy.stats") if name in sys.modules]
 assert not heavy, heavy
 """
