@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.signal import correlate
 
 from dfmm.dataset.batches import EMPTY
 from dfmm.dataset.dataset import MultimodalDataset
@@ -141,10 +142,8 @@ def test_the_number_of_workers_changes_nothing(tiny: Settings, manifest: pd.Data
         loader.batch_sampler.epoch = 3
         return list(loader)
 
-    alone = read(0)
-    for workers in (1, 2):
-        for one, other in zip(alone, read(workers), strict=True):
-            assert same(one, other)
+    for one, other in zip(read(0), read(2), strict=True):
+        assert same(one, other)
 
 
 STRONG = {"chance": 0.6, "noise": 0.1, **dict.fromkeys(("h264", "blur", "freeze", "mp3", "drop_stream"), 0.7)}
@@ -197,21 +196,21 @@ def degrade_dataset(table: pd.DataFrame, settings: Settings, **augment: float) -
 
 
 def find_piece(piece: np.ndarray, whole: np.ndarray) -> int:
-    """Return from which sample on a sound holds another."""
-    places = np.lib.stride_tricks.sliding_window_view(whole, len(piece))
-    return int(np.abs(places[:, ::16] - piece[::16]).sum(axis=1).argmin())
+    """Return from which sample on a sound holds another: where the squares of their differences are least."""
+    piece, whole = piece.astype(np.float64), whole.astype(np.float64)
+    energy = correlate(whole**2, np.ones(len(piece)), "valid", method="fft")
+    return int((energy - 2 * correlate(whole, piece, "valid", method="fft")).argmin())
 
 
 def test_a_planted_offset_is_heard_and_labelled(tiny: Settings, videos: pd.DataFrame) -> None:
     """The sound is that of another moment of the video, never silence; where one would notice, the labels say so."""
     plain, late = degrade_dataset(videos, tiny), degrade_dataset(videos, tiny, offset=0.8)
+    files = [Path(tiny.data.root) / path for path in videos["path"]]
+    sounds = [read_media(file, keep=lambda number: False, sample_rate=16_000).sound.cut(0, 9)[0] for file in files]
     seen = set()
     for index in range(3 * len(plain)):
         one, other = plain[index], late[index]
-        path = Path(tiny.data.root) / videos["path"][index % len(videos)]
-        whole = read_media(path, keep=lambda number: False, sample_rate=16_000).sound
-        clean, heard = whole.cut(0, 9)[0], late.read_sound(index)
-        offset = one["start"] - find_piece(heard, clean) / 16_000
+        offset = one["start"] - find_piece(late.read_sound(index), sounds[index % len(videos)]) / 16_000
         assert torch.equal(one["frames"], other["frames"])
         assert torch.equal(one["sound_mask"], other["sound_mask"])
         if one["in_sync"] != 1:
@@ -358,31 +357,33 @@ def assert_same_from_cache(table: pd.DataFrame, settings: Settings, **options: o
     return whole
 
 
-@pytest.fixture
-def odd_clips(clip: Clip, mute_clip: Clip, face_clip: Clip, tmp_path: Path) -> pd.DataFrame:
+@pytest.fixture(scope="module")
+def odd_clips(clip: Clip, mute_clip: Clip, face_clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sound without a face; neither, at 29.97 fps; both; a very short one; one whose sound ends early, at 44.1 kHz."""
+    folder = tmp_path_factory.mktemp("odd")
     for path in (clip.path, mute_clip.path, face_clip.path):
-        shutil.copy(path, tmp_path)
-    write_video(tmp_path / "blink.mp4", face_clip.frames[:3], sound=clip.sound[:1_900])
+        shutil.copy(path, folder)
+    write_video(folder / "blink.mp4", face_clip.frames[:3], sound=clip.sound[:1_900])
     tone = np.sin(np.arange(20_000) / 20).astype(np.float32)
-    write_video(tmp_path / "early.mp4", face_clip.frames, fps=23.976, sound=tone, sample_rate=44_100)
-    return list_videos(*sorted(tmp_path.glob("*.mp4")))
+    write_video(folder / "early.mp4", face_clip.frames, fps=23.976, sound=tone, sample_rate=44_100)
+    return folder
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_samples_from_the_cache_are_those_from_the_videos(
-    way: str, tiny: Settings, odd_clips: pd.DataFrame, decoded: list, tmp_path: Path
+    way: str, tiny: Settings, odd_clips: Path, decoded: list
 ) -> None:
-    data = {"root": str(tmp_path), "cache": str(tmp_path / "cache")}
+    table = list_videos(*sorted(odd_clips.glob("*.mp4")))
+    data = {"root": str(odd_clips), "cache": str(odd_clips / "cache")}  # which the first way fills for all of them
     for name, space in SPACES.items():
         augment = {"noise": 0.1, "sound_noise": 0.5, "h264": 0.5, "freeze": 0.5, "opus": 0.5, "spec_augment": 0.5}
         if name == "as the video":
             augment |= {"pitch": 1.0, "offset": 0.5, "time_stretch": 0.5, "reverse": 0.5}
         settings = change(tiny, data=data, video=space, augment=augment)
-        whole = assert_same_from_cache(odd_clips, settings, **WAYS[way])
+        whole = assert_same_from_cache(table, settings, **WAYS[way])
         assert (whole > 0) == (way != "past the end" or space["fps"] == "spread")
     every = change(tiny, data=data, video={"detector": "none"}, audio={"sample_rate": 22_050})
-    assert (assert_same_from_cache(odd_clips, every, **WAYS[way]) > 0) == (way != "past the end")
+    assert (assert_same_from_cache(table, every, **WAYS[way]) > 0) == (way != "past the end")
 
 
 def test_the_cache_of_the_sample_gives_the_same_batches(tiny: Settings, manifest: pd.DataFrame) -> None:
