@@ -31,6 +31,12 @@ from dfmm.training.optimizer import cosine_with_warmup
 from ..conftest import Clip, change
 
 
+@pytest.fixture(scope="session")  # as `manifest`, which asks for it
+def tiny(tiny: Settings) -> Settings:
+    """These settings with windows read from the cache: decoded anew, they would take longer than the learning."""
+    return change(tiny, data={"read": "cache"})
+
+
 def read_weights(run: Run) -> dict[str, torch.Tensor]:
     return load_checkpoint(run / "checkpoints")["model"]
 
@@ -140,7 +146,8 @@ def test_a_killed_run_that_forges_resumes_to_the_same_end(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = change(tiny, train={"epochs": 2}, forge={"share": 0.5, "reals_only": True})
+    train, forge = {"epochs": 2}, {"share": 0.5, "reals_only": True}
+    settings = change(tiny, data={"read": "videos"}, train=train, forge=forge)  # as most do who have few
     straight, broken = (open_run(tmp_path / name, settings) for name in ("straight", "broken"))
     Trainer(settings, manifest, straight, progress=False).fit()
     break_training(settings, manifest, broken, monkeypatch, epoch=2, step=step)
@@ -187,14 +194,14 @@ def test_only_so_many_checkpoints_are_kept_and_one_between_epochs(
     tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for keep in (1, 3):
-        settings = change(tiny, train={"checkpoint_every": 1, "keep_checkpoints": keep})
+        settings = change(tiny, train={"epochs": 2, "checkpoint_every": 1, "keep_checkpoints": keep})
         run = open_run(tmp_path / str(keep), settings)
         Trainer(settings, manifest, run, progress=False).fit()
         assert len(list_checkpoints(run / "checkpoints")) == keep
         run = open_run(tmp_path / f"cut{keep}", settings)
-        break_training(settings, manifest, run, monkeypatch, epoch=3, step=1)
+        break_training(settings, manifest, run, monkeypatch, epoch=2, step=1)
         names = [path.stem for path in list_checkpoints(run / "checkpoints")]
-        newest = ["epoch-0003-step-000001", "epoch-0003-step-000000", "epoch-0002-step-000002"]
+        newest = ["epoch-0002-step-000001", "epoch-0002-step-000000", "epoch-0001-step-000002"]
         assert names == newest[: max(keep, 2)]
 
 
@@ -219,7 +226,7 @@ def test_the_average_of_weights_is_what_is_kept(tiny: Settings, manifest: pd.Dat
 
 def test_it_can_learn_four_videos_by_heart(tiny: Settings, manifest: pd.DataFrame, tmp_path: Path) -> None:
     nothing = dict.fromkeys(("flip", "crop", "colour", "sound_gain", "drop_stream"), 0.0)
-    train = {"epochs": 40, "batch_size": 4, "lr": 5e-3, "patience": 40}
+    train = {"epochs": 20, "batch_size": 4, "lr": 5e-3, "patience": 20}
     settings = change(tiny, data={"limit": 4}, augment=nothing, train=train, model={"dropout": 0.0})
     history = Trainer(settings, manifest, open_run(tmp_path / "four", settings), progress=False).fit()
     assert history["train_loss"].iloc[-1] < 0.25 * history["train_loss"].iloc[0]
@@ -228,7 +235,7 @@ def test_it_can_learn_four_videos_by_heart(tiny: Settings, manifest: pd.DataFram
 def test_training_ends_when_validation_no_longer_improves(
     tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = change(tiny, train={"epochs": 9, "patience": 2})
+    settings = change(tiny, data={"limit": 2}, train={"epochs": 9, "patience": 2})
     aucs = iter([0.5, 0.8, 0.7, 0.6, 0.9])
     monkeypatch.setattr(Trainer, "_validate", lambda self: {"val_loss": 1.0, "val_auc": next(aucs)})
     run = open_run(tmp_path / "early", settings)
@@ -241,7 +248,7 @@ def test_monitor_decides_which_epoch_is_best(
 ) -> None:
     names = ("val_loss", "val_auc", "val_ap", "val_eer")
     for monitor, best in (("auc", 2), ("loss", 3), ("ap", 1), ("eer", 4)):
-        settings = change(tiny, train={"monitor": monitor, "epochs": 4})
+        settings = change(tiny, data={"limit": 2}, train={"monitor": monitor, "epochs": 4})
         records = iter([(1.0, 0.5, 0.9, 0.5), (0.9, 0.8, 0.5, 0.4), (0.5, 0.7, 0.6, 0.45), (0.9, 0.6, 0.6, 0.1)])
         monkeypatch.setattr(Trainer, "_validate", lambda self, r=records: dict(zip(names, next(r), strict=True)))
         run = open_run(tmp_path / monitor, settings)
@@ -601,7 +608,7 @@ def test_a_training_that_ended_early_goes_on_with_more_patience_only(
 ) -> None:
     aucs = iter([0.8, 0.7, 0.6, 0.5])
     monkeypatch.setattr(Trainer, "_validate", lambda self: {"val_loss": 1.0, "val_auc": next(aucs)})
-    settings = change(tiny, train={"epochs": 3, "patience": 1})
+    settings = change(tiny, data={"limit": 2}, train={"epochs": 3, "patience": 1})
     run = open_run(tmp_path / "run", settings)
     assert len(Trainer(settings, manifest, run, progress=False).fit()) == 2
     more = change(settings, train={"epochs": 4})
