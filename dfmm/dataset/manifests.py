@@ -7,7 +7,6 @@ import logging
 import pandas as pd
 from filelock import FileLock
 
-from dfmm.forge import METHODS
 from dfmm.manifest import (
     NO_SPLIT,
     STREAM_LABELS,
@@ -58,6 +57,8 @@ def open_manifest(run: Run, settings: Settings, *, progress: bool = True) -> pd.
 
 def find_taught(manifest: pd.DataFrame, settings: Settings) -> list[str]:
     """Return the streams of whose label training has both kinds; the head of any other learns nothing to be asked."""
+    from dfmm.forge import METHODS  # and with it PyTorch, which who only reads a manifest does not wait for
+
     if settings.train.stream_loss == 0 or settings.model.detector:  # which answers for both together
         return []
     train = manifest[manifest["split"] == "train"]

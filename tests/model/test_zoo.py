@@ -1,4 +1,4 @@
-"""timm and a detector are imported without PyTorch's compiler, which is there as soon as somebody asks for it."""
+"""What is imported waits for nothing it does not need: PyTorch, and its compiler, come when they are asked for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 
 QUICK = """
 import sys
+from dfmm.dataset import load_manifest
+from dfmm.extraction.extract import extract_tracks
+assert "torch" not in sys.modules
 import dfmm.evaluation.score
 from dfmm.faces.detect import load_detector
 load_detector("mtcnn")
