@@ -12,9 +12,9 @@ import sys
 from dfmm.dataset import load_manifest
 from dfmm.extraction.extract import extract_tracks
 assert "torch" not in sys.modules
-import dfmm.evaluation.score
 from dfmm.faces.detect import load_detector
 load_detector("mtcnn")
+import dfmm.evaluation.score
 heavy = [name for name in ("torch._dynamo", "sympy", "sklearn", "scipy.signal", "scipy.stats") if name in sys.modules]
 assert not heavy, heavy
 """
