@@ -213,7 +213,8 @@ def join_evidence(videos: pd.DataFrame, pieces: Mapping[str, Piece], bias: float
 
 def _fit_pieces(videos: pd.DataFrame, taught: Collection[str]) -> tuple[dict[str, Piece], float]:
     """Return the pieces that say something, with their weights, and the bias."""
-    found = {name: _calibrate(videos, sense) for name, sense in SENSES.items() if name in taught}
+    groups = group_people(videos)[0]
+    found = {name: _calibrate(videos, sense, groups) for name, sense in SENSES.items() if name in taught}
     pieces = {name: piece for name, piece in found.items() if piece is not None}
     if not pieces or videos["label"].nunique() < 2:
         return {}, 0.0
@@ -239,8 +240,12 @@ def _level_twins(videos: pd.DataFrame, made: NDArray[np.bool_]) -> pd.DataFrame:
     return videos.assign(**dict.fromkeys(lacking, np.nan))
 
 
-def _calibrate(videos: pd.DataFrame, sense: Sense) -> Piece | None:
-    """Return what a sense's values mean, or None: its label is of one kind, or it finds nothing."""
+def _calibrate(videos: pd.DataFrame, sense: Sense, groups: pd.Series) -> Piece | None:
+    """Return what a sense's values mean, or None: its label is of one kind, or it finds nothing.
+
+    Args:
+        groups: whose each video is, as from `group_people`.
+    """
     from sklearn.linear_model import LogisticRegression  # which takes seconds, and scoring does not need it
 
     if sense.column not in videos:
@@ -253,14 +258,14 @@ def _calibrate(videos: pd.DataFrame, sense: Sense) -> Piece | None:
     known = np.isfinite(values) & np.isfinite(forged)
     values, forged = values[known], forged[known]
     if len(set(forged)) < 2:
-        people = group_people(videos)[0][known].nunique()
+        people = groups[known].nunique()
         trusted = Piece(usual, centre=0.0, scale=1.0, slope=1.0, offset=0.0, share=share, genuine=people)
         return trusted if sense.calibrated and people else None
     centre, scale = float(values.mean()), float(values.std()) or 1.0
     # Balanced, so that what comes out is a likelihood ratio without any prior.
     fit = LogisticRegression(class_weight="balanced").fit((values[:, None] - centre) / scale, forged)
     slope, offset = float(fit.coef_[0, 0]), float(fit.intercept_[0])
-    people = group_people(videos)[0][known]
+    people = groups[known]
     counts = {name: people[forged == value].nunique() for name, value in (("forged", 1), ("genuine", 0))}
     return Piece(usual, centre, scale, slope, offset, share, **counts) if slope > 0 else None
 
