@@ -40,9 +40,9 @@ class Picture:
             self.figure.savefig(buffer, format=form, metadata={"Date": None} if form == "svg" else None)
         return buffer.getvalue()
 
-    def embed(self, form: str = "svg") -> dict[str, str]:
-        """Return what a page needs of it: the image itself as `uri`, `alt`, `caption`."""
-        return {"uri": write_uri(self.encode(form), form), "alt": self.alt, "caption": self.caption}
+    def embed(self, form: str = "svg", image: bytes | None = None) -> dict[str, str]:
+        """Return what a page needs of it: the image itself, where it is encoded already, as `uri`, `alt`, `caption`."""
+        return {"uri": write_uri(image or self.encode(form), form), "alt": self.alt, "caption": self.caption}
 
 
 def write_uri(image: bytes, form: str) -> str:

@@ -84,9 +84,10 @@ def write_report(
 
 def _write_picture(picture: Picture, folder: Path) -> dict[str, str]:
     """Write a picture's files, and return what the page needs of it."""
-    for form in ("png", "svg"):
-        write_whole(picture.encode(form), folder / "figures" / f"{picture.name}.{form}")
-    return picture.embed()
+    images = {form: picture.encode(form) for form in ("png", "svg")}
+    for form, image in images.items():
+        write_whole(image, folder / "figures" / f"{picture.name}.{form}")
+    return picture.embed(image=images["svg"])
 
 
 def draw_pictures(
