@@ -74,15 +74,17 @@ def test_a_checked_cell_that_shows_something_else_fails(tmp_path: Path) -> None:
         metadata={"tags": ["nbval-check-output"]},
     )
     notebook.cells = [cell]
-    file = tmp_path / "counts.ipynb"
-    nbformat.write(notebook, file)
-    subprocess.run([sys.executable, "-m", "jupyter", "execute", "--inplace", str(file)], check=True)
-    check = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider"]
-    assert subprocess.run([*check, str(file)], cwd=tmp_path, capture_output=True).returncode == 0
-    changed = file.read_text(encoding="utf-8").replace("<td>2</td>", "<td>3</td>")
-    assert changed != file.read_text(encoding="utf-8")
-    file.write_text(changed, encoding="utf-8")
-    assert subprocess.run([*check, str(file)], cwd=tmp_path, capture_output=True).returncode == 1
+    NotebookClient(notebook, kernel_name="python3").execute()
+    text = nbformat.writes(notebook)
+    changed = text.replace("<td>2</td>", "<td>3</td>")
+    assert changed != text
+    for name, content in (("right", text), ("wrong", changed)):
+        (tmp_path / f"{name}.ipynb").write_text(content, encoding="utf-8")
+    check = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider", "-rA"]
+    said = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True)
+    assert said.returncode == 1
+    found = re.findall(r"^(PASSED|FAILED) (\w+)\.ipynb", said.stdout, re.M)
+    assert sorted(found) == [("FAILED", "wrong"), ("PASSED", "right")]
 
 
 @pytest.mark.slow

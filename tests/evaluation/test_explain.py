@@ -54,7 +54,8 @@ def test_an_artefact_does_not_light_up_by_standing_out(planted: Planted) -> None
 
 def test_with_shuffled_weights_nothing_lights_up_but_by_chance(planted: Planted) -> None:
     model, batch = planted
-    tries = [find_shares(shuffle_weights(model, seed), batch) for seed in range(6)]
+    few = {name: values[:6] for name, values in batch.items()}  # it is the weights that must be many
+    tries = [find_shares(shuffle_weights(model, seed), few) for seed in range(6)]
     for name in ("looked", "heard"):
         assert mean(share for shares in tries for (stream, _), share in shares.items() if stream == name) < 1.6
 
