@@ -80,7 +80,7 @@ def test_a_checked_cell_that_shows_something_else_fails(tmp_path: Path) -> None:
     assert changed != text
     for name, content in (("right", text), ("wrong", changed)):
         (tmp_path / f"{name}.ipynb").write_text(content, encoding="utf-8")
-    check = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider", "-rA"]
+    check = [sys.executable, "-m", "pytest", "-qrA", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider"]
     said = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True)
     assert said.returncode == 1
     found = re.findall(r"^(PASSED|FAILED) (\w+)\.ipynb", said.stdout, re.M)

@@ -28,6 +28,7 @@ from dfmm.audit.shortcuts import (
 )
 from dfmm.extraction.cures import describe_cures
 from dfmm.extraction.extract import extract_tracks
+from dfmm.extraction.pool import keep_workers
 from dfmm.files import write_json, write_whole
 from dfmm.manifest import NO_SPLIT, fingerprint_manifest, is_synthetic
 from dfmm.metrics import compare_aucs, compute_auc
@@ -134,8 +135,9 @@ def audit_data(
     manifest = assign_people(manifest)[manifest["split"] != NO_SPLIT].reset_index(drop=True)
     if manifest.empty:
         raise AuditError(f"no video is in train, val or test; {kept_out} are kept out of them")
-    facts, failures = extract_facts(manifest, settings, progress=progress)
-    tracks, lost = extract_tracks(manifest, settings, progress=progress)
+    with keep_workers():
+        facts, failures = extract_facts(manifest, settings, progress=progress)
+        tracks, lost = extract_tracks(manifest, settings, progress=progress)
     features = tabulate_features(manifest, facts, tracks, settings).drop(columns=WITHHELD[settings.model.streams])
     if features.empty:
         raise AuditError(f"not one of {len(manifest)} videos can be read; the first: {next(iter(failures.values()))}")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dfmm.audit.facts import Facts, extract_facts
 from dfmm.audit.marks import CHANCE, LEAST_TOLD, find_marks
 from dfmm.extraction.extract import extract_tracks
+from dfmm.extraction.pool import keep_workers
 from dfmm.faces.track import Track
 from dfmm.metrics import compute_auc
 from dfmm.people import ALONE, connect_nodes, name_families, name_people
@@ -60,8 +61,9 @@ SOURCE_FOLDS = 20  # sources are left out one by one, of more than these several
 
 def measure_trivia(manifest: pd.DataFrame, settings: Settings, *, progress: bool = True) -> pd.DataFrame:
     """Return the trivial features of each video that can be read, in the manifest's order, by `video_id`."""
-    facts, _ = extract_facts(manifest, settings, progress=progress)
-    tracks, _ = extract_tracks(manifest, settings, progress=progress)
+    with keep_workers():
+        facts, _ = extract_facts(manifest, settings, progress=progress)
+        tracks, _ = extract_tracks(manifest, settings, progress=progress)
     return tabulate_features(manifest, facts, tracks, settings)
 
 

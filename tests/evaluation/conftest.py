@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from dfmm.extraction.pool import keep_workers
+from dfmm.figures import style
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -14,3 +15,9 @@ def workers() -> Iterator[None]:
     """Let workers wait for the next test: each takes seconds to start, and how they do that is tested elsewhere."""
     with keep_workers():
         yield
+
+
+@pytest.fixture
+def rough_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw figures without laying them out, which is half of the work: for who reads a page's words alone."""
+    monkeypatch.setitem(style.STYLE, "figure.constrained_layout.use", False)

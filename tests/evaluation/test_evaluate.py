@@ -344,6 +344,7 @@ def test_another_dataset_keeps_the_runs_own_threshold(
     assert (run / "evaluations" / "__other-test" / "scores.csv").is_file()
 
 
+@pytest.mark.usefixtures("rough_figures")
 def test_a_head_that_was_never_taught_says_nothing_anywhere(
     tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -536,6 +537,7 @@ def test_the_command_writes_a_line_of_json_a_file(
     assert lines[0]["called"] == ("fake" if lines[0]["score"] >= threshold else "real")
 
 
+@pytest.mark.usefixtures("rough_figures")
 def test_the_command_evaluates_and_says_where_the_report_is(run: Run, capsys: pytest.CaptureFixture) -> None:
     assert main(["evaluate", str(run.path), "--split", "val"]) == 0
     said = capsys.readouterr().out

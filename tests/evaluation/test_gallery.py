@@ -110,6 +110,7 @@ def test_where_windows_are_dense_found_stretches_are_drawn_with_the_true_ones(op
     assert "found" not in {text.get_text() for text in draw_scores(case, others).legends[0].get_texts()}
 
 
+@pytest.mark.usefixtures("rough_figures")
 def test_the_report_shows_the_worst_errors(run: Run, evaluated: Evaluated, tmp_path: Path) -> None:
     pictures, gone = draw_errors(run, *evaluated)
     assert [one.name for one in pictures] == [
@@ -137,6 +138,7 @@ def test_without_any_error_nothing_is_opened(
     assert draw_errors(run, report, right, windows) == ([], {})
 
 
+@pytest.mark.usefixtures("rough_figures")
 def test_a_report_is_written_where_videos_data_or_model_are_gone(
     tiny: Settings, evaluated: Evaluated, run: Run, tmp_path: Path
 ) -> None:

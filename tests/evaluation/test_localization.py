@@ -203,6 +203,7 @@ def test_a_dense_window_is_the_window_that_starts_there(dense: Settings, manifes
     assert (one["log_mel"] == other["log_mel"]).all()
 
 
+@pytest.mark.usefixtures("rough_figures")
 def test_an_evaluation_keeps_its_scores_and_tells_the_stretches_beside_them(
     run: Run, dense: Settings, manifest: pd.DataFrame, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ def run(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
+@pytest.mark.usefixtures("rough_figures")
 def test_training_never_meets_it_and_the_report_says_so(settings: Settings, run: Run) -> None:
     table = load_manifest(settings, progress=False)
     trained = make_training_loader(table, settings, progress=False).dataset.manifest
@@ -170,7 +171,7 @@ def test_each_dataset_has_its_report_and_one_that_fails_costs_only_itself(
     assert read_evaluation(run, "test")[0].dataset == "sample"
 
 
-@pytest.mark.usefixtures("decoded")
+@pytest.mark.usefixtures("decoded", "rough_figures")
 def test_the_command_evaluates_them_all_and_fails_if_one_does(
     settings: Settings, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
