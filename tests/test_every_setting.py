@@ -23,6 +23,7 @@ from dfmm.evaluation import summary
 from dfmm.evaluation.evaluate import evaluate_run
 from dfmm.model import MultimodalModel, load_model, make_model
 from dfmm.runs import open_run, start_logging
+from dfmm.sample.recipes import plan_sample
 from dfmm.settings import Settings, flatten_settings, iterate_settings, name_detector, validate_settings
 from dfmm.training.trainer import Trainer
 
@@ -345,8 +346,13 @@ def test_where_data_comes_from(tiny: Settings, manifest: pd.DataFrame, tmp_path:
     manifest[manifest["split"] == "train"].to_csv(other / "some.csv", index=False)
     moved = set_values(tiny, **{"data.root": str(other), "data.manifest": "some.csv"})
     assert len(load_manifest(moved)) == (manifest["split"] == "train").sum()
+    recipes = plan_sample(12, seed=0)
+    for recipe in recipes[1:]:  # as after a kill: one is left to be drawn
+        (tmp_path / "new" / recipe.path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "new" / recipe.path).touch()
     drawn = set_values(tiny, **{"data.root": str(tmp_path / "new"), "data.sample_videos": 12})
     assert len(load_manifest(drawn, progress=False)) == 12
+    assert (tmp_path / "new" / recipes[0].path).stat().st_size > 0
 
 
 def test_where_the_cache_lies_and_what_is_in_it(settings: Settings, tmp_path: Path) -> None:

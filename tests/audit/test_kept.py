@@ -21,6 +21,13 @@ from dfmm.audit import (
 from dfmm.manifest import fingerprint_manifest
 from dfmm.runs import Run
 
+from .test_shortcuts import list_videos
+
+
+@pytest.fixture
+def manifest() -> pd.DataFrame:
+    return list_videos(24)
+
 
 @pytest.fixture
 def found(manifest: pd.DataFrame) -> Audit:
