@@ -138,7 +138,7 @@ def test_without_any_error_nothing_is_opened(
     assert draw_errors(run, report, right, windows) == ([], {})
 
 
-@pytest.mark.usefixtures("rough_figures")
+@pytest.mark.usefixtures("empty_pictures")
 def test_a_report_is_written_where_videos_data_or_model_are_gone(
     tiny: Settings, evaluated: Evaluated, run: Run, tmp_path: Path
 ) -> None:

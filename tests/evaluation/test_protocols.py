@@ -171,7 +171,7 @@ def test_each_dataset_has_its_report_and_one_that_fails_costs_only_itself(
     assert read_evaluation(run, "test")[0].dataset == "sample"
 
 
-@pytest.mark.usefixtures("decoded", "rough_figures")
+@pytest.mark.usefixtures("decoded", "empty_pictures")
 def test_the_command_evaluates_them_all_and_fails_if_one_does(
     settings: Settings, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
