@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,14 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from scipy.special import logit
 
 from dfmm.evaluation.evidence import SENSES, Evidence, Sense, describe_score, doubt_threshold, shift_prior
 from dfmm.evaluation.lines import explain_untaught, format_scores, list_untaught
 from dfmm.evaluation.localization import describe_stretches
-from dfmm.evaluation.synchrony import UNJUDGED, format_looked, format_synchrony, judge_files, tell_genuine, tell_least
+from dfmm.evaluation.synchrony import (
+    UNJUDGED,
+    explain_fit,
+    format_looked,
+    format_synchrony,
+    judge_files,
+    tell_fit,
+    tell_genuine,
+    tell_least,
+    tells_fit,
+)
 from dfmm.files import hash_file
-from dfmm.metrics import is_telling
 from dfmm.model.synchrony import Synchrony, SynchronyModel, load_synchrony
 from dfmm.runs import Run, RunError, find_run
 from dfmm.settings import Settings, validate_settings
@@ -64,28 +71,16 @@ class Verdict:
             return "Not judged"
         if "score" in line:
             return f"Called {line['called']}" if line["called"] else "Not called"
-        in_step = line["synchrony"]["in_step"]
-        if in_step is None:
-            return "Compared, but not calibrated"
-        if not _tells_fit(in_step):
-            return "Mouth and sound may belong together or not"
-        return "Mouth and sound seem to belong together" if in_step >= 0.5 else "Mouth and sound seem not to fit"
+        return tell_fit(line["synchrony"]["in_step"])
 
     @property
     def kind(self) -> str:
         """`suspicious`, `plain`, or `none` where nothing is called."""
         called = self.line.get("called")
         in_step = (self.line.get("synchrony") or {}).get("in_step") if "score" not in self.line else None
-        if called is None and (in_step is None or not _tells_fit(in_step)):
+        if called is None and (in_step is None or not tells_fit(in_step)):
             return "none"
         return "suspicious" if called == "fake" or (in_step is not None and in_step < 0.5) else "plain"
-
-
-def _tells_fit(in_step: float) -> bool:
-    """Is a probability at even odds far enough from a half to say something, as of all evidence? As a page rounds it:
-    files of one number have one verdict.
-    """
-    return is_telling(float(logit(round(in_step, 3))) / math.log(10))
 
 
 @dataclass(frozen=True)
@@ -159,7 +154,7 @@ class Judge:
         if line["status"] != "ok":
             return write_sentence(line["reason"])
         if self.model is None:
-            return f"{UNJUDGED} {write_sentence(format_synchrony({**line, 'path': ''}).removeprefix(': '))}"
+            return f"{UNJUDGED} {write_sentence(explain_fit(line))}"
         if not line["called"]:
             return f"Score {line['score']:.3f}: {describe_score(self.evidence)}."
         said = f"Score {line['score']:.3f}, called fake from {line['threshold']:.3f} on"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 
 from dfmm import figures
 from dfmm.dataset import tabulate_files, track_files
@@ -22,6 +24,7 @@ from dfmm.extraction.store import CacheError
 from dfmm.extraction.tracks import Tracks
 from dfmm.faces.track import Track
 from dfmm.media.container import MediaError
+from dfmm.metrics import is_telling
 from dfmm.model.synchrony import Synchrony, SynchronyModel, load_synchrony
 from dfmm.settings import Settings
 from dfmm.words import count_noun
@@ -209,10 +212,31 @@ def cut_path(reason: str, file: str | Path) -> str:
     return reason.removeprefix(f"{Path(file).absolute()}: ")
 
 
-def format_synchrony(line: dict[str, Any]) -> str:
-    """Return a line of `judge_files` in words that an analyst can repeat."""
+def tells_fit(in_step: float) -> bool:
+    """Is a probability at even odds far enough from a half to say something, as of all evidence? As a page rounds it:
+    files of one number have one verdict.
+    """
+    return is_telling(float(logit(round(in_step, 3))) / math.log(10))
+
+
+def tell_fit(in_step: float | None) -> str:
+    """Return the verdict in a few words: do mouth and sound belong together?"""
+    if in_step is None:
+        return "Compared, but not calibrated"
+    if not tells_fit(in_step):
+        return "Mouth and sound may belong together or not"
+    return "Mouth and sound seem to belong together" if in_step >= 0.5 else "Mouth and sound seem not to fit"
+
+
+def format_synchrony(line: Mapping[str, Any]) -> str:
+    """Return a line of `judge_files` in words that an analyst can repeat: the verdict, and what it follows from."""
     if line["status"] != "ok":
         return f"{line['path']}: not judged: {line['reason']}"
+    return f"{line['path']}: {tell_fit(line['synchrony']['in_step']).lower()}; {explain_fit(line)}"
+
+
+def explain_fit(line: Mapping[str, Any]) -> str:
+    """Say what was measured of a file's mouth and sound, and beside what."""
     found = line["synchrony"]
     lag = found["lag_ms"]
     late = f"the sound fits best {abs(lag):.0f} ms {'late' if lag >= 0 else 'early'}"
@@ -228,4 +252,4 @@ def format_synchrony(line: dict[str, Any]) -> str:
             f"{found['correlation']:.2f} over all)"
         )
     parts += filter(None, [format_looked(line)])
-    return f"{line['path']}: " + "; ".join(parts)
+    return "; ".join(parts)

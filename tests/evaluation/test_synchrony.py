@@ -156,6 +156,7 @@ def test_a_verdict_is_said_in_words() -> None:
     found |= {"worst": [2.0, 4.0, 0.2], "seconds": 6.0, "features": ["darkness", "log_mel"]}
     said = format_synchrony({"path": "clip.mp4", "status": "ok", "reason": "", "synchrony": found})
     for part in (
+        "clip.mp4: mouth and sound seem to belong together; the sound fits best",
         "83 ms early",
         "in step: 0.97",
         "31% of 141 genuine clips of one person look as bad or worse",
