@@ -122,6 +122,7 @@ def test_the_walk_through_the_house_names_what_is_there() -> None:
         ("import dfmm.cli; dfmm.cli.make_parser().format_help()", {"torch", "pandas", "numpy", "av", "cv2"}),
         # What workers are started for: each would import PyTorch anew.
         ("import dfmm.extraction.extract, dfmm.dataset.skimming, dfmm.audit.facts", {"torch", "matplotlib"}),
+        ("import dfmm.dataset.manifests", {"torch", "matplotlib"}),  # as `dfmm extract` does, which starts them
         ("import dfmm.evaluation; dfmm.evaluation.open_judge", {"torch", "matplotlib", "sklearn"}),
         (
             "import dfmm.cli; assert dfmm.cli.main(['score', dfmm.cli.__file__, '--run', 'outputs/nothing']) == 1",
@@ -129,7 +130,7 @@ def test_the_walk_through_the_house_names_what_is_there() -> None:
         ),
         ("import dfmm.evaluation.evaluate", {"matplotlib", "triton", "torch._dynamo", "sklearn", "scipy.stats"}),
     ],
-    ids=["package", "help", "worker", "synchrony alone", "no such run", "model"],
+    ids=["package", "help", "worker", "manifest", "synchrony alone", "no such run", "model"],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(start: str, heavy: set[str]) -> None:
     code = f"{start}; import sys; print(*sys.modules)"

@@ -1,4 +1,4 @@
-"""What is imported waits for nothing it does not need: PyTorch, and its compiler, come when they are asked for."""
+"""timm and a detector are imported without PyTorch's compiler, which is there as soon as somebody asks for it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import pytest
 
 QUICK = """
 import sys
-from dfmm.dataset import load_manifest
-from dfmm.extraction.extract import extract_tracks
-assert "torch" not in sys.modules
 from dfmm.faces.detect import load_detector
 load_detector("mtcnn")
 import dfmm.evaluation.score
