@@ -164,7 +164,7 @@ def list_steps(names: Sequence[str], strengths: Sequence[float], streams: str) -
     if not strengths or not all(0 < strength <= 1 for strength in strengths):
         raise RunError(f"expected strengths above 0 and up to 1, got {', '.join(map(str, strengths))}")
     steps: list[Step] = [(None, 0.0)]
-    for one in (table[name] for name in names if is_noticed(table[name], streams)):
+    for one in (table[name] for name in dict.fromkeys(names) if is_noticed(table[name], streams)):
         amounts = sorted({1.0} if not one.keyword else {float(strength) for strength in strengths})
         steps += [(one, strength) for strength in amounts]
         steps += [(one, -strength) for strength in amounts if one.two_sided]

@@ -136,6 +136,8 @@ def test_what_a_model_cannot_notice_is_left_out() -> None:
     }
     assert found == {"both": {*names}, "video": {"h264", "frame_rate", "reverse"}, "audio": {"mp3"}}
     assert is_noticed(robustness.DEGRADATIONS[0], "both")
+    once = list_steps(["h264", "mp3"], [1.0, 0.5], "both")
+    assert list_steps(["h264", "mp3", "h264"], [1.0, 0.5, 1], "both") == once  # what is asked for twice counts once
     with pytest.raises(RunError, match="above 0 and up to 1, got 0, 2"):
         list_steps(["h264"], [0, 2], "both")
 
