@@ -43,6 +43,7 @@ class SettingsError(ValueError):
         self.faults = list(faults)
 
 
+LARGEST_SEED = 2**32 - 1  # NumPy's own generator takes no larger one
 STORED = "settings.yaml"  # a run's own settings: what these name, nobody has named
 _NAMED: set[str] = set()  # the detectors whose code this process may run
 
@@ -67,7 +68,7 @@ _Loader.add_implicit_resolver(
 class Settings(Section):
     """All settings of a run; `settings.video.frames` is written `video.frames` in a params file's override."""
 
-    seed: int = Field(0, ge=0, description="of everything random in training")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="of everything random in training")
     data: Data = Field(default_factory=Data)
     video: Video = Field(default_factory=Video)
     audio: Audio = Field(default_factory=Audio)

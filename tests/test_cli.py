@@ -12,13 +12,14 @@ import pytest
 from av.format import ContainerFormat
 
 from dfmm.cli import main
-from dfmm.cli.command import keep_garbage
+from dfmm.cli.command import keep_garbage, read_seed
 from dfmm.cli.verdicts import _print_evaluation
 from dfmm.evaluation.contents import Localization, Stretches
 from dfmm.layouts.search import list_files, search_folder
 from dfmm.manifest import AUDIO_ENDINGS, VIDEO_ENDINGS, ManifestError
 from dfmm.media.container import FORMATS, open_media
 from dfmm.runs import Run, find_run
+from dfmm.settings import validate_settings
 
 from .evaluation.test_report import make_results
 
@@ -146,6 +147,18 @@ def test_a_command_that_is_none_is_told_apart_from_those_that_are(capsys: pytest
     assert "no command 'scor'; did you mean score?" in capsys.readouterr().err
     assert main(["qqq"]) == 2
     assert "There are sample, manifest," in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "99999999999999999999", "1.5", "one"])
+def test_a_seed_is_one_for_every_command(seed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["sample", str(tmp_path), "--seed"], ["manifest", "realfake", str(tmp_path), "--split-seed"]):
+        with pytest.raises(SystemExit, match="2"):
+            main([*words, seed])
+        assert f"{words[-1]}: expected a whole number from 0 to 4294967295, got '{seed}'" in capsys.readouterr().err
+    (tmp_path / "mine.yaml").touch()
+    assert main(["train", str(tmp_path / "mine.yaml"), f"seed={seed}"]) == 1
+    assert "seed: " in capsys.readouterr().err
+    assert read_seed("4294967295") == validate_settings({"seed": 4294967295}).seed  # the last that there is
 
 
 def test_a_params_file_that_is_nearly_there_is_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

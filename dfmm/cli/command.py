@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,15 @@ def command(name: str, *, arguments: Sequence[Argument] = (), **texts: Any) -> C
         return function
 
     return add
+
+
+def read_seed(text: str) -> int:
+    """Return a seed from the command line, within the bounds of the setting `seed`."""
+    from dfmm.settings import LARGEST_SEED
+
+    if not re.fullmatch(r"\+?[0-9]{1,20}", text.strip()) or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {LARGEST_SEED}, got {text!r}")
+    return int(text)
 
 
 PARAMS = (

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfmm.cli.command import PARAMS, argument, command
+from dfmm.cli.command import PARAMS, argument, command, read_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     arguments=[
         argument("root", type=Path, metavar="ROOT", help="folder to write"),
         argument("--videos", type=int, default=320, help="how many (default %(default)s)"),
-        argument("--seed", type=int, default=0, help="another seed, other people (default %(default)s)"),
+        argument("--seed", type=read_seed, default=0, help="another seed, other people (default %(default)s)"),
     ],
 )
 def draw_sample(options: argparse.Namespace) -> None:
@@ -48,7 +48,7 @@ def draw_sample(options: argparse.Namespace) -> None:
         argument("--out", type=Path, metavar="FILE", help=".csv or .parquet (default: ROOT/manifest.csv)"),
         argument("--val", type=float, help="share of val, where no split is official (default 0.15)"),
         argument("--test", type=float, help="share of test, likewise (default 0.15)"),
-        argument("--split-seed", type=int, help="another seed, other splits (default 0)"),
+        argument("--split-seed", type=read_seed, help="another seed, other splits (default 0)"),
         argument("--by", nargs="+", metavar="COLUMN", help="shared out alike (default method)"),
         argument("--resplit", action="store_true", help="divide by identity even where splits are official"),
         argument("--compression", choices=("raw", "c23", "c40"), help="of faceforensics (default c23)"),
