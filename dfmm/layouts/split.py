@@ -85,8 +85,9 @@ def split_by_identity(
 def check_shares(shares: Mapping[str, float]) -> dict[str, float]:
     """Return the shares above 0, in the order of the splits; refuse what does not add up."""
     wrong = [name for name in shares if name not in SPLITS]
-    if wrong or any(share < 0 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
-        raise ManifestError(f"expected shares of {', '.join(SPLITS)} that add up to 1, got {dict(shares)}")
+    within = all(0 <= share <= 1 for share in shares.values())  # asked so that what is no number is not
+    if wrong or not within or abs(sum(shares.values()) - 1) > 1e-6:
+        raise ManifestError(f"expected shares of {', '.join(SPLITS)} from 0 to 1 that add up to 1, got {dict(shares)}")
     return {name: shares[name] for name in SPLITS if shares.get(name)}
 
 

@@ -215,7 +215,16 @@ def test_the_cost_that_the_search_keeps_is_the_cost_of_what_it_found() -> None:
         assert cost < cut._measure(start)
 
 
-@pytest.mark.parametrize("shares", [{"train": 0.5}, {"train": 1.5, "test": -0.5}, {"train": 0.5, "dev": 0.5}, {}])
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        *({"train": 0.5}, {"train": 1.5, "test": -0.5}, {"train": 0.5, "dev": 0.5}, {}),
+        *({"train": NAN, "val": NAN, "test": 0.15}, {"train": -np.inf, "val": np.inf}),
+    ],
+)
 def test_shares_must_be_shares(shares: dict[str, float]) -> None:
     with pytest.raises(ManifestError, match="add up to 1"):
         split_by_identity(make_table(swap_everyone(4)), shares=shares)
