@@ -6,10 +6,27 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+class EndingError(ValueError):
+    """A name whose ending is not that of what would be written; the message lists those that are."""
+
+
+def check_target(path: str | Path, endings: Sequence[str], example: str) -> None:
+    """Raise unless a file with one of these endings may be written under this name: asked before the work, not after.
+
+    Args:
+        example: a file's name, for who gave a folder's.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file, such as {path / example}")
+    if path.suffix.lower() not in endings:
+        raise EndingError(f"{path}: expected a name that ends in {' or '.join(endings)}, as what is written does")
 
 
 def name_partial(path: Path) -> Path:

@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dfmm.files import write_beside
+from dfmm.files import check_target, write_beside
 from dfmm.paths import find_outside, normalise_paths
-from dfmm.tables import ManifestError, is_among, name_format, name_rows, read_labels, read_table, read_texts
+from dfmm.tables import ENDINGS, ManifestError, is_among, name_format, name_rows, read_labels, read_table, read_texts
 from dfmm.words import count_noun
 
 # What `dfmm.media.container.FORMATS` are called.
@@ -72,8 +72,13 @@ def read_manifest(path: str | Path, root: str | Path | None = None) -> pd.DataFr
 
 
 def write_manifest(table: pd.DataFrame, path: str | Path) -> Path:
-    """Write a `.parquet`, `.pq`, `.json` or `.jsonl` manifest, or else CSV; it appears whole or not at all."""
+    """Write a manifest as its ending says, one of `ENDINGS`; it appears whole or not at all.
+
+    Raises:
+        EndingError: the ending is another one, under which nobody would look for a CSV.
+    """
     path = Path(path)
+    check_target(path, ENDINGS, "manifest.csv")
     kind = name_format(path)
     with write_beside(path) as partial:
         if kind == "parquet":

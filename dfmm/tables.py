@@ -26,6 +26,7 @@ EMPTY_WORDS = (
     "nan", "NaN", "-nan", "-NaN", "NA", "<NA>", "N/A", "n/a", "#N/A", "#NA", "#N/A N/A", "None", "null", "NULL",
 )  # fmt: skip
 WORDY = ("video_id", "path", "split")  # columns in which a word is always meant: a file may be called NA.mp4
+ENDINGS = (".csv", ".parquet", ".pq", ".json", ".jsonl")  # of tables that are written; a CSV is read under any
 PEEK = 100  # rows whose length is looked at before a CSV is read
 
 

@@ -142,6 +142,24 @@ def test_a_second_manifest_does_not_find_the_first(tmp_path: Path, capsys: pytes
         assert "nothing that does not fit" in capsys.readouterr().out
 
 
+def test_what_is_written_is_called_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.mp4").touch()
+    (tmp_path / "params.yaml").write_text(f"data: {{root: {tmp_path}}}", encoding="utf-8")
+    before, made = {*tmp_path.rglob("*")}, ["manifest", "realfake", str(tmp_path), "--out"]
+    for words, name, right in (
+        (made, "a.xlsx", ".csv or .parquet or .pq or .json or .jsonl"),
+        (made, "a", ".csv or .parquet or .pq or .json or .jsonl"),
+        (["extract", str(tmp_path / "params.yaml"), "--failures"], "a.json", ".csv"),
+        (["score", str(tmp_path / "real" / "a.mp4"), "--report"], "a.pdf", ".html or .htm"),
+    ):
+        assert main([*words, str(tmp_path / name)]) == 1
+        assert f"{name}: expected a name that ends in {right}," in capsys.readouterr().err
+        assert main([*words, str(tmp_path)]) == 1
+        assert f"{tmp_path} is a folder; name a file, such as" in capsys.readouterr().err
+    assert {*tmp_path.rglob("*")} == before
+
+
 def test_a_command_that_is_none_is_told_apart_from_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scor", "clip.mp4"]) == 2
     assert "no command 'scor'; did you mean score?" in capsys.readouterr().err

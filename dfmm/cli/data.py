@@ -45,7 +45,9 @@ def draw_sample(options: argparse.Namespace) -> None:
         argument("root", type=Path, metavar="ROOT", nargs="?", help="the dataset's folder; paths are relative to it"),
         argument("--list", action="store_true", help="say what each layout has, and where to ask for the dataset"),
         argument("--verify", action="store_true", help="count a copy beside what is published, and write nothing"),
-        argument("--out", type=Path, metavar="FILE", help=".csv or .parquet (default: ROOT/manifest.csv)"),
+        argument(
+            "--out", type=Path, metavar="FILE", help=".csv, .parquet, .json or .jsonl (default: ROOT/manifest.csv)"
+        ),
         argument("--val", type=float, help="share of val, where no split is official (default 0.15)"),
         argument("--test", type=float, help="share of test, likewise (default 0.15)"),
         argument("--split-seed", type=read_seed, help="another seed, other splits (default 0)"),
@@ -55,8 +57,10 @@ def draw_sample(options: argparse.Namespace) -> None:
     ],
 )
 def make_manifest(options: argparse.Namespace) -> int:
+    from dfmm.files import check_target
     from dfmm.layouts import SHARES, build_manifest, verify
     from dfmm.manifest import ManifestError, summarise_manifest, write_manifest
+    from dfmm.tables import ENDINGS
 
     if options.list:
         print(verify.list_layouts())
@@ -71,6 +75,7 @@ def make_manifest(options: argparse.Namespace) -> int:
         print(verify.format_verification(found))
         return int(not found.is_whole)
     path = options.out or options.root / "manifest.csv"
+    check_target(path, ENDINGS, "manifest.csv")
     val = SHARES["val"] if options.val is None else options.val
     test = SHARES["test"] if options.test is None else options.test
     listing = build_manifest(
@@ -194,6 +199,7 @@ def extract(options: argparse.Namespace) -> int:
     from dfmm.dataset import load_manifest
     from dfmm.extraction.extract import extract_tracks, name_failures, write_failures
     from dfmm.extraction.shards import MANIFEST, write_shards
+    from dfmm.files import check_target
     from dfmm.manifest import ManifestError, select_videos
     from dfmm.runs import terminate_as_interrupt
     from dfmm.settings import load_settings
@@ -201,6 +207,8 @@ def extract(options: argparse.Namespace) -> int:
     settings = load_settings(options.params, options.overrides)
     if settings.data.read == "shards":
         raise ManifestError("data.read: shards is for what was extracted before; name the params of the videos")
+    if options.failures:
+        check_target(options.failures, (".csv",), "failures.csv")
     manifest = select_videos(load_manifest(settings), limit=settings.data.limit)
     with terminate_as_interrupt():
         tracks, failures = extract_tracks(manifest, settings, crops=True, talks=settings.synchrony.use)

@@ -288,14 +288,13 @@ def robustness(options: argparse.Namespace) -> None:
 )
 def score(options: argparse.Namespace) -> int:
     logging.getLogger("dfmm").setLevel("ERROR")  # reasons go into the lines
+    from dfmm.files import check_target
     from dfmm.layouts.search import list_files
 
     files = list_files(options.files)
     genuine = list_files([options.reference]) if options.reference else []
-    if options.report and options.report.is_dir():  # told now, not after all is scored
-        raise IsADirectoryError(
-            f"{options.report} is a folder; name a page, such as {options.report / 'verdicts.html'}"
-        )
+    if options.report:
+        check_target(options.report, (".html", ".htm"), "verdicts.html")
     from dfmm.extraction.pool import count_cores, keep_workers
 
     # A run's own settings, not known yet, may want but one.

@@ -515,7 +515,7 @@ def test_the_command_writes_a_page_of_verdicts(
     assert hash_file(good) in html
     assert f"Called {line['called']}" in html
     assert main(["score", "--run", str(run.path), str(good), "--report", str(tmp_path)]) == 1
-    assert "is a folder; name a page" in capsys.readouterr().err
+    assert "is a folder; name a file" in capsys.readouterr().err
 
 
 def test_the_command_writes_a_line_of_json_a_file(
