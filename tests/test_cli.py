@@ -160,6 +160,16 @@ def test_what_is_written_is_called_what_it_is(tmp_path: Path, capsys: pytest.Cap
     assert {*tmp_path.rglob("*")} == before
 
 
+def test_arguments_that_are_missing_or_contradict_each_other_are_a_wrong_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in ([], ["foo"], ["folders", str(tmp_path), "--verify", "--out", "a.csv"]):
+        assert main(["manifest", *words]) == 2
+        assert "dfmm: " in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path), "--root", str(tmp_path)]) == 2
+    assert "--root is where the paths of --manifest start" in capsys.readouterr().err
+
+
 def test_a_command_that_is_none_is_told_apart_from_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scor", "clip.mp4"]) == 2
     assert "no command 'scor'; did you mean score?" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from dfmm.cli import data, running, verdicts  # noqa: F401 – the commands of all of them
-from dfmm.cli.command import COMMANDS
+from dfmm.cli.command import COMMANDS, UsageError
 
 __all__ = ["main", "make_parser"]
 
@@ -54,6 +54,9 @@ def main(words: Sequence[str] | None = None) -> int:
         if getattr(options, "detector", None):
             verdicts.allow_detector(options)
         return options.command(options) or 0
+    except UsageError as error:
+        print(f"dfmm: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as error:
         asked = type(error).__name__ == "Stopped"  # `dfmm.runs` knows of it, and takes longer to load than this
         cut = f"interrupted {error}".rstrip() + (RESUMED if words and words[0] in RESUMES else "")

@@ -13,6 +13,10 @@ Argument = tuple[tuple[str, ...], dict[str, Any]]  # what `ArgumentParser.add_ar
 COMMANDS: list[tuple[str, Callable[[argparse.Namespace], int | None], Sequence[Argument], dict[str, Any]]] = []
 
 
+class UsageError(ValueError):
+    """A command without an argument that it needs, or with options of which one would be ignored; status 2."""
+
+
 def argument(*names: str, **options: Any) -> Argument:
     """Return an argument or option of a command."""
     return names, options

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfmm.cli.command import PARAMS, argument, command, read_seed
+from dfmm.cli.command import PARAMS, UsageError, argument, command, read_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,8 @@ def draw_sample(options: argparse.Namespace) -> None:
 @command(
     "manifest",
     help="a public dataset's manifest, with splits, and what does not fit",
-    epilog="Exit status: 0 written, or with --verify whole; 1 a copy that is not whole, or an error, which is named.",
+    epilog="Exit status: 0 written, or with --verify whole; 1 a copy that is not whole, or an error, which is named; "
+    "2 the command was wrong.",
     arguments=[
         argument(
             "layout",
@@ -66,11 +67,11 @@ def make_manifest(options: argparse.Namespace) -> int:
         print(verify.list_layouts())
         return 0
     if options.root is None:
-        raise ManifestError("expected a layout and the dataset's folder, as in dfmm manifest celebdf data/Celeb-DF-v2")
+        raise UsageError("expected a layout and the dataset's folder, as in dfmm manifest celebdf data/Celeb-DF-v2")
     own = {"compression": options.compression} if options.compression else {}
     if options.verify:
         if ignored := _list_given(options, "out", "val", "test", "split_seed", "by", "resplit"):
-            raise ManifestError(f"--verify writes and divides nothing: leave {', '.join(ignored)} out")
+            raise UsageError(f"--verify writes and divides nothing: leave {', '.join(ignored)} out")
         found = verify.verify_copy(options.layout, options.root, **own)
         print(verify.format_verification(found))
         return int(not found.is_whole)

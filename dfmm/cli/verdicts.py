@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfmm.cli.command import DETECTOR, argument, command, keep_garbage
+from dfmm.cli.command import DETECTOR, UsageError, argument, command, keep_garbage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +67,8 @@ def evaluate(options: argparse.Namespace) -> int:
     from dfmm.evaluation import evaluate_datasets, evaluate_run
     from dfmm.runs import find_run
 
+    if options.root and not options.manifest:
+        raise UsageError("--root is where the paths of --manifest start: name that, too, or leave --root out")
     run = find_run(options.run)
     report, videos, windows = evaluate_run(run, options.split, manifest=options.manifest, root=options.root)
     _print_evaluation(run, report, videos, windows)
