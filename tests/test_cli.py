@@ -170,6 +170,13 @@ def test_arguments_that_are_missing_or_contradict_each_other_are_a_wrong_command
     assert "--root is where the paths of --manifest start" in capsys.readouterr().err
 
 
+def test_a_model_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.touch()
+    assert main(["score", str(clip), "--run", str(tmp_path), "--model", str(tmp_path / "a.safetensors")]) == 2
+    assert "--run and --model each name a model: leave one of them out" in capsys.readouterr().err
+
+
 def test_a_command_that_is_none_is_told_apart_from_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scor", "clip.mp4"]) == 2
     assert "no command 'scor'; did you mean score?" in capsys.readouterr().err

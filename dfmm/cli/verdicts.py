@@ -293,6 +293,8 @@ def score(options: argparse.Namespace) -> int:
     from dfmm.files import check_target
     from dfmm.layouts.search import list_files
 
+    if options.run and options.model:
+        raise UsageError("--run and --model each name a model: leave one of them out")
     files = list_files(options.files)
     genuine = list_files([options.reference]) if options.reference else []
     if options.report:
@@ -313,7 +315,7 @@ def _score_files(files: list[str], genuine: list[str], options: argparse.Namespa
         from dfmm.evaluation import compare_reference, format_reference, gather_reference, open_judge, warn_of
 
         chosen = {"model": options.model, "face": options.face, "dense": bool(options.report), "whole": options.whole}
-        judge = open_judge(None if options.model else options.run, **chosen)
+        judge = open_judge(options.run, **chosen)
     failed, judged, kept = 0, 0, []
     for sentence in [] if options.json else judge.introduce():
         print(sentence)
