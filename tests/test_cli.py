@@ -177,6 +177,13 @@ def test_a_model_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "--run and --model each name a model: leave one of them out" in capsys.readouterr().err
 
 
+def test_a_folder_of_runs_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", str(tmp_path / "typo")]) == 1
+    assert f"{tmp_path / 'typo'}: no such folder; expected one that runs lie in" in capsys.readouterr().err
+    assert main(["runs", str(tmp_path)]) == 0
+    assert f"no run in {tmp_path}" in capsys.readouterr().out
+
+
 def test_a_command_that_is_none_is_told_apart_from_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scor", "clip.mp4"]) == 2
     assert "no command 'scor'; did you mean score?" in capsys.readouterr().err

@@ -84,10 +84,16 @@ def stop(options: argparse.Namespace) -> None:
     ],
 )
 def list_runs(options: argparse.Namespace) -> None:
-    from dfmm.runs import Run
+    from dfmm.runs import Run, RunError
     from dfmm.settings import resolve_path
 
-    for file in sorted(resolve_path(options.folder).glob("[!.]*/run.json")):
+    folder = resolve_path(options.folder)
+    if not folder.is_dir():
+        raise RunError(f"{options.folder}: no such folder; expected one that runs lie in, such as outputs")
+    files = sorted(folder.glob("[!.]*/run.json"))
+    if not files:
+        print(f"no run in {options.folder}")
+    for file in files:
         stages = Run(file.parent).read()["stages"]
         print(f"{file.parent.name}: " + ", ".join(f"{name} {stage['status']}" for name, stage in stages.items()))
 
