@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 from pathlib import Path
 
@@ -182,6 +183,16 @@ def test_a_folder_of_runs_that_is_not_there_is_told(tmp_path: Path, capsys: pyte
     assert f"{tmp_path / 'typo'}: no such folder; expected one that runs lie in" in capsys.readouterr().err
     assert main(["runs", str(tmp_path)]) == 0
     assert f"no run in {tmp_path}" in capsys.readouterr().out
+
+
+def test_each_missing_file_gets_its_line_of_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    (tmp_path / "there.mp4").touch()
+    for names in (["gone.mp4", "there.mp4"], ["gone.mp4"]):
+        assert main(["score", *(str(tmp_path / name) for name in names), "--json"]) == 1
+        said.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    assert said[1] == said[0][:1]
+    assert (said[1][0]["status"], said[1][0]["path"]) == ("failed", str(tmp_path / "gone.mp4"))
 
 
 def test_a_command_that_is_none_is_told_apart_from_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:

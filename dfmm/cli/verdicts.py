@@ -295,7 +295,7 @@ def score(options: argparse.Namespace) -> int:
 
     if options.run and options.model:
         raise UsageError("--run and --model each name a model: leave one of them out")
-    files = list_files(options.files)
+    files = list_files(options.files, required=not options.json)  # a reader of JSON wants a line for each
     genuine = list_files([options.reference]) if options.reference else []
     if options.report:
         check_target(options.report, (".html", ".htm"), "verdicts.html")

@@ -10,13 +10,16 @@ from dfmm.layouts.listing import Problems, list_tree
 from dfmm.manifest import AUDIO_ENDINGS, VIDEO_ENDINGS, ManifestError
 
 
-def list_files(paths: Sequence[str]) -> list[str]:
+def list_files(paths: Sequence[str], *, required: bool = True) -> list[str]:
     """Return the files among paths, and the videos and sounds in the folders among them; say what of these is left out.
 
     A folder without any stays in the list, as something that cannot be scored.
 
+    Args:
+        required: raise where there is no file at all; else each path then stays in the list, as beside files.
+
     Raises:
-        ManifestError: there is no file at all.
+        ManifestError: there is no file at all, and one is required.
     """
     files, said = [], []
     for path in paths:
@@ -24,9 +27,9 @@ def list_files(paths: Sequence[str]) -> list[str]:
         files += found or [path]
         if left_out or not found:
             said.append(("" if found else f"no videos in {path}; ") + f"left out: {left_out or 'nothing'}")
-    if files and all(map(os.path.isdir, files)):
+    if required and files and all(map(os.path.isdir, files)):
         raise ManifestError("\n".join(said))
-    if files and not any(map(os.path.exists, files)):
+    if required and files and not any(map(os.path.exists, files)):
         raise ManifestError(f"no such file: {', '.join(files)}")
     print(*said, sep="\n", end="\n" * bool(said), file=sys.stderr)
     return files
