@@ -99,7 +99,8 @@ def evaluate(options: argparse.Namespace) -> int:
             "overrides",
             nargs="*",
             metavar="NAME=VALUE",
-            help="settings: data, evaluate, and model.aggregation (mean, max or confident) of several rows",
+            help="settings: data, evaluate, and model.aggregation (mean, max or confident) of several rows; extract "
+            "and cure with --rivals, any for code",
         ),
         argument("--manifest", required=True, metavar="FILE", help="of the videos: labels, splits, people"),
         argument("--root", metavar="FOLDER", help="what its paths start from (default: the manifest's folder)"),
@@ -117,11 +118,12 @@ def evaluate(options: argparse.Namespace) -> int:
     ],
 )
 def import_table(options: argparse.Namespace) -> None:
-    from dfmm.evaluation import describe_import, evaluate_run, is_detector, read_import, write_import
+    from dfmm.evaluation import describe_import, evaluate_run, is_detector, read_import, refuse_unused, write_import
     from dfmm.runs import Run, open_run
     from dfmm.settings import lay_over, name_detector, resolve_path, validate_settings
 
     Run(options.run).refuse_trained()
+    refuse_unused(options.scores, options.overrides, rivals=options.rivals)
     if is_detector(options.scores):
         name_detector(options.scores)
     root = options.root or str(Path(options.manifest).parent)

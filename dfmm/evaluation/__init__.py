@@ -36,7 +36,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "open_synchrony",
             "read_evidence",
         ],
-        "foreign": ["describe_import", "import_scores", "is_detector", "read_import", "write_import"],
+        "foreign": ["describe_import", "import_scores", "is_detector", "read_import", "refuse_unused", "write_import"],
         "kept": ["read_evaluation", "read_timeline"],
         "evidence": ["Evidence", "describe_evidence", "describe_score", "shift_prior"],
         "export": ["export_run"],

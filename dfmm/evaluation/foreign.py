@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,13 @@ from dfmm.model.aggregation import SCORES, SURE_FAKE, SURE_REAL, aggregate_windo
 from dfmm.model.detector import score_with
 from dfmm.people import assign_people
 from dfmm.runs import Run
-from dfmm.settings import Settings, list_changed, load_settings, resolve_path
+from dfmm.settings import Settings, list_changed, load_settings, parse_override, resolve_path
 
 POLARITIES = ("fake_high", "real_high")
 EDGE = 1e-15  # a probability nearer to 0 or 1 has lost its odds
+USED = ("data", "evaluate", "model.aggregation")  # settings of a table's evaluation: sections, and one of another
+NOTED = ("seed", "logging")  # the seed that a comparison of runs names, and what is told of it all
+MEASURED = ("extract", "cure")  # how files are read, where rivals are measured
 SHOWN = 10  # of the videos without a score, named in words
 STEEPEST = 30.0  # log-odds beyond which neighbouring probabilities are the same float
 
@@ -130,6 +134,19 @@ def _refuse_confident(scores: pd.Series, facts: Foreign, settings: Settings) -> 
         raise ScoresError(
             f"model.aggregation=confident is for probabilities, sure above {SURE_FAKE} or below {SURE_REAL}, and these "
             f"scores reach from {scores.min():g} to {scores.max():g}: take mean or max"
+        )
+
+
+def refuse_unused(source: str | Path, overrides: Sequence[str], *, rivals: bool) -> None:
+    """Raise a `ScoresError` where a setting is given that changes nothing of a table; a detector is told them all."""
+    used = (*USED, *NOTED, *(MEASURED if rivals else ()))
+    names = [] if is_detector(source) else [parse_override(override)[0] for override in overrides]
+    unused = [name for name in names if name not in used and name.partition(".")[0] not in used]
+    if unused:
+        more = "" if rivals else f", and with --rivals {' and '.join(MEASURED)}"
+        raise ScoresError(
+            f"{', '.join(unused)}: changes nothing of scores that are there already; of settings {', '.join(used)} "
+            f"count{more}: leave the others out"
         )
 
 

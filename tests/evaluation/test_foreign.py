@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from dfmm.cli import main
 from dfmm.dataset.windows import Window, label_window
 from dfmm.evaluation import compare_runs, describe_import, evaluate_run, import_scores, read_evaluation
-from dfmm.evaluation.foreign import ScoresError, fit_platt, fit_scale
+from dfmm.evaluation.foreign import ScoresError, fit_platt, fit_scale, refuse_unused
 from dfmm.evaluation.scorefile import label_rows, read_scores
 from dfmm.files import write_whole
 from dfmm.runs import Run, RunError
@@ -239,6 +239,22 @@ def test_nothing_that_was_trained_is_removed_for_scores(
         assert main(["import", str(table), *words, "--run", str(tmp_path / name)]) == 1
         assert "holds a model that was trained; name another folder for scores" in capsys.readouterr().err
         assert [file.name for file in (tmp_path / name).rglob("*") if file.is_file()] == [name]
+
+
+def test_settings_that_change_nothing_of_a_table_are_refused(
+    scores: pd.DataFrame, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["import", str(write(scores[["path", "score"]], tmp_path)), "train.lr=1", "model.backbone=foo", "seed=1"]
+    words += ["--manifest", str(Path(settings.data.root) / "manifest.csv"), "--run", str(tmp_path / "theirs")]
+    assert main([*words, "--polarity", "real_high"]) == 1
+    said = capsys.readouterr().err
+    assert "train.lr, model.backbone: changes nothing of scores that are there already" in said
+    assert "data, evaluate, model.aggregation, seed, logging count, and with --rivals extract and cure" in said
+    assert not (tmp_path / "theirs").exists()
+    used = ["data.limit=4", "evaluate.replicates=100", "model.aggregation=max", "seed=1", "logging.level=error"]
+    refuse_unused("a.csv", used, rivals=False)
+    refuse_unused("a.csv", ["extract.workers=1", "cure.reencode=true"], rivals=True)
+    refuse_unused("detectors.sound:build", ["model.backbone=foo"], rivals=False)  # what code asks of them nobody knows
 
 
 def test_a_table_that_cannot_be_read_leaves_what_was_imported_before(
