@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -38,13 +39,29 @@ def name_partial(path: Path) -> Path:
 def write_beside(path: str | Path) -> Iterator[Path]:
     """Yield where to write a file, which takes its place as the block ends; after an error nothing is left of it."""
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = name_partial(path)
     try:
         yield partial
         partial.replace(path)
+    except OSError as error:
+        if partial.name not in str(error):  # it is of another file, which the block reads
+            raise
+        raise name_target(error, path) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def name_target(error: OSError, path: Path) -> OSError:
+    """Return an error about a file's hidden name as one, of the same class, about the name that somebody asked for."""
+    number = error.errno or errno.EIO
+    why = os.strerror(number) if number in errno.errorcode else error.strerror
+    message = f"{path}: cannot be written ({why}); name another place, or make room for it there"
+    named = type(OSError(number, why))(message)  # Python has a class for each of the common numbers
+    named.errno = number
+    return named
 
 
 def write_whole(content: str | bytes, path: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import signal
@@ -10,9 +11,11 @@ import sys
 from pathlib import Path
 from threading import Event, Thread
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from dfmm.files import write_json
+from dfmm.files import write_beside, write_json
 from dfmm.runs import Run, RunError, open_run, read_lines, start_logging
 from dfmm.settings import Settings, load_settings, validate_settings
 
@@ -201,6 +204,28 @@ def test_json_has_no_room_for_nan_and_the_old_file_stays(tmp_path: Path) -> None
         write_json({"auc": float("nan")}, path)
     assert json.loads(path.read_text(encoding="utf-8")) == {"auc": 0.5}
     assert [file.name for file in path.parent.iterdir()] == ["report.json"]
+
+
+def write_nowhere(path: Path) -> None:
+    """Write where the folder goes away, as into /proc, in which no file can be made."""
+    with write_beside(path) as partial:
+        path.parent.rmdir()
+        if path.suffix == ".parquet":
+            pq.write_table(pa.table({"a": [1]}), partial)
+        partial.touch()
+
+
+def test_what_cannot_be_written_is_told_by_the_name_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=rf"^{tmp_path} is a folder; name a file$"):
+        write_json({}, tmp_path)
+    for name in ("x.json", "x.parquet"):
+        target = tmp_path / "there" / name
+        with pytest.raises(FileNotFoundError) as caught:
+            write_nowhere(target)
+        assert str(caught.value).startswith(f"{target}: cannot be written (No such file or directory); name another")
+        assert caught.value.errno == errno.ENOENT  # by which a full disc, say, is known
+    with pytest.raises(FileNotFoundError, match=r"/other'$"), write_beside(tmp_path / "x.json"):
+        (tmp_path / "other").open()  # an error of what is read stays what it is
 
 
 def test_json_is_never_seen_half_written(tmp_path: Path) -> None:

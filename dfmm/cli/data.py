@@ -60,7 +60,7 @@ def draw_sample(options: argparse.Namespace) -> None:
 def make_manifest(options: argparse.Namespace) -> int:
     from dfmm.files import check_target
     from dfmm.layouts import SHARES, build_manifest, verify
-    from dfmm.manifest import ManifestError, summarise_manifest, write_manifest
+    from dfmm.manifest import summarise_manifest, write_manifest
     from dfmm.tables import ENDINGS
 
     if options.list:
@@ -91,10 +91,7 @@ def make_manifest(options: argparse.Namespace) -> int:
     details = path.with_suffix(".problems.csv")
     ours = [file.name for file in (path, details) if file.resolve().parent == options.root.resolve()]  # of last time
     listing = replace(listing, problems=listing.problems[~listing.problems["name"].isin(ours)])
-    try:
-        write_manifest(listing.table, path)
-    except PermissionError as error:
-        raise ManifestError(f"{error.filename}: may not be written; choose another place with --out") from error
+    write_manifest(listing.table, path)
     write_manifest(listing.problems, details)
     print(f"{path}: {len(listing.table)} videos\n\n{summarise_manifest(listing.table).to_string()}\n")
     print(*listing.describe(), sep="\n")

@@ -90,7 +90,7 @@ class ArrayWriter:
             _is_held(self.file)  # no longer free: it is ours
             self.file.seek(8 + self.room)
         except OSError as error:
-            raise CacheError(f"{self.path}: cannot be written ({error})") from error
+            raise CacheError(f"{self.path}: cannot be written ({error.strerror or error})") from error
         return self
 
     def append(self, name: str, block: np.ndarray) -> None:
@@ -107,7 +107,7 @@ class ArrayWriter:
         try:
             self.file.write(content)
         except OSError as error:
-            raise CacheError(f"{self.path}: cannot be written ({error})") from error
+            raise CacheError(f"{self.path}: cannot be written ({error.strerror or error})") from error
         self.entries[name]["shape"][0] += len(block)
         self.entries[name]["data_offsets"][1] += len(content)
         if content:  # an empty block only declares an array's type and shape
@@ -123,7 +123,7 @@ class ArrayWriter:
             if kind is None:
                 self.partial.replace(self.path)
         except OSError as problem:
-            raise CacheError(f"{self.path}: cannot be written ({problem})") from problem
+            raise CacheError(f"{self.path}: cannot be written ({problem.strerror or problem})") from problem
         finally:
             self.file.close()
             self.partial.unlink(missing_ok=True)
