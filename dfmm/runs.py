@@ -37,6 +37,7 @@ MADE = (
     *("audit", "verdicts.html", "imported.csv", "export", "others"),
     *("debug", "trackers", STOP, "go_on.log"),
 )
+BOOKKEEPING = ("settings.yaml", "run.json", "log.jsonl", "locks")  # what a run has before anything is done in it
 # What may change as a run goes on; the first five change the weights that come of it, the number of epochs may grow.
 CHANGES_WEIGHTS = ("train.batch_size", "train.epochs", "train.patience", "train.accumulate", "train.processes")
 MAY_CHANGE = (
@@ -106,6 +107,15 @@ class Run:
     def source(self) -> Path:
         """What its scores come from: its model, or what was imported."""
         return self.imported if self.imported.is_file() else self.checkpoint
+
+    @property
+    def is_untouched(self) -> bool:
+        """Has nothing come of it yet, but stages that failed, and the notebooks that say why?"""
+        stages = self.read()["stages"]
+        failed = {name for name, stage in stages.items() if stage["status"] == "failed"}
+        told = {f"{name}.{ending}" for name in failed for ending in ("ipynb", "html")}
+        left = {path.name for path in self.path.iterdir()} - {*BOOKKEEPING, *told}
+        return not left and failed == {*stages}
 
     def refuse_imported(self) -> None:
         """Raise a `RunError` where this run holds imported scores, and so no model to ask or to train."""
@@ -269,6 +279,8 @@ def open_run(path: str | os.PathLike[str], settings: Settings, *, restart: bool 
     Some settings may be others as a run goes on (`MAY_CHANGE`): they are written down in `run.json`, under `changes`,
     and what was done with the old ones and depends on them is outdated.
 
+    A run in which nothing was done, as where the first command failed, takes other settings as a new one does.
+
     The notebooks' quick run begins again with other settings; what was trained with the old ones is kept beside it.
 
     Args:
@@ -283,7 +295,11 @@ def open_run(path: str | os.PathLike[str], settings: Settings, *, restart: bool 
     file = run / "settings.yaml"
     changed = diff_settings(load_settings(file), settings) if file.is_file() else []
     refused = _find_refused(run, load_settings(file), settings) if changed else []
-    if refused and not run.is_quick:
+    if refused and not run.is_quick and run.is_untouched:
+        log.warning("nothing was done in %s yet, so it begins with these settings", run.name)
+        run.clear()
+        changed = []
+    elif refused and not run.is_quick:
         raise RunError(
             f"{run.name} was made with other settings (then → now):\n  " + "\n  ".join(refused) + "\n"
             "Name another run, or begin this one again with `dfmm run … --restart`."

@@ -122,6 +122,39 @@ def test_a_run_is_opened_again_with_its_own_settings_only(run: Run) -> None:
     assert load_settings(run / "settings.yaml") == settings
 
 
+def test_a_run_in_which_nothing_was_done_takes_other_settings(run: Run) -> None:
+    old, new = Settings(), validate_settings({"seed": 9})
+    open_run(run.path, old)
+    fill(run, "01_explore_data.ipynb")
+    with pytest.raises(ValueError, match="no data"), run.stage("01_explore_data"):
+        raise ValueError("no data")
+    open_run(run.path, new)
+    assert load_settings(run / "settings.yaml") == new
+    assert (run.read()["seed"], run.read()["stages"]) == (9, {})
+    assert list_files(run) == {"settings.yaml", "run.json", "log.jsonl"}
+    with run.stage("train"), pytest.raises(RunError, match="other settings"):  # it may not have come to anything yet
+        open_run(run.path, old)
+    with pytest.raises(RunError, match="other settings"):  # and now it has
+        open_run(run.path, old)
+    run.clear()
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        *("checkpoints/epoch-0001-step-00000009.pt", "evaluations/a-test/scores.csv", "robustness/a-test/sweep.csv"),
+        *("imported.csv", "metrics.jsonl", "03_train.ipynb", "export/model.onnx", "debug/curve.png", "mine.txt"),
+    ],
+)
+def test_a_run_that_holds_anything_does_not(run: Run, kept: str) -> None:
+    open_run(run.path, Settings())
+    fill(run, kept)
+    with pytest.raises(RunError, match="other settings"):
+        open_run(run.path, validate_settings({"seed": 9}))
+    assert (run / kept).is_file()
+    assert load_settings(run / "settings.yaml") == Settings()
+
+
 def test_a_restart_begins_again_with_other_settings(run: Run) -> None:
     open_run(run.path, Settings())
     fill(run, "checkpoints/best.safetensors", "mine.txt")
