@@ -17,7 +17,7 @@ class EndingError(ValueError):
     """A name whose ending is not that of what would be written; the message lists those that are."""
 
 
-def check_target(path: str | Path, endings: Sequence[str], example: str) -> None:
+def check_file_name(path: str | Path, endings: Sequence[str], example: str) -> None:
     """Raise unless a file with one of these endings may be written under this name: asked before the work, not after.
 
     Args:

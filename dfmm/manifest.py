@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dfmm.files import check_target, write_beside
+from dfmm.files import check_file_name, write_beside
 from dfmm.paths import find_outside, normalise_paths
 from dfmm.tables import ENDINGS, ManifestError, is_among, name_format, name_rows, read_labels, read_table, read_texts
 from dfmm.words import count_noun
@@ -78,7 +78,7 @@ def write_manifest(table: pd.DataFrame, path: str | Path) -> Path:
         EndingError: the ending is another one, under which nobody would look for a CSV.
     """
     path = Path(path)
-    check_target(path, ENDINGS, "manifest.csv")
+    check_file_name(path, ENDINGS, "manifest.csv")
     kind = name_format(path)
     with write_beside(path) as partial:
         if kind == "parquet":

@@ -58,7 +58,7 @@ def draw_sample(options: argparse.Namespace) -> None:
     ],
 )
 def make_manifest(options: argparse.Namespace) -> int:
-    from dfmm.files import check_target
+    from dfmm.files import check_file_name
     from dfmm.layouts import SHARES, build_manifest, verify
     from dfmm.manifest import summarise_manifest, write_manifest
     from dfmm.tables import ENDINGS
@@ -76,7 +76,7 @@ def make_manifest(options: argparse.Namespace) -> int:
         print(verify.format_verification(found))
         return int(not found.is_whole)
     path = options.out or options.root / "manifest.csv"
-    check_target(path, ENDINGS, "manifest.csv")
+    check_file_name(path, ENDINGS, "manifest.csv")
     val = SHARES["val"] if options.val is None else options.val
     test = SHARES["test"] if options.test is None else options.test
     listing = build_manifest(
@@ -119,12 +119,14 @@ def _list_given(options: argparse.Namespace, *names: str) -> list[str]:
 def propose(options: argparse.Namespace) -> None:
     from dfmm import proposal
     from dfmm.manifest import write_manifest
+    from dfmm.settings import resolve_path
 
-    listing = proposal.open_folder(options.folder)
+    folder = resolve_path(options.folder)
+    listing = proposal.open_folder(folder)
     manifest = listing.table
-    looked = proposal.look_at_files(manifest, options.folder)
-    choices = proposal.propose_settings(manifest, options.folder, looked)
-    text = proposal.format_proposal(choices, f"A first run on {options.folder.name}, as dfmm propose proposes it.")
+    looked = proposal.look_at_files(manifest, folder)
+    choices = proposal.propose_settings(manifest, folder, looked)
+    text = proposal.format_proposal(choices, f"A first run on {folder.name}, as dfmm propose proposes it.")
     if options.out:
         proposal.check_target(text, options.out)
     print(*listing.describe(), "", sep="\n")
@@ -133,9 +135,9 @@ def propose(options: argparse.Namespace) -> None:
     print(proposal.format_times(proposal.estimate_times(manifest, proposal.build_settings(choices))))
     if options.out:
         proposal.write_proposal(text, options.out)
-        if not (options.folder / "manifest.csv").is_file():
-            write_manifest(manifest, options.folder / "manifest.csv")
-        print(f"written: {options.out}; next: dfmm run all {options.out}")
+        if not (folder / "manifest.csv").is_file():
+            write_manifest(manifest, folder / "manifest.csv")
+        print(f"written: {options.out}; {proposal.tell_next(options.out)}")
 
 
 @command(
@@ -197,7 +199,7 @@ def extract(options: argparse.Namespace) -> int:
     from dfmm.dataset import load_manifest
     from dfmm.extraction.extract import extract_tracks, name_failures, write_failures
     from dfmm.extraction.shards import MANIFEST, write_shards
-    from dfmm.files import check_target
+    from dfmm.files import check_file_name
     from dfmm.manifest import ManifestError, select_videos
     from dfmm.runs import terminate_as_interrupt
     from dfmm.settings import load_settings
@@ -206,7 +208,7 @@ def extract(options: argparse.Namespace) -> int:
     if settings.data.read == "shards":
         raise ManifestError("data.read: shards is for what was extracted before; name the params of the videos")
     if options.failures:
-        check_target(options.failures, (".csv",), "failures.csv")
+        check_file_name(options.failures, (".csv",), "failures.csv")
     manifest = select_videos(load_manifest(settings), limit=settings.data.limit)
     with terminate_as_interrupt():
         tracks, failures = extract_tracks(manifest, settings, crops=True, talks=settings.synchrony.use)

@@ -292,7 +292,7 @@ def robustness(options: argparse.Namespace) -> None:
 )
 def score(options: argparse.Namespace) -> int:
     logging.getLogger("dfmm").setLevel("ERROR")  # reasons go into the lines
-    from dfmm.files import check_target
+    from dfmm.files import check_file_name
     from dfmm.layouts.search import list_files
 
     if options.run and options.model:
@@ -300,7 +300,7 @@ def score(options: argparse.Namespace) -> int:
     files = list_files(options.files, required=not options.json)  # a reader of JSON wants a line for each
     genuine = list_files([options.reference]) if options.reference else []
     if options.report:
-        check_target(options.report, (".html", ".htm"), "verdicts.html")
+        check_file_name(options.report, (".html", ".htm"), "verdicts.html")
     from dfmm.extraction.pool import count_cores, keep_workers
 
     # A run's own settings, not known yet, may want but one.

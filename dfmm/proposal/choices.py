@@ -49,9 +49,24 @@ def propose_settings(manifest: pd.DataFrame, folder: str | Path, looked: pd.Data
 
 
 def _name_root(folder: str | Path) -> str:
-    """Return a folder as a params file names it: from the project on where it lies in there."""
+    """Return a folder as a params file names it: from the project on where it lies in there, and else as a whole.
+
+    A folder without notebooks is a project only for who stands in it now: a run, started elsewhere, would look there.
+    """
     root, project = resolve_path(folder).resolve(), find_project().resolve()
-    return root.relative_to(project).as_posix() if root.is_relative_to(project) else root.as_posix()
+    inside = _has_notebooks() and root.is_relative_to(project)
+    return root.relative_to(project).as_posix() if inside else root.as_posix()
+
+
+def _has_notebooks() -> bool:
+    return (find_project() / "notebooks").is_dir()
+
+
+def tell_next(params: str | Path) -> str:
+    """Return the command that runs a params file, and from where."""
+    if _has_notebooks():
+        return f"next: dfmm run all {params}"
+    return f"next, from the folder that holds dfmm's notebooks/: dfmm run all {resolve_path(params)}"
 
 
 def _propose_windows() -> list[Choice]:

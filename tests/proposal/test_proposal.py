@@ -204,6 +204,25 @@ def test_the_command_writes_only_when_asked(
     assert main(["propose", str(tmp_path / "nowhere")]) == 1
 
 
+def test_a_proposal_made_outside_of_the_repository_holds_wherever_it_is_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("dfmm.proposal.format_times", lambda _: "some time")
+    monkeypatch.setattr("dfmm.proposal.estimate_times", lambda *_: None)
+    (tmp_path / "below").mkdir()
+    for here, target in ((tmp_path, "params/mine.yaml"), (tmp_path / "below", "params/mine.yaml")):
+        monkeypatch.chdir(here)  # from below the second time, where both are looked for above
+        assert main(["propose", folder.name, "--out", target]) == 0
+        assert f"holds dfmm's notebooks/: dfmm run all {tmp_path / target}\n" in capsys.readouterr().out
+        assert load_settings(tmp_path / target).data.root == str(folder)
+    assert not [*(tmp_path / "below").iterdir()]
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / target).unlink()
+    assert main(["propose", folder.name, "--out", target]) == 0
+    assert f"; next: dfmm run all {target}\n" in capsys.readouterr().out
+    assert load_settings(tmp_path / target).data.root == folder.name
+
+
 def test_what_is_odd_in_a_folder_is_told_and_a_wrong_target_before_the_work(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
