@@ -22,7 +22,7 @@ def describe_environment() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             versions[package] = None
     return {
-        "git": _describe_git(),
+        "git": describe_code(Path(__file__).parent),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions,
@@ -30,14 +30,18 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
-def _describe_git() -> dict[str, Any] | None:
-    """Return the commit of the code, and whether files differ from it; None outside a repository."""
+def describe_code(package: Path) -> dict[str, Any] | None:
+    """Return the commit of a package's code, and whether it is `dirty`; None outside a repository.
+
+    Dirty is what differs from the commit, and a module that is not in it; a params file of one's own is no code.
+    """
 
     def ask(*words: str) -> str:
-        here = Path(__file__).parent
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", *words], cwd=package, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+        changed = ask("status", "--porcelain", "--untracked-files=no")
+        added = ask("ls-files", "--others", "--exclude-standard", "--", "*.py")  # below the package
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(changed or added)}
     except (OSError, subprocess.CalledProcessError):
         return None
