@@ -27,7 +27,7 @@ from dfmm.evaluation.score import score_windows
 from dfmm.evaluation.slices import measure_rate
 from dfmm.evaluation.summary import name_dataset, score_column
 from dfmm.evaluation.synchrony import judge_videos
-from dfmm.figures import format_difference, format_interval
+from dfmm.figures import format_difference, format_interval, tell_amount
 from dfmm.files import hash_file, write_json, write_whole
 from dfmm.manifest import fingerprint_manifest, is_synthetic, select_split
 from dfmm.metrics import Interval, compute_drop
@@ -334,14 +334,14 @@ def measure_drop(
 
 def format_sweep(table: pd.DataFrame, summary: dict[str, Any]) -> str:
     """Return the sweep as lines of text: a row each, and the mean drop."""
-    lines = [f"{'':22}{'AUC':>22}  {'false alarms':>12}  {'misses':>7}  {'drop of AUC':>12}"]
+    lines = [f"{'degradation':12}{'AUC':>22}  {'false alarms':>12}  {'misses':>8}  {'drop of AUC':>11}  how much"]
     for row in table.to_dict("records"):
-        amount = "" if row["degradation"] == CLEAN else f"{row['amount']:.3g} {row['unit']}"
+        amount = "" if row["degradation"] == CLEAN else tell_amount(row["amount"], row["unit"])
         numbers = [_format(row[name]) for name in ("auc", "auc_low", "auc_high", "fpr", "fnr", "drop")]
         auc = f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
         note = "" if row["labels_hold"] else "  no longer real: sound and picture part noticeably"
         lines.append(
-            f"{row['degradation']:12}{auc:>22}  {numbers[3]:>8}  {numbers[4]:>8}  {numbers[5]:>8}  {amount}{note}"
+            f"{row['degradation']:12}{auc:>22}  {numbers[3]:>12}  {numbers[4]:>8}  {numbers[5]:>11}  {amount}{note}"
         )
     drop = summary["mean_drop"]
     lines += [f"mean drop of the AUC: {_format(drop['value'])} [{_format(drop['low'])}, {_format(drop['high'])}]"]
@@ -355,7 +355,7 @@ def _format(value: float | None) -> str:
 def tabulate_sweep(table: pd.DataFrame) -> pd.DataFrame:
     """Return a sweep's rows for people: what was done how strongly, and each number with its 95 % interval."""
     titles = {"auc": "AUC", **RATES, "drop": "Drop of the AUC"}
-    amounts = [f"{row.amount:.3g} {row.unit}".strip() if row.strength else "" for row in table.itertuples()]
+    amounts = [tell_amount(row.amount, row.unit).strip() if row.strength else "" for row in table.itertuples()]
     rows = table.to_dict("records")
     numbers = {title: [format_interval(_read_interval(row, name)) for row in rows] for name, title in titles.items()}
     return table[["degradation", "strength"]].assign(amount=amounts, **numbers)

@@ -16,6 +16,7 @@ from dfmm.dataset import compute_log_mel
 from dfmm.degrade import Degradation, Scene
 from dfmm.figures.clips import mark_hertz
 from dfmm.figures.style import FEW_HERTZ, GREY, GRID, REAL, STREAMS, style_figure
+from dfmm.figures.words import tell_amount
 from dfmm.sections import Audio
 
 STRENGTHS = (1 / 3, 2 / 3, 1.0)
@@ -32,7 +33,7 @@ def describe_amount(one: Degradation, strength: float) -> str:
     """What a strength means, such as `37 quality`."""
     if not strength:
         return "as it was"
-    return f"{format_amount(one, strength)} {one.unit}".strip(" ()")
+    return tell_amount(one.measure(strength), one.unit).strip() if one.keyword else one.unit.strip(" ()")
 
 
 def format_amount(one: Degradation, strength: float) -> str:

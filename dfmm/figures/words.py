@@ -43,3 +43,10 @@ def format_share(value: float | None) -> str:
 def shorten_text(text: str, length: int = LABEL_LENGTH) -> str:
     """The text's beginning, with an ellipsis where its end is left out."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def tell_amount(amount: float, unit: str) -> str:
+    """`37 quality`, or `0.5 s early` of what is late by less than nothing; to three digits."""
+    if amount < 0 and unit.endswith(" late"):
+        amount, unit = -amount, unit.removesuffix("late") + "early"
+    return f"{amount:.0f} {unit}" if abs(amount) >= 100 else f"{amount:.3g} {unit}"

@@ -13,12 +13,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from dfmm.cli import main
+from dfmm.degrade import OFFSET
 from dfmm.evaluation import evaluate_run, learn_evidence, robustness
 from dfmm.evaluation.evidence import Piece
 from dfmm.evaluation.robustness import (
     CLEAN,
     describe_sweep,
     find_worst,
+    format_sweep,
     is_felt,
     is_noticed,
     list_steps,
@@ -28,6 +30,7 @@ from dfmm.evaluation.robustness import (
     sweep_degradations,
     tabulate_sweep,
 )
+from dfmm.figures.degrade import describe_amount
 from dfmm.model import load_model, save_model
 from dfmm.runs import Run, RunError, open_run
 from dfmm.settings import Settings
@@ -244,6 +247,11 @@ def test_what_cannot_be_measured_is_said_and_shown_as_a_dash() -> None:
     ]
     assert find_worst(table, summary) == ("h264", 1.0)
     shown = tabulate_sweep(table)
+    early = table.assign(amount=[0.0, -0.5, 0.5], unit="s late")
+    assert tabulate_sweep(early)["amount"].tolist() == ["", "0.5 s early", "0.5 s late"]
+    head, *rows, _ = format_sweep(early, summary).splitlines()
+    assert [row[head.index("how much") :] for row in rows] == ["", "0.5 s early", "0.5 s late"]  # below its header
+    assert describe_amount(OFFSET, -1.0) == "0.5 s early"
     assert shown["AUC"].tolist() == ["–"] * 3
     assert shown["amount"].tolist() == ["", "0.5 CRF", "1 CRF"]
     assert shown["Reals called fake"][2] == "0.100 [0.000, 0.200]"
