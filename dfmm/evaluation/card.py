@@ -94,8 +94,9 @@ def _describe_model(report: Report, settings: Settings, facts: Mapping[str, Any]
 def _describe_data(report: Report) -> Iterator[str]:
     scored = f"{report.coverage.scored} of {report.videos} videos scored, {report.video['n_fake']} of them fake"
     yield f"{_escape(report.dataset)}, {report.split}: {scored}; data fingerprint {report.data_fingerprint}"
-    for words, group in (("seen in training", report.seen), ("not seen", report.unseen)):
-        yield f"Methods {words}: {_escape(', '.join(group.methods) or 'none of these')}"
+    seen = report.trained_methods or report.seen.methods  # an older report knows of those that are here alone
+    for words, methods in (("seen in training", seen), ("here and not seen", report.unseen.methods)):
+        yield f"Methods {words}: {_escape(', '.join(methods) or 'none')}"
 
 
 def _describe_decision(report: Report, facts: Mapping[str, Any]) -> Iterator[str]:

@@ -295,6 +295,7 @@ class Report(Part):
     pieces: dict[str, Rival] = {}
     seen: Novelty = Novelty()
     unseen: Novelty = Novelty()
+    trained_methods: list[str] = []  # of all fakes in training, be they here or not; empty where nobody knows
     methods: dict[str, Method]
     sources: dict[str, Source] = {}
     calibration: dict[str, Calibration] | None = None

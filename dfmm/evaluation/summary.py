@@ -182,7 +182,7 @@ def _score_novelty(scored: pd.DataFrame, replicates: int, seen: Collection[str] 
     fakes = scored[scored["label"] == 1]
     methods = sorted(fakes["method"].unique())
     unseen = find_unseen(methods, seen)
-    groups = {}
+    groups: dict[str, Any] = {"trained_methods": sorted(seen)}
     for name, members in (("seen", sorted(set(methods) - set(unseen))), ("unseen", unseen)):
         rows = scored[(scored["label"] == 0) | scored["method"].isin(members)]
         videos = int(fakes["method"].isin(members).sum())

@@ -12,8 +12,9 @@ import torch
 import yaml
 
 from detectors import frames
-from dfmm.evaluation import evaluate_run
+from dfmm.evaluation import evaluate_run, summary
 from dfmm.evaluation.card import write_card
+from dfmm.evaluation.contents import Report
 from dfmm.evaluation.export import TOLERANCE, check_export, export_run
 from dfmm.files import write_whole
 from dfmm.manifest import STREAM_LABELS
@@ -124,6 +125,17 @@ def test_a_card_has_the_fields_of_a_hub_and_no_html_of_a_manifest() -> None:
     for part in ("## Data", "## Prior and threshold", "## Metrics", "## Limits", "## Licence"):
         assert part in body
     assert yaml.safe_load(write_card(report, make_settings(), {"prior": 0.5}).split("---\n")[1])["license"] == "other"
+
+
+def test_a_card_names_all_methods_of_training() -> None:
+    """Not only those that the split has as well: what a detector was taught is no matter of what it is tested on."""
+    report, scores, _ = make_results()
+    told = summary._score_novelty(scores[scores["status"] == "ok"], 100, ["swap", "elsewhere"])
+    assert (told["seen"]["methods"], told["trained_methods"]) == (["swap"], ["elsewhere", "swap"])
+    known = report.model_dump() | told
+    for trained, shown in ((["elsewhere", "swap"], "elsewhere, swap"), ([], "swap")):  # as of a report without them
+        card = write_card(Report.model_validate(known | {"trained_methods": trained}), make_settings(), {"prior": 0.5})
+        assert f"- Methods seen in training: {shown}\n" in card
 
 
 def test_an_export_of_a_run_tells_how_windows_are_made_and_no_folder_of_this_machine(
