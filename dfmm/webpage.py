@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbconvert import HTMLExporter
@@ -14,6 +17,8 @@ from dfmm.files import write_whole
 POLICY = "default-src 'none'; img-src data:; media-src data:; font-src data:; style-src 'unsafe-inline'"
 SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.DOTALL | re.IGNORECASE)
 HEAD = re.compile(r"<head\b[^>]*>", re.IGNORECASE)
+HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
+OBJECT = re.compile(r"<.*>", re.DOTALL)  # `<Figure size 800x600 with 1 Axes>`: that it is one, and no more
 WIDGETS = "application/vnd.jupyter.widget"  # how the mimetypes of what only a kernel shows begin
 
 
@@ -38,8 +43,34 @@ def render_notebook(notebook: nbformat.NotebookNode, *, title: str, folder: Path
             for kind in [kind for kind in output.get("data", {}) if kind.startswith(WIDGETS)]:
                 del output["data"][kind]
     notebook.metadata.pop("widgets", None)
+    describe_pictures(notebook)
     html, _ = HTMLExporter(template_name="lab", embed_images=True).from_notebook_node(
         notebook, resources={"metadata": {"name": title, "path": str(folder)}}
     )
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     return HEAD.sub(lambda found: found.group() + policy, SCRIPT.sub("", html), count=1)
+
+
+def describe_pictures(notebook: nbformat.NotebookNode) -> None:
+    """Give each picture an alternative text: what its output says in words, or else the heading that it stands under.
+
+    By its template nbconvert gives it none, and warns of that, which who runs a notebook can do nothing about; of an
+    output's HTML it takes what is there.
+    """
+    heading = "notebook"
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heading = next(iter(reversed(HEADING.findall(cell.source))), heading)
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            kind = next((kind for kind in ("image/png", "image/jpeg") if kind in data), None)
+            if kind and "text/html" not in data:
+                said = "".join(data.get("text/plain", ""))
+                text = f"A figure of: {heading}" if not said or OBJECT.fullmatch(said) else said
+                data["text/html"] = _write_picture(kind, data[kind], text, output.metadata.get(kind, {}))
+
+
+def _write_picture(kind: str, content: str, text: str, known: Mapping[str, Any]) -> str:
+    size = "".join(f' {name}="{int(known[name])}"' for name in ("width", "height") if name in known)
+    source = f"data:{kind};base64,{''.join(content.split())}"
+    return f'<div class="jp-RenderedImage"><img src="{source}" alt="{escape(text)}"{size}></div>'

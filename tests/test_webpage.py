@@ -65,6 +65,19 @@ def test_a_page_holds_what_the_notebook_shows_and_loads_nothing(tmp_path: Path) 
     assert sorted(file.name for file in tmp_path.iterdir()) == ["01_look.html", "01_look.ipynb"]
 
 
+def test_each_picture_says_in_words_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"a": "<Figure size 800x600 with 1 Axes>", "b": 'Threshold and prior\ncalled: 1 "fake" < 2'}
+    outputs = [
+        nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo=", "text/plain": text})
+        for text in said.values()
+    ]
+    cells = [nbformat.v4.new_markdown_cell("# Look\n\n## Errors\n"), nbformat.v4.new_code_cell("", outputs=outputs)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "01_look.ipynb")
+    tags = Reader(write_webpage(tmp_path / "01_look.ipynb").read_text(encoding="utf-8")).tags
+    assert [attributes["alt"] for tag, attributes in tags if tag == "img"] == ["A figure of: Errors", said["b"]]
+    assert "Alternative text is missing" not in "".join(capsys.readouterr())
+
+
 def test_scripts_of_an_output_are_gone_and_what_it_asks_for_is_refused(tmp_path: Path) -> None:
     html = write_webpage(
         write_executed(tmp_path, "<SCRIPT src='https://x.example/a.js'></SCRIPT ><script>alert(1)\n</script>")
