@@ -62,6 +62,7 @@ def make_manifest(options: argparse.Namespace) -> int:
     from dfmm.layouts import SHARES, build_manifest, verify
     from dfmm.manifest import summarise_manifest, write_manifest
     from dfmm.tables import ENDINGS
+    from dfmm.words import count_noun
 
     if options.list:
         print(verify.list_layouts())
@@ -93,7 +94,7 @@ def make_manifest(options: argparse.Namespace) -> int:
     listing = replace(listing, problems=listing.problems[~listing.problems["name"].isin(ours)])
     write_manifest(listing.table, path)
     write_manifest(listing.problems, details)
-    print(f"{path}: {len(listing.table)} videos\n\n{summarise_manifest(listing.table).to_string()}\n")
+    print(f"{path}: {count_noun(len(listing.table), 'video')}\n\n{summarise_manifest(listing.table).to_string()}\n")
     print(*listing.describe(), sep="\n")
     print(f"all of these, with details: {details}" if len(listing.problems) else "nothing that does not fit")
     return 0

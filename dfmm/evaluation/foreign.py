@@ -33,6 +33,7 @@ from dfmm.model.detector import score_with
 from dfmm.people import assign_people
 from dfmm.runs import Run
 from dfmm.settings import Settings, list_changed, load_settings, parse_override, resolve_path
+from dfmm.words import count_noun
 
 POLARITIES = ("fake_high", "real_high")
 EDGE = 1e-15  # a probability nearer to 0 or 1 has lost its odds
@@ -367,15 +368,17 @@ def _describe_import(
 def describe_import(facts: Foreign, report: Report) -> list[str]:
     """Say what was imported, which way round it is, what was chosen on validation, and which videos have no score."""
     high = "fakes" if facts.polarity == "fake_high" else "reals"
-    said = [f"{facts.table}: {facts.rows} rows, a score a {facts.level}; {high} are high ({facts.known})"]
+    said = [f"{facts.table}: {count_noun(facts.rows, 'row')}, a score a {facts.level}; {high} are high ({facts.known})"]
     if report.foreign and report.foreign.reals:
         said.append(
-            f"calibrated, and fake from {report.threshold.value:.3f} on, as {report.foreign.reals} reals and "
-            f"{report.foreign.fakes} fakes of validation taught"
+            f"calibrated, and fake from {report.threshold.value:.3f} on, as "
+            f"{count_noun(report.foreign.reals, 'real')} and {count_noun(report.foreign.fakes, 'fake')} of validation "
+            "taught"
         )
     said += report.threshold.doubts
     missing = list(report.coverage.reasons)
     if missing:
         more = f" and {len(missing) - SHOWN} more (in scores.csv)" if len(missing) > SHOWN else ""
-        said.append(f"{len(missing)} of {report.videos} videos have no score: {', '.join(missing[:SHOWN])}{more}")
+        have = "has" if len(missing) == 1 else "have"
+        said.append(f"{len(missing)} of {report.videos} videos {have} no score: {', '.join(missing[:SHOWN])}{more}")
     return said

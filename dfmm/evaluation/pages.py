@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dfmm import figures
+from dfmm.words import count_noun
 
 MIMETYPES = {"svg": "image/svg+xml", "png": "image/png", "jpg": "image/jpeg"}
 
@@ -62,6 +63,7 @@ def render_page(template: str, **values: Any) -> str:
         "interval": figures.format_interval,
         "difference": figures.format_difference,
         "names": mark_names,
+        "noun": count_noun,
     }
     written = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     return environment.get_template(template).render(written=written, **values)

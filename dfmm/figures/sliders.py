@@ -21,6 +21,7 @@ from dfmm.figures.still import Still, read_view
 from dfmm.figures.style import FAKE, REAL, add_legend, join_title, label_axes, style_figure
 from dfmm.figures.words import format_interval, format_number
 from dfmm.metrics import Interval, compute_error, compute_metrics
+from dfmm.words import count_noun
 
 REACH = 7.0  # log-odds that are shown to either side: from 0.001 to 0.999, nearly
 MARKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
@@ -135,7 +136,8 @@ def tell_decisions(decisions: Decisions, split: str) -> dict[str, str]:
     """Return what validation's threshold reaches, in words, by what it is."""
     threshold = decisions.threshold
     found = decisions.measure(threshold, decisions.prior)
-    counts = f"{found['tp']} fakes found, {found['fn']} missed; {found['fp']} reals called fake, {found['tn']} not"
+    counts = f"{count_noun(found['tp'], 'fake')} found, {found['fn']} missed; "
+    counts += f"{count_noun(found['fp'], 'real')} called fake, {found['tn']} not"
     return {
         "threshold of validation": f"{threshold:.3f}, for a share of {decisions.prior:.2f} fakes",
         "called": counts,

@@ -28,6 +28,7 @@ from dfmm.figures.style import style_figure
 from dfmm.figures.words import format_number, shorten_text
 from dfmm.media.container import MediaError
 from dfmm.settings import Settings
+from dfmm.words import count_noun
 
 SCORES = {
     "score": "score",
@@ -249,7 +250,7 @@ def plot_faces(listing: Listing, settings: Settings) -> Figure:
     rows = max(-(-len(numbers) // columns), 1)
     figure, grid = plt.subplots(rows, columns, figsize=(8, 1.75 * rows + 0.4), squeeze=False)
     what = "the highest scores" if "score" in listing.table else "the first ones"
-    figure.suptitle(f"{len(listing.table)} clips; {what}", fontsize=11)
+    figure.suptitle(f"{count_noun(len(listing.table), 'clip')}; {what}", fontsize=11)
     for axes in grid.ravel():
         axes.set_axis_off()
     for axes, number in zip(grid.ravel(), numbers, strict=False):

@@ -35,6 +35,7 @@ from dfmm.layouts.split import SHARES, Division, check_shares, check_split, spli
 from dfmm.layouts.talkingheadbench import TALKINGHEADBENCH
 from dfmm.manifest import COLUMNS, NO_SPLIT, SPLITS, ManifestError, validate_manifest
 from dfmm.people import tell_nameless
+from dfmm.words import count_noun
 
 __all__ = [
     "LAYOUTS",
@@ -173,7 +174,8 @@ def describe_division(division: Division) -> list[str]:
     how = f"by identity ({people} identities)" if any(division.identities.values()) else "among splits"
     lines = [f"{total - lost} of {total} videos divided {how}"]
     if lost:
-        lines.append(f"{lost} videos left out ({lost / total:.1%}): they name people of two splits")
+        whose = "it names" if lost == 1 else "they name"
+        lines.append(f"{count_noun(lost, 'video')} left out ({lost / total:.1%}): {whose} people of two splits")
     if division.unnamed:
         lines.append(f"{tell_nameless(division.unnamed)}: who is in them may be in two splits")
     lines += _describe_spread(division)

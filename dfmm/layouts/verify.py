@@ -10,6 +10,7 @@ import pandas as pd
 
 from dfmm.layouts import LAYOUTS, read_layout
 from dfmm.layouts.release import Layout
+from dfmm.words import count_noun
 
 MISSING = "missing file"
 THERE = ("no row", "no label", "other compression")  # kinds of problem whose files are there
@@ -81,7 +82,7 @@ def format_verification(found: Verification) -> str:
         lines += [found.counts.assign(off=off.map(lambda n: f"{n:+}" if n else "")).to_string(index=False)]
     if found.missing:
         names = ", ".join(found.missing[:3]) + (", …" if len(found.missing) > 3 else "")
-        lines.append(f"{len(found.missing)} files are named in the dataset's lists and not here: {names}")
+        lines.append(f"{count_noun(len(found.missing), 'file')} named in the dataset's lists, and not here: {names}")
     for archive, here, missing in found.parts.itertuples(index=False):
         if not here:
             lines.append(f"nothing of {archive} is here")

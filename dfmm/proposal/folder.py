@@ -165,5 +165,7 @@ def _judge_files(looked: pd.DataFrame) -> Iterator[str]:
         if not lacks.any():
             continue
         reals, fakes = (int((lacks & (fine["label"] == label)).sum()) for label in (0, 1))
-        told = "" if lacks.all() else f" ({reals} reals, {fakes} fakes: it may give them away; `dfmm audit` says more)"
-        yield f"{int(lacks.sum())} of {len(fine)} files looked at have no {kind}{told}."
+        counts = f"{count_noun(reals, 'real')}, {count_noun(fakes, 'fake')}"
+        told = "" if lacks.all() else f" ({counts}: it may give them away; `dfmm audit` says more)"
+        have = "has" if lacks.sum() == 1 else "have"
+        yield f"{int(lacks.sum())} of {len(fine)} files looked at {have} no {kind}{told}."

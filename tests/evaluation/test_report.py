@@ -231,6 +231,12 @@ def test_the_fakes_of_unseen_methods_have_their_row_beside_those_of_seen_ones():
         html = render_html(Report.model_validate(report.model_dump() | {name: told}), scores, [])
         assert f"AUC, 10 fakes of {name} methods0.700 [0.600, 0.800]" in Reader(html).text
         assert f"AUC, 0 fakes of {other} methods–" in Reader(html).text
+        for videos, shown in ((10, "these 10 fakes"), (1, "this one fake")):
+            told["videos"] = videos
+            html = render_html(Report.model_validate(report.model_dump() | {"unseen": told, "seen": told}), scores, [])
+            assert f"AUC of {shown}" in " ".join(Reader(html).text.split())
+        assert "AUC, 1 fake of seen methods" in Reader(html).text
+        told["videos"] = 10
     assert "fakes of unseen methods" not in render_html(report, scores, [])  # written before there were any
 
 

@@ -18,6 +18,7 @@ from dfmm.figures import format_interval, sliders
 from dfmm.figures.sliders import SURE, UNKNOWN, Decisions, Sliders, open_decisions, plot_decisions, try_thresholds
 from dfmm.figures.still import read_view
 from dfmm.metrics import compute_metrics
+from dfmm.words import count_noun
 
 EVIDENCE = Evidence({}, 0.0, prior=0.4, threshold=0.45, rule="balanced_accuracy", apart=True)
 
@@ -121,7 +122,7 @@ def test_the_still_says_what_validations_threshold_reaches_and_that_choosing_is_
     still = try_thresholds(make_videos(), 0.45, prior=0.4)
     decisions = open_decisions(make_videos(), 0.45, 0.4)
     found = decisions.measure(0.45, 0.4)
-    assert f"{found['tp']} fakes found" in still.text
+    assert f"{count_noun(found['tp'], 'fake')} found" in still.text
     assert "choosing on test" in still.text
     assert f"recall: {format_interval(decisions.recall)}" in still.text
     widget = still.make()

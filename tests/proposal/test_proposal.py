@@ -69,6 +69,11 @@ def test_enough_of_all_that_is_known_is_not_complained_of() -> None:
         (make_manifest(120).query("split != 'test' or label == 0"), look(), "test has no fakes"),
         (make_manifest(120), look(sound=False), "10 of 10 files looked at have no sound."),
         (make_manifest(120), look(sound=[True, False] * 5), "0 reals, 5 fakes"),
+        (
+            make_manifest(120),
+            look(sound=[False] + [True] * 9),
+            "1 of 10 files looked at has no sound (1 real, 0 fakes:",
+        ),
         (make_manifest(120), look(2), "2 of 10 files looked at cannot be opened: a.mp4: no such file"),
     ],
 )
