@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64decode
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -161,6 +162,8 @@ def test_report_embeds_every_figure_with_words_for_it(html, folder):
     }
     assert len(page.find("img")) == len(page.find("figcaption")) == len(names)
     assert all(image["alt"] for image in page.find("img"))
+    shown = {b64decode(image["src"].partition(",")[2]) for image in page.find("img")}
+    assert shown == {file.read_bytes() for file in (folder / "figures").glob("*.svg")}
 
 
 def test_page_can_be_read_aloud(html):
