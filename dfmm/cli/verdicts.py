@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -318,18 +319,22 @@ def _score_files(files: list[str], genuine: list[str], options: argparse.Namespa
 
         chosen = {"model": options.model, "face": options.face, "dense": bool(options.report), "whole": options.whole}
         judge = open_judge(options.run, **chosen)
-    failed, judged, kept = 0, 0, []
+    failed, titles, kept = 0, Counter(), []
     for sentence in [] if options.json else judge.introduce():
         print(sentence)
     warn_of(judge)
     reference = gather_reference(one.line for one in judge.judge(genuine)) if genuine else None
     for verdict in judge.judge(files, details=bool(options.report)):
         line = verdict.line if reference is None else compare_reference(verdict.line, reference)
-        failed, judged = failed + (line["status"] == "failed"), judged + (line["status"] == "ok")
+        failed, titles = failed + (line["status"] == "failed"), titles + Counter([verdict.title])
         says = json.dumps(line, ensure_ascii=False) if options.json else judge.format(line) + format_reference(line)
         print(says, flush=True)
         kept += [replace(verdict, line=line)] if options.report else []
-    if judged and not options.json and not judge.model:
+    if len(files) > 1 and not options.json:
+        print(
+            f"{len(files)} files: " + ", ".join(f"{count} × {title.lower()}" for title, count in titles.most_common())
+        )
+    if {*titles} - {"Not judged"} and not options.json and not judge.model:
         from dfmm.evaluation.synchrony import UNJUDGED
 
         print(UNJUDGED)

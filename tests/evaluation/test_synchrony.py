@@ -144,9 +144,10 @@ def test_loose_files_are_judged_without_a_run(
     said = capsys.readouterr().out
     assert "no face" in said
     assert UNJUDGED not in said  # where nothing is judged at all
-    assert main(["score", str(broken)]) == 1
+    assert main(["score", str(broken), str(mute_clip.path)]) == 1
     said = capsys.readouterr().out
     assert said.count(str(broken)) == 1
+    assert said.endswith("\n2 files: 2 × not judged\n")
     assert "copy it again" in said
 
 
