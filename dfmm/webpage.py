@@ -72,5 +72,5 @@ def describe_pictures(notebook: nbformat.NotebookNode) -> None:
 
 def _write_picture(kind: str, content: str, text: str, known: Mapping[str, Any]) -> str:
     size = "".join(f' {name}="{int(known[name])}"' for name in ("width", "height") if name in known)
-    source = f"data:{kind};base64,{''.join(content.split())}"
+    source = escape(f"data:{kind};base64,{''.join(content.split())}")
     return f'<div class="jp-RenderedImage"><img src="{source}" alt="{escape(text)}"{size}></div>'
