@@ -19,6 +19,8 @@ from dfmm.manifest import VIDEO_ENDINGS, ManifestError, complete_manifest
 from dfmm.paths import find_outside, normalise_paths
 from dfmm.tables import is_among
 
+LINKS = "links that lead out of it are not followed: copy the files, or name the folder that they lie in"
+
 
 @dataclass
 class Problems:
@@ -203,6 +205,7 @@ def make_listing(rows: pd.DataFrame, problems: Problems, *, root: str | Path, ex
     """
     if rows.empty:
         noted = ", ".join(f"{count} × {kind}" for kind, count in Counter(problems.kinds).items())
+        noted += f" ({LINKS})" * ("outside the root" in problems.kinds)
         raise ManifestError(f"{root}: found none of {expected}" + (f"; noted: {noted}" if noted else ""))
     rows = rows.sort_values("path", ignore_index=True)
     rows["video_id"] = name_videos(rows["path"])

@@ -548,6 +548,9 @@ def test_what_a_row_says_never_leaves_the_root(tmp_path: Path) -> None:
     outside = listing.problems.query("kind == 'outside the root'")
     assert set(rows[1:]) <= set(outside["name"])
     assert "missing file" not in set(listing.problems["kind"])
+    (root / "train/a.mp4").unlink()
+    with pytest.raises(ManifestError, match=r"outside the root.*links that lead out of it are not followed: copy"):
+        read_layout("lavdf", root)
 
 
 def test_links_inside_the_root_are_followed_and_never_in_circles(tmp_path: Path) -> None:
