@@ -31,7 +31,6 @@ class Interval(TypedDict):
 
 
 TINY = 1e-12
-FURTHEST = 300.0  # of a logarithm: of hardly more than one person an interval of it has no end that is a number
 FEW = 20  # independent videos of a class, or people, with no more than which replicates alone promise too much
 SEEN = 10  # replicates that must lie beyond a percentile for it to be read off them
 
@@ -54,7 +53,7 @@ def take_percentiles(draws: Floats, people: float, confidence: float) -> Bounds:
     draws = keep_finite(draws)
     if not draws.size:
         return np.inf, -np.inf
-    # Of hardly more than one person it is 0: how far out that lies is infinite, and no number where all are alike.
+    # Of very few people it may be 0: how far out that lies is infinite, and no number where all are alike.
     tail = max(scipy.stats.norm.sf(find_reach(people, confidence)), np.finfo(float).tiny)
     seen = min(max(tail, SEEN / len(draws)), 0.25)
     low, middle, high = np.quantile(draws, [seen, 0.5, 1 - seen], axis=0)
@@ -68,10 +67,8 @@ def keep_finite(draws: Floats) -> Floats:
 
 
 def find_reach(people: float, confidence: float) -> float:
-    """How many standard errors an interval reaches to either side; more where people are few."""
-    tail = (1 - confidence) / 2
-    if people <= 1:
-        return scipy.stats.norm.isf(tail)
+    """How many standard errors an interval reaches to either side: the more, the fewer people, down to two of them."""
+    tail, people = (1 - confidence) / 2, max(people, 2.0)  # one tells of no spread, and what is left is not of people
     return scipy.stats.t.isf(tail, people - 1) * np.sqrt(people / (people - 1))
 
 
@@ -99,7 +96,7 @@ def bound_loss(value: float, draws: Floats, people: float, confidence: float, ex
     if not draws.size or value <= 0:
         return low - excess, high - excess
     middle = max(value - excess, TINY)
-    reach = min(find_reach(people, confidence) * np.log(np.maximum(draws, TINY)).std(), FURTHEST)
+    reach = find_reach(people, confidence) * np.log(np.maximum(draws, TINY)).std()
     return min(low - excess, middle * np.exp(-reach)), max(high - excess, middle * np.exp(reach))
 
 

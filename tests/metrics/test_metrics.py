@@ -20,7 +20,7 @@ from dfmm.metrics import (
     compute_roc_band,
 )
 from dfmm.metrics import compute as computing
-from dfmm.metrics.intervals import take_percentiles
+from dfmm.metrics.intervals import find_reach, take_percentiles
 from dfmm.metrics.people import draw_weights, find_people
 from dfmm.metrics.ranking import count_videos, measure_ranking, rank_videos
 
@@ -226,7 +226,7 @@ def test_who_is_in_all_fakes_is_one_witness_whoever_else_is_named():
     assert worth[2] > 10  # whose scores are no more alike than others'
     alone = compute_auc(labels, scores, identities=np.where(labels == 1, "star", targets).tolist())
     cells = [f"{target}|star" if fake else target for target, fake in zip(targets, labels, strict=True)]
-    assert compute_auc(labels, scores, identities=cells) == pytest.approx(alone, abs=0.01)
+    assert max(alone["low"], compute_auc(labels, scores, identities=cells)["low"]) < 0.3  # of .8, by one witness
     found = compute_metrics(labels, norm.cdf(scores), threshold=0.5, identities=cells, replicates=50)
     assert {found[name]["low"] for name in ("log_loss", "brier", "ece", "cllr", "min_dcf")} == {None}
     assert "one person" in found["brier"]["note"]
@@ -238,6 +238,12 @@ def test_few_people_stretch_the_percentiles():
     low, high = take_percentiles(draws, 5, 0.95)
     assert low < 0.005
     assert high > 0.995
+
+
+def test_fewer_people_never_reach_less_far():
+    reaches = [find_reach(people, 0.95) for people in (100, 20, 5, 3, 2, 1.5, 1)]
+    assert reaches == sorted(reaches)
+    assert np.isfinite(reaches).all()
 
 
 def test_a_percentile_that_no_replicate_reaches_is_not_read_off_them():
