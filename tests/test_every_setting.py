@@ -38,7 +38,6 @@ BASE = {
     "model.temporal": "tconv",
     "train.epochs": 1,
     "train.batch_size": 4,
-    "train.windows": 2,
     "train.clip": 1e6,
 }
 
@@ -74,8 +73,8 @@ def hash_values(values: Any) -> str:
 
 
 def show_samples(settings: Settings, folder: Path) -> str:
-    """What training reads: the first samples of an epoch."""
-    train = load_manifest(settings, progress=False).query("split == 'train'").head(4)
+    """What training reads of a fake and a real."""
+    train = load_manifest(settings, progress=False).query("split == 'train'").iloc[1:3]
     dataset = MultimodalDataset(train, settings, sampling="random", augment=True, progress=False)
     return hash_values([dataset[index] for index in range(len(dataset))])
 
@@ -222,7 +221,6 @@ MODELS = {
     "model.dim": 32,
     "model.temporal": "transformer",
     "model.fusion": "attention",
-    "model.aggregation": "attention",
     "model.dropout": 0.9,
 }
 TRAINING = (
@@ -257,6 +255,7 @@ OTHERS = (
     ("cure.reencode_sample_rate", 8000, show_samples, {"cure.reencode": True}),
     ("cure.reencode_bit_rate", 16_000, show_samples, {"cure.reencode": True}),
     ("data.leave_out", ["blend"], show_videos, {}),
+    ("model.aggregation", "attention", show_model, {"train.windows": 2}),
     ("train.windows", 3, show_order, {}),
     ("train.val_windows", 3, show_training, {}),
     ("train.balance", "method", show_order, {}),
