@@ -16,6 +16,7 @@ from dfmm.evaluation.contents import read_report
 from dfmm.evaluation.kept import read_timeline
 from dfmm.evaluation.localization import cut_runs, find_truth, list_stretches, propose_stretches
 from dfmm.files import write_json
+from dfmm.manifest import write_manifest
 from dfmm.model import load_model
 from dfmm.runs import Run, open_run
 from dfmm.settings import Settings, load_settings
@@ -160,8 +161,18 @@ def test_a_split_is_measured_stream_by_stream() -> None:
 
 
 @pytest.fixture(scope="module")
-def dense(tiny: Settings) -> Settings:
-    return change(tiny, evaluate={"stride": 0.1}, train={"epochs": 1})
+def manifest(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Of the videos to train on half: those that are forged in stretches, one whose sound is late, and reals."""
+    train = manifest[manifest["split"] == "train"]
+    partly, late = train["video_segments"] != "", train["method"] == "desync"
+    chosen = pd.concat([train[partly | late], train[train["label"] == 0].head(3)])
+    return pd.concat([chosen, manifest[manifest["split"] != "train"]], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def dense(tiny: Settings, manifest: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    file = write_manifest(manifest, tmp_path_factory.mktemp("few") / "manifest.csv")
+    return change(tiny, data={"manifest": str(file)}, evaluate={"stride": 0.1}, train={"epochs": 1})
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ PIECE = Piece(0.0, centre=0.0, scale=1.0, slope=1.0, offset=0.0, share=0.5, genu
 
 @pytest.fixture(scope="module")
 def run(tiny: Settings, manifest: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    settings = change(tiny, synchrony={"use": True, "mesh": "never", "phonemes": "never"})
+    settings = change(tiny, synchrony={"use": True, "mesh": "never", "phonemes": "never"}, train={"epochs": 1})
     run = open_run(tmp_path_factory.mktemp("runs") / "tiny", settings)
     Trainer(settings, manifest, run, progress=False).fit()
     # What so few videos teach may leave out the very streams that are degraded here.
