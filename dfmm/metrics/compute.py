@@ -280,8 +280,9 @@ def describe_auc(
 
 
 def count_least(ranking: Ranking) -> float:
-    """How many there are of what is fewest: people, or independent fakes or reals."""
-    return min(ranking.crowd.people, *ranking.worth)
+    """How many there are of what is fewest: people, or independent fakes or reals, if there are any."""
+    counts = zip(ranking.worth, (ranking.n_fake, ranking.n_real), strict=True)
+    return min(ranking.crowd.people, *(worth for worth, videos in counts if videos))
 
 
 def _find_excess(ranking: Ranking, costs: Costs, seed: int) -> dict[str, float]:
