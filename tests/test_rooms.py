@@ -14,8 +14,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dfmm"
 GROUND = [
-    *("files", "words", "bars", "processes", "compiler", "sections", "settings", "environment", "paths", "tables"),
-    *("manifest", "people", "metrics", "runs"),
+    *("files", "words", "bars", "processes", "memory", "compiler", "sections", "settings", "environment"),
+    *("paths", "tables", "manifest", "people", "metrics", "runs"),
 ]
 # From the ground up: a room imports what stands before it, and nothing that comes after.
 ORDER = [

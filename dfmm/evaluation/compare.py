@@ -279,6 +279,7 @@ def format_comparison(found: Mapping[str, Any]) -> str:
         spread = {titles[name]: values for name, values in group["metrics"].items() if name in HEAD}
         table = pd.DataFrame(spread).T.map(lambda value: f"{value:.3f}").rename(columns={"within": "± within"})
         parts.append(f"Seeds of one setting: {', '.join(group['runs'])}\n{table.to_string()}")
+    parts.append("\n".join([*describe_differences(found), *map(describe_seeds, found["seeds"])]))
     return "\n\n".join(parts)
 
 
@@ -305,11 +306,12 @@ def describe_differences(found: Mapping[str, Any]) -> list[str]:
 
 def _describe_pair(a: str, b: str, difference: Mapping[str, float], better: str) -> str:
     """Say which of two runs is the better one, by how much, and how sure that is."""
-    value, low, high = (abs(difference[end]) for end in ("difference", "low", "high"))
+    sign = 1 if difference["difference"] > 0 else -1
+    value, *ends = (sign * difference[end] for end in ("difference", "low", "high"))
     is_first = (difference["difference"] > 0) == (better == "more")
     ahead, behind = (a, b) if is_first else (b, a)
     p = _format_p(difference["p_holm"])
-    return f"{ahead} is surely better than {behind}, by {value:.3f} [{min(low, high):.3f}, {max(low, high):.3f}], p {p}"
+    return f"{ahead} is surely better than {behind}, by {value:.3f} [{min(ends):.3f}, {max(ends):.3f}], p {p}"
 
 
 def describe_seeds(group: Mapping[str, Any], name: str = "auc") -> str:

@@ -20,6 +20,7 @@ from dfmm.evaluation.contents import Column, Slices
 from dfmm.manifest import COLUMNS, ManifestError
 from dfmm.metrics import Interval, compute_auc, compute_error
 from dfmm.settings import Settings
+from dfmm.words import count_noun
 
 log = logging.getLogger("dfmm")
 
@@ -143,9 +144,19 @@ def _measure_column(scored: pd.DataFrame, column: str, threshold: float, replica
         row = {"slice": str(name), "n": len(inside), "n_fake": int(inside["label"].sum())}
         here = measure_errors(inside, scored, threshold, replicates)
         there = measure_errors(outside, scored, threshold, replicates) if len(names) > 1 else {}
-        rest = {one: there[one] for one in MEASURES if one in there and there[one]["value"] is not None}
-        rows.append(row | here | {"rest": {one: rest[one] for one in rest if here[one]["value"] is not None}})
+        rows.append(row | here | {"rest": _choose_rest(here, there)})
     return rows
+
+
+def _choose_rest(here: dict[str, Any], there: dict[str, Any]) -> dict[str, Interval]:
+    """Return what can be compared of all other videos: not an AUC between all of one label and all of the other, which
+    is the same number from both sides.
+    """
+    halves = there and here["against_all"] and there["against_all"]
+    known = [
+        name for name in MEASURES if there and here[name]["value"] is not None and there[name]["value"] is not None
+    ]
+    return {name: there[name] for name in known if not (halves and name == "auc")}
 
 
 def measure_errors(rows: pd.DataFrame, scored: pd.DataFrame, threshold: float, replicates: int) -> dict[str, Any]:
@@ -258,7 +269,7 @@ def describe_worst(slices: Slices) -> str:
     named = (
         f"{worst.column} {worst.slice}: {MEASURES[worst.measure]} {worst.value:.3f}, {worst.rest:.3f} in all other "
         f"videos (worse by {difference['value']:.3f} [{difference['low']:.3f}, {difference['high']:.3f}], widened for "
-        f"{slices.comparisons} comparisons)"
+        f"{count_noun(slices.comparisons, 'comparison')})"
     )
     return f"Worst is {named}." if worst.sure else f"No slice is surely worse than the rest; the worst is {named}."
 

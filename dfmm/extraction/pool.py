@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import multiprocessing
 import os
@@ -18,6 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from dfmm.media.container import MediaError
+from dfmm.memory import return_memory
 from dfmm.processes import hide_main
 from dfmm.sections import Extract
 
@@ -27,7 +27,6 @@ BYTES_PER_SECOND = 1_000_000
 TICK = 0.2  # seconds after which who works ahead looks whether that is still wanted
 GRACE = 2.0  # and those in which it has to let go of what it holds
 AT_ONCE = 16  # files that are found together, unless there are more workers: what is found lies on the disk until used
-MMAP_THRESHOLD, MMAP_BYTES = -3, 1 << 17  # mallopt's M_MMAP_THRESHOLD
 
 Submit = Callable[[Callable[..., Any], Sequence[Any], float], Future]
 Item, Made = TypeVar("Item"), TypeVar("Made")
@@ -221,7 +220,7 @@ def _serve(pipe: Connection) -> None:
 
 
 def _prepare_worker() -> None:
-    """One thread each, and memory given back: decoded frames come and go, and glibc would keep their holes."""
+    """One thread each, and memory given back."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
     os.environ["OMP_NUM_THREADS"] = "1"
     with contextlib.suppress(ImportError):
@@ -229,8 +228,7 @@ def _prepare_worker() -> None:
 
         cv2.setNumThreads(1)
         importlib.import_module("dfmm.extraction.tracks")  # which nearly all tasks need, and nobody waits for yet
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # no glibc here
-        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, MMAP_BYTES)
+    return_memory()
 
 
 def _try(function: Callable[..., Any], task: Sequence[Any]) -> Any:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from dfmm.model.backbone import evaluation_mode, freeze_stages, make_backbone, measure_width
 
+PIXELS_AT_ONCE = 32 * 112**2  # a processor encodes no more at once: what lies between layers stays in its caches
+
 
 class FrameEncoder(nn.Module):
     """A timm backbone on every frame that is there: uint8 `[B, T, 3, H, W]` and mask `[B, T]` → `[B, T, D]`.
@@ -25,8 +27,8 @@ class FrameEncoder(nn.Module):
         self.backbone = make_backbone(backbone, pretrained, size=size).to(memory_format=torch.channels_last)
         self.frozen = freeze_stages(self.backbone, frozen)
         config = self.backbone.pretrained_cfg
-        self.register_buffer("mean", torch.tensor(config["mean"]).view(3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(config["std"]).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("mean", torch.tensor(config["mean"]) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(config["std"]) * 255, persistent=False)
         self.project = nn.Sequential(nn.Linear(measure_width(self.backbone, size), dim), nn.LayerNorm(dim))
         self.train()
 
@@ -41,8 +43,25 @@ class FrameEncoder(nn.Module):
         return found.unflatten(0, mask.shape)
 
     def _encode(self, frames: Tensor) -> Tensor:
-        images = (frames.float() - self.mean) / self.std
-        return self.project(self.backbone(images.contiguous(memory_format=torch.channels_last)))
+        """Encode frames, in pieces where each is encoded by itself anyway and nothing is kept for a gradient."""
+        together = self.training or torch.is_grad_enabled() or frames.is_cuda or torch.onnx.is_in_onnx_export()
+        if together:
+            return self._encode_piece(frames)
+        pieces = frames.split(max(PIXELS_AT_ONCE // frames[0, 0].numel(), 1))
+        return torch.cat([self._encode_piece(piece) for piece in pieces])
+
+    def _encode_piece(self, frames: Tensor) -> Tensor:
+        return self.project(self.backbone(normalise_frames(frames, self.mean, self.std)))
+
+
+def normalise_frames(frames: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return `[N, 3, H, W]` less the mean, over the deviation, of each channel `[3]`, channels last, as float32.
+
+    Row by row, where both are as long as a row: three values at a time would take a processor ten times as long.
+    """
+    width = frames.shape[-1]
+    rows = (frames.permute(0, 2, 3, 1).flatten(2) - mean.repeat(width)).div_(std.repeat(width))
+    return rows.unflatten(2, (width, 3)).permute(0, 3, 1, 2)
 
 
 def encode_present(

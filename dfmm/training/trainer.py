@@ -27,6 +27,7 @@ from dfmm.dataset import (
     make_training_loader,
 )
 from dfmm.manifest import STREAM_LABELS, fingerprint_manifest, is_synthetic
+from dfmm.memory import keep_memory
 from dfmm.model import PluginModel, make_model, move_batch, predict, save_model, withhold_streams
 from dfmm.model.zoo import ModelEmaV3
 from dfmm.people import assign_people
@@ -97,7 +98,7 @@ class Trainer:
             self._say_finished(State.read(checkpoint))
             return read_history(self.run)
         stage = self._record_stage() if self.rank == 0 else nullcontext()
-        with stage, explain_failures(self.run), catch_termination(self._end):
+        with stage, explain_failures(self.run), catch_termination(self._end), keep_memory():
             check_data(self.manifest, self.settings)
             self._make_model(checkpoint)
             if isinstance(self.raw_model, PluginModel) and not self.raw_model.learns:

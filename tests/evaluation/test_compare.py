@@ -156,6 +156,8 @@ def test_the_command_prints_tables_or_json(make_run, capsys: pytest.CaptureFixtu
         "seed0",
         "Differences, paired",
         "Seeds of",
+        "AUC, 1 of 1 pairs: luck alone may do that.",
+        "AUC, 2 seeds of one setting: from",
     ):
         assert words in text
     assert main(["compare", *folders, "--json"]) == 0
@@ -176,6 +178,8 @@ def test_sentences_name_the_better_run_and_what_luck_may_have_done(make_run) -> 
     assert f"AUC: good is surely better than bad, by {ends}, p < 0.001." in said
     assert any(line.startswith("Equal error rate: good is surely better than bad, by 0.") for line in said)
     assert "AUC, 1 of 3 pairs: luck alone may do that." in said
+    pair |= {"difference": -0.2, "low": -0.4, "high": 0.01, "p_holm": 0.04}  # an interval that just reaches over zero
+    assert "AUC: good is surely better than bad, by 0.200 [-0.010, 0.400], p 0.040." in describe_differences(found)
     few = {"difference": 0.1, "low": None, "high": None, "p": None}
     for one in found["differences"]:
         one["metrics"]["auc"] = few

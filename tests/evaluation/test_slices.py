@@ -80,6 +80,18 @@ def test_the_worst_of_many_equal_slices_is_not_sure() -> None:
     assert sure <= 1
 
 
+def test_a_slice_of_all_reals_is_not_compared_with_all_fakes() -> None:
+    """Its AUC and the rest's are one number, of the same videos: that would be no worse than itself, and the worst."""
+    scored = draw_scores()
+    scored["method"] = np.where(scored["label"] == 1, "swap", "real")
+    slices = measure_slices(scored, ["method"], threshold=0.5, replicates=100)
+    assert (slices.comparisons, slices.worst) == (0, None)
+    assert describe_worst(slices).startswith("No slice can be compared")
+    scored.loc[scored.index[scored["label"] == 1][:100], "method"] = "mask"
+    slices = measure_slices(scored, ["method"], threshold=0.5, replicates=100)
+    assert slices.comparisons == 4  # AUC and misses of two methods
+
+
 def test_small_slices_are_never_the_worst() -> None:
     scored = draw_scores(count=240)
     few = scored.index[scored["label"] == 0][: FEWEST - 1]

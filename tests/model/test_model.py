@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.models import print_table
+from dfmm.model import frames as frames_module
 from dfmm.model.aggregation import pool_windows
-from dfmm.model.frames import FrameEncoder, average_steps
+from dfmm.model.frames import FrameEncoder, average_steps, normalise_frames
 from dfmm.model.fusion import REACH, AttentionFusion, compare_lags
 from dfmm.model.multimodal import (
     FUSIONS,
@@ -301,3 +302,28 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ModelFileError, match="expected a dfmm"):
         load_model(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_frames_are_normalised_as_by_the_formula_whatever_their_layout(layout: torch.memory_format) -> None:
+    frames = torch.randint(0, 256, (3, 3, 5, 7), dtype=torch.uint8).to(memory_format=layout)
+    mean, std = torch.tensor([120.0, 110.0, 100.0]), torch.tensor([50.0, 60.0, 70.0])
+    found = normalise_frames(frames, mean, std)
+    assert torch.equal(found, (frames.float() - mean.view(3, 1, 1)) / std.view(3, 1, 1))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_frames_are_encoded_in_pieces_where_nothing_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same features; in training a batch's statistics are those of all its frames, which stay together."""
+    torch.manual_seed(0)
+    encoder = FrameEncoder("resnet18", pretrained=False, dim=8, size=32).eval()
+    frames, mask = torch.randint(0, 256, (2, 5, 3, 32, 32), dtype=torch.uint8), torch.ones(2, 5, dtype=torch.bool)
+    sizes: list[int] = []
+    encoder.backbone.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    whole = encoder(frames, mask)
+    monkeypatch.setattr(frames_module, "PIXELS_AT_ONCE", 4 * 32 * 32)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(frames, mask), whole.detach())
+        encoder.train()(frames, mask)
+    encoder.eval()(frames, mask)
+    assert sizes == [10, 4, 4, 2, 10, 10]
