@@ -10,12 +10,9 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# mallopt's parameters, and for the first three what glibc comes to by itself in a process that has used large arrays.
-TRIM_THRESHOLD, TRIM_BYTES = -1, 64 << 20
-MMAP_THRESHOLD, MMAP_BYTES = -3, 32 << 20
-MMAP_MAX, MMAPS = -4, 65_536
-MOST = 2**31 - 1
-SMALL = 1 << 17  # bytes from which a worker's arrays, of a frame each, are returned as soon as they are freed
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # mallopt's parameters
+NEVER, MMAPS = 2**31 - 1, 65_536
+LARGE = 32 << 20  # bytes of an array that glibc itself returns at once, in a process that has used large ones
 
 
 @contextmanager
@@ -24,18 +21,18 @@ def keep_memory() -> Iterator[None]:
 
     Otherwise every tensor of more than 32 MB is new memory, which the kernel has to clear page by page.
     """
-    _set({MMAP_MAX: 0, TRIM_THRESHOLD: MOST})
+    _set({MMAP_MAX: 0, TRIM_THRESHOLD: NEVER})
     try:
         yield
     finally:
-        _set({MMAP_THRESHOLD: MMAP_BYTES, MMAP_MAX: MMAPS, TRIM_THRESHOLD: TRIM_BYTES})
+        return_memory()
         with contextlib.suppress(AttributeError, OSError, TypeError):
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def return_memory() -> None:
-    """Return freed arrays at once from here on: decoded frames come and go, and glibc would keep their holes."""
-    _set({MMAP_THRESHOLD: SMALL})
+def return_memory(size: int = LARGE) -> None:
+    """Return freed arrays of so many bytes at once from here on, also in a process forked from one that keeps them."""
+    _set({MMAP_THRESHOLD: size, MMAP_MAX: MMAPS, TRIM_THRESHOLD: 2 * size})
 
 
 def _set(values: dict[int, int]) -> None:

@@ -17,6 +17,7 @@ from dfmm.dataset.dataset import MultimodalDataset
 from dfmm.degrade import Scene
 from dfmm.extraction.tracks import Tracks
 from dfmm.manifest import select_split
+from dfmm.memory import return_memory
 from dfmm.people import assign_people
 from dfmm.processes import hide_main
 from dfmm.settings import Settings
@@ -123,6 +124,7 @@ def _make_loader(dataset: MultimodalDataset, order: BatchOrder) -> DataLoader:
 
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    return_memory()  # of frames that come and go it would keep the holes
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever stops the training ends its workers after the last step
 
 

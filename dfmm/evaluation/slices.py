@@ -152,11 +152,11 @@ def _choose_rest(here: dict[str, Any], there: dict[str, Any]) -> dict[str, Inter
     """Return what can be compared of all other videos: not an AUC between all of one label and all of the other, which
     is the same number from both sides.
     """
-    halves = there and here["against_all"] and there["against_all"]
-    known = [
-        name for name in MEASURES if there and here[name]["value"] is not None and there[name]["value"] is not None
-    ]
-    return {name: there[name] for name in known if not (halves and name == "auc")}
+    if not there:
+        return {}
+    halves = here["against_all"] and there["against_all"]
+    asked = [name for name in MEASURES if not (halves and name == "auc")]
+    return {name: there[name] for name in asked if None not in (here[name]["value"], there[name]["value"])}
 
 
 def measure_errors(rows: pd.DataFrame, scored: pd.DataFrame, threshold: float, replicates: int) -> dict[str, Any]:

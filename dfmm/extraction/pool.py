@@ -27,6 +27,7 @@ BYTES_PER_SECOND = 1_000_000
 TICK = 0.2  # seconds after which who works ahead looks whether that is still wanted
 GRACE = 2.0  # and those in which it has to let go of what it holds
 AT_ONCE = 16  # files that are found together, unless there are more workers: what is found lies on the disk until used
+FRAME_BYTES = 1 << 17  # of an array that may be of a frame
 
 Submit = Callable[[Callable[..., Any], Sequence[Any], float], Future]
 Item, Made = TypeVar("Item"), TypeVar("Made")
@@ -220,7 +221,7 @@ def _serve(pipe: Connection) -> None:
 
 
 def _prepare_worker() -> None:
-    """One thread each, and memory given back."""
+    """One thread each, and memory given back: decoded frames come and go, and glibc would keep their holes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
     os.environ["OMP_NUM_THREADS"] = "1"
     with contextlib.suppress(ImportError):
@@ -228,7 +229,7 @@ def _prepare_worker() -> None:
 
         cv2.setNumThreads(1)
         importlib.import_module("dfmm.extraction.tracks")  # which nearly all tasks need, and nobody waits for yet
-    return_memory()
+    return_memory(FRAME_BYTES)
 
 
 def _try(function: Callable[..., Any], task: Sequence[Any]) -> Any:

@@ -8,7 +8,10 @@ import math
 import os
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,6 +63,27 @@ def test_a_run_leaves_what_it_promises(finished: Run, tiny: Settings) -> None:
     _, settings, facts = load_model(finished.checkpoint)
     assert settings == tiny
     assert 0 < facts["prior"] < 1
+
+
+def test_freed_memory_is_kept_while_steps_are_taken(
+    tiny: Settings, manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, take = [], Trainer._take_steps
+
+    @contextmanager
+    def keep() -> Iterator[None]:
+        done.append("kept")
+        yield
+        done.append("handed back")
+
+    def take_steps(trainer: Trainer, batches: Any) -> None:
+        done.append("steps")
+        take(trainer, batches)
+
+    monkeypatch.setattr("dfmm.training.trainer.keep_memory", keep)
+    monkeypatch.setattr(Trainer, "_take_steps", take_steps)
+    Trainer(change(tiny, train={"epochs": 1}), manifest, Run(tmp_path), progress=False).fit()
+    assert done == ["kept", "steps", "handed back"]
 
 
 def test_a_finished_run_is_not_trained_again(finished: Run, tiny: Settings, manifest: pd.DataFrame) -> None:
